@@ -1,0 +1,340 @@
+"""Starts Emerge Studio on a machine that has only Python 3.11 or later: `python launch.py`.
+
+What is needed is installed once into `.venv` beside this file (or into the virtual environment that is
+already active), exactly as requirements.lock says. A stamp in there remembers that it is complete, so that
+the next start goes straight on; without it pip runs again, which also completes an interrupted installation.
+`python launch.py test` does the same for the tests and then runs them.
+
+At import this file needs nothing but Python itself, so `--help` answers at once.
+"""
+
+import contextlib
+import errno
+import hashlib
+import ipaddress
+import logging
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from studio import settings as studio_settings
+from studio.errors import SettingsError, StudioError
+from studio.settings import Settings
+
+ROOT = Path(__file__).resolve().parent
+LOCK = ROOT / "requirements.lock"
+TEST_LOCK = ROOT / "requirements-test.lock"
+OLDEST_PYTHON = (3, 11)
+PORTS_TRIED = 100
+GRACE = 1
+"""Seconds that open connections get at the end. Event streams never end by themselves."""
+
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+}
+"""Read by the libraries as they are imported: none of them may call out."""
+
+
+class InstallError(StudioError):
+    """The environment could not be made."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the studio or its tests. Returns the exit code: 2 for a wrong flag, 1 if it could not start."""
+    if sys.version_info < OLDEST_PYTHON:
+        return _complain("Emerge Studio needs Python 3.11 or later, and this is " + platform.python_version() + ".", 2)
+    try:
+        if arguments[:1] == ["test"]:
+            prepare([LOCK, TEST_LOCK])
+            return test(arguments[1:])
+        settings = studio_settings.parse(arguments)
+        prepare([LOCK])
+        serve(settings)
+    except SettingsError as error:
+        return _complain(str(error), 2)
+    except StudioError as error:
+        return _complain(str(error), 1)
+    except ModuleNotFoundError as error:
+        return _complain(f"{error.name} is missing in {sys.prefix}. Delete that folder and start again.", 1)
+    except KeyboardInterrupt:
+        print("\nStopped.", flush=True)
+    return 0
+
+
+def _complain(sentence: str, code: int) -> int:
+    print(sentence, file=sys.stderr, flush=True)
+    return code
+
+
+# The environment
+
+
+def prepare(locks: Sequence[Path]) -> None:
+    """Make sure that this program runs in an environment that has all that the lock files name.
+
+    Goes on in that environment's Python if it is another one, and then doesn't return. Raises InstallError.
+    """
+    os.environ.update(QUIET)
+    inside = sys.prefix != sys.base_prefix
+    prefix = Path(sys.prefix) if inside else ROOT / ".venv"
+    install(prefix, [lock for lock in locks if not stamped(prefix, lock)])
+    if not inside:
+        _go_on_with(python_of(prefix))
+
+
+def install(prefix: Path, locks: Sequence[Path]) -> None:
+    """Install what the lock files name and stamp it as complete. Raises InstallError."""
+    if not locks:
+        return
+    python = python_of(prefix)
+    if not (python.exists() and _config(prefix).exists()):
+        print(f"Making a Python environment in {prefix}.", flush=True)
+        _call(
+            [sys.executable, "-m", "venv", "--clear", str(prefix)],
+            "The environment could not be made. On Debian and Ubuntu install the package python3-venv, "
+            "then start again.",
+        )
+    if not _succeeds([str(python), "-m", "pip", "--version"]):
+        _call(
+            [str(python), "-m", "ensurepip", "--upgrade"],
+            f"The environment {prefix} has no pip. Delete it, or leave it by 'deactivate', and start again.",
+        )
+    print(
+        f"Installing what the studio needs into {prefix}. This happens once. About 0.5 GB is downloaded, "
+        "or 3 GB on Linux, where NVIDIA's libraries come with it.",
+        flush=True,
+    )
+    _call(
+        [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
+        + [part for lock in locks for part in ("-r", str(lock))],
+        "The installation did not finish; above, pip says why. Start again to go on from there.",
+    )
+    for lock in locks:
+        _stamp_file(prefix, lock).write_text(_stamp(prefix, lock))
+
+
+def stamped(prefix: Path, lock: Path) -> bool:
+    """Whether the environment has been completed with exactly this lock file, and is still usable."""
+    try:
+        return python_of(prefix).exists() and _stamp_file(prefix, lock).read_text() == _stamp(prefix, lock)
+    except OSError:
+        return False
+
+
+def python_of(prefix: Path) -> Path:
+    """The Python of a virtual environment."""
+    return prefix / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def _stamp_file(prefix: Path, lock: Path) -> Path:
+    return prefix / f"emerge-{lock.name}.stamp"
+
+
+def _stamp(prefix: Path, lock: Path) -> str:
+    """What the installed packages depend on: the lock file, and the Python that pyvenv.cfg names."""
+    return hashlib.sha256(lock.read_bytes() + _config(prefix).read_bytes()).hexdigest()
+
+
+def _config(prefix: Path) -> Path:
+    """The file by which Python knows a virtual environment."""
+    return prefix / "pyvenv.cfg"
+
+
+def _call(command: Sequence[str], complaint: str) -> None:
+    if subprocess.run(command, stdin=subprocess.DEVNULL).returncode:
+        raise InstallError(complaint)
+
+
+def _succeeds(command: Sequence[str]) -> bool:
+    try:
+        return not subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True).returncode
+    except OSError:
+        return False
+
+
+def _go_on_with(python: Path) -> None:
+    """Continue as this Python: in the same process where the system can do that."""
+    command = [str(python), str(Path(__file__).resolve()), *sys.argv[1:]]
+    if os.name != "nt":
+        os.execv(command[0], command)
+    child = subprocess.Popen(command)
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):  # the child gets Ctrl+C as well, and ends in its own time
+            sys.exit(child.wait())
+
+
+# The studio
+
+
+def serve(settings: Settings) -> None:
+    """Run the studio until Ctrl+C or SIGTERM. Raises StudioError if it cannot start."""
+    listener = bind(settings.host, settings.port)
+    print("Starting Emerge Studio…", flush=True)
+    with contextlib.closing(listener):
+        app, closing = _wire(settings)
+        with closing:
+            host, port = listener.getsockname()[:2]
+            for line in notes(settings, host, port):
+                print(line, flush=True)
+            _run(app, listener, lambda: _announce(settings, address(host, port)))
+
+
+def _wire(settings: Settings) -> tuple[Any, contextlib.ExitStack]:
+    """Settings → library → models → engine → web. Returns the application, and what closes the rest."""
+    with contextlib.ExitStack() as stack:
+        # Seconds of importing, nearly all of it under Python's lock: threads would make it no quicker.
+        from studio.engine import Engine
+        from studio.library import Library
+        from studio.models.manager import Manager
+        from studio.web.server import create_app
+        from studio.worker import TorchWorker
+
+        library = Library(settings.output_folder)
+        stack.callback(library.close)
+        manager = Manager(settings.models_folders, settings.device, settings.dtype)
+        engine = Engine(TorchWorker(manager), library.add)
+        stack.callback(engine.close)
+        app = create_app(settings, engine, library, manager)
+        return app, stack.pop_all()
+
+
+def _run(app: Any, listener: socket.socket, announce: Callable[[], None]) -> None:
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            if self.started:
+                announce()
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            # The pages that still watch are cut off; uvicorn would show that as an error, with a traceback for each.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            await super().shutdown(sockets)
+
+    # Uvicorn passes the signal on when it has ended. So SIGTERM ends this program as Ctrl+C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE)
+    Server(config).run(sockets=[listener])
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens on the port, or on the next free one. Raises StudioError.
+
+    It is held from here on, so no other program can take the port while the studio gets ready.
+    """
+    try:
+        family, kind, protocol, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError):
+        raise StudioError(f"The host {host!r} is not known. Use an address of this machine, as 127.0.0.1.") from None
+    for candidate in range(port, min(port + PORTS_TRIED, 65536)):
+        listener = socket.socket(family, kind, protocol)
+        if os.name != "nt":  # there it would let two programs share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((where[0], candidate, *where[2:]))
+            listener.listen()
+            return listener
+        except OSError as error:
+            listener.close()
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise StudioError(f"The host {host!r} is not an address of this machine. Use 127.0.0.1.") from None
+            if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                raise StudioError(f"The port {candidate} cannot be used: {error.strerror}.") from None
+    raise StudioError(
+        f"No port from {port} to {candidate} is free (those below 1024 may need an administrator). "
+        "Choose another with --port."
+    )
+
+
+def address(host: str, port: int) -> str:
+    """What to type into a browser on this machine."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
+
+
+def notes(settings: Settings, host: str, port: int) -> list[str]:
+    """What the person should know before it starts."""
+    result = []
+    if port != settings.port:
+        result.append(f"Port {settings.port} is taken, so the studio uses {port}.")
+    if not ipaddress.ip_address(host.partition("%")[0]).is_loopback and not settings.auth:
+        result.append(
+            "Warning: everyone who reaches this machine over the network can use the studio and see its "
+            "pictures. Start it with --auth user:password to ask for a password."
+        )
+    return result
+
+
+def _announce(settings: Settings, where: str) -> None:
+    print(f"Emerge Studio is ready at {where}", flush=True)
+    if not settings.no_browser and has_browser(sys.platform, os.environ):
+        # In a thread of its own: some browsers keep the caller waiting until they are closed.
+        threading.Thread(target=webbrowser.open, args=[where], daemon=True).start()
+
+
+def has_browser(system: str, environ: Mapping[str, str]) -> bool:
+    """Whether a window can be opened: on Linux only where there is a desktop."""
+    return system in ("win32", "darwin") or any(environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+
+
+# The tests
+
+
+def test(arguments: Sequence[str]) -> int:
+    """Run pytest with these arguments, the browser tests too if there is or can be a Chromium."""
+    chromium = find_chromium() or _get_chromium()
+    environ = {**os.environ, "EMERGE_TEST_CHROMIUM": chromium or ""}
+    if not chromium:
+        print("There is no Chromium and none could be installed, so the browser tests are skipped.", flush=True)
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, env=environ).returncode
+
+
+def find_chromium() -> str | None:
+    """The Chromium (or Chrome) that is on this machine."""
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"):
+        if path := shutil.which(name):
+            return path
+    return None
+
+
+def _get_chromium() -> str | None:
+    if path := _playwrights_chromium():
+        return path
+    if shutil.which("apt-get") and getattr(os, "geteuid", lambda: 1)() == 0:
+        print("Installing Debian's Chromium for the browser tests.", flush=True)
+        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        for command in (["install", "-y", "chromium"], ["update"], ["install", "-y", "chromium"]):
+            subprocess.run(["apt-get", "-q", *command], stdin=subprocess.DEVNULL, env=environ)
+            if path := find_chromium():
+                return path
+    print("Installing Playwright's Chromium for the browser tests.", flush=True)
+    subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], stdin=subprocess.DEVNULL)
+    return _playwrights_chromium()
+
+
+def _playwrights_chromium() -> str | None:
+    code = (
+        "from playwright.sync_api import sync_playwright\n"
+        "with sync_playwright() as playwright: print(playwright.chromium.executable_path)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    path = found.stdout.strip()
+    return path if path and Path(path).exists() else None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,478 @@
+"""The engine: every picture is a job, and jobs advance one step at a time.
+
+At every tick the engine chooses jobs that fit together, has the worker make one model call for all of them,
+and moves each one step on. Stopping, resuming, sharing a device between people and drawing a grid in which
+all cells are alive are nothing but choices of who takes part in the next tick.
+
+One thread does all model work. Other threads only state wishes (submit, pause, resume, cancel), and the thread
+grants them between two steps. A second thread keeps finished pictures, so that the model never waits for the disk.
+The engine knows neither torch nor the page: the worker, the keeper and the listeners are handed in.
+"""
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeVar
+from uuid import uuid4
+
+from PIL.Image import Image
+
+from studio.errors import JobMissing, OutOfMemory, StudioError
+from studio.events import FINAL, Cancelled, Event, Failed, Finished, Loading, Paused, Preview, Queued, Step
+from studio.recipe import MAX_PICTURES, Recipe
+
+log = logging.getLogger(__name__)
+
+PreviewKind = Literal["clean", "noisy", "off"]
+
+PAUSED_KEPT = 64
+"""Paused jobs that keep their latents; beyond it, the one paused longest ago is cancelled."""
+
+FINAL_KEPT = 256
+"""Jobs that are over and still answer to their id, so that a reloaded page finds how they ended."""
+
+
+class Run(Protocol):
+    """A job as the worker holds it: latents, timetable, sampler, conditioning."""
+
+    @property
+    def key(self) -> Hashable:
+        """Runs with equal keys can share a model call."""
+
+    @property
+    def done(self) -> int: ...
+
+    @property
+    def total(self) -> int: ...
+
+    def preview(self, kind: Literal["clean", "noisy"]) -> Preview: ...
+
+
+R = TypeVar("R", bound=Run)
+
+
+class Worker(Protocol[R]):
+    """What the engine asks of a device. All but `check` are called from the engine's thread alone."""
+
+    rows: int
+    """The most runs that one call may hold."""
+
+    def check(self, recipe: Recipe) -> None:
+        """Raise RecipeError or ModelError if the recipe cannot be drawn here. Quick; any thread."""
+
+    def loaded(self, model: str) -> bool:
+        """Whether a step with this model needs no loading."""
+
+    def load(self, model: str, report: Callable[[float], None]) -> None:
+        """Bring the model to the device, reporting the share of bytes in place, 0 to 1."""
+
+    def begin(self, recipe: Recipe) -> R:
+        """Encode the prompts and draw the starting noise. The model is loaded."""
+
+    def step(self, runs: Sequence[R]) -> None:
+        """Move all these runs of one key one step on, or raise and leave every one of them as it was."""
+
+    def decode(self, run: R) -> Image:
+        """The full picture of the latents as they are; of a run that is not done, the predicted clean picture."""
+
+
+class Keep(Protocol):
+    """Stores a picture for good and returns its id. Raises StorageError."""
+
+    def __call__(self, picture: Image, recipe: Recipe, steps_done: int) -> str: ...
+
+
+@dataclass(eq=False)
+class Job:
+    """One picture in the making. Read it; only the engine writes it."""
+
+    recipe: Recipe
+    owner: str
+    previews: PreviewKind
+    number: int
+    id: str = field(default_factory=lambda: uuid4().hex)
+    event: Event = field(init=False)
+    """The latest event: what a page that was away needs to know."""
+
+    _state: Literal["ready", "paused", "keeping", "over"] = "ready"
+    _wish: Literal["", "pause", "cancel"] = ""
+    _run: Run | None = None
+    _tick: int = 0
+    _moved_at: float = 0.0
+    _seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.event = Queued(self.id)
+
+
+class Engine:
+    """Runs jobs on one worker until `close`.
+
+    keep: called on a thread of its own with each finished (or stopped) picture before the event that names it.
+    """
+
+    def __init__(self, worker: Worker[Any], keep: Keep) -> None:
+        self._worker = worker
+        self._keep = keep
+        self._lock = threading.Condition()
+        self._jobs: dict[str, Job] = {}
+        self._decodes: list[tuple[Job, Future[Image]]] = []
+        self._listeners: list[Callable[[Event], None]] = []
+        self._served: Counter[str] = Counter()
+        self._numbers = 0
+        self._ticks = 0
+        self._rows: dict[Hashable, int] = {}  # for keys that ran out of memory: how many rows to try
+        self._closing = False
+        self._keeper = ThreadPoolExecutor(1, "keeper")
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+        self._thread.start()
+
+    # What other threads may ask
+
+    def submit(self, recipes: Iterable[Recipe], owner: str = "", previews: PreviewKind = "clean") -> list[Job]:
+        """Queue a job for each recipe, or raise RecipeError or ModelError and queue none."""
+        recipes = list(recipes)
+        if not 1 <= len(recipes) <= MAX_PICTURES:
+            raise StudioError(f"{len(recipes)} pictures cannot be made at once. Ask for 1 to {MAX_PICTURES}.")
+        for recipe in recipes:
+            self._worker.check(recipe.check())
+        with self._lock:
+            if self._closing:
+                raise StudioError("The studio is being shut down. Start it again to make pictures.")
+            jobs = []
+            for recipe in recipes:
+                self._numbers += 1
+                jobs.append(Job(recipe, owner, previews, self._numbers))
+            self._start_fairly(owner)
+            self._jobs.update((job.id, job) for job in jobs)
+            for job in jobs:
+                self._tell(job.event)
+            self._lock.notify_all()
+        return jobs
+
+    def pause(self, job_id: str) -> None:
+        """Stop the job after the step that is under way, and keep the partial picture. Resume takes it up again."""
+        self._state_wish(job_id, "pause")
+
+    def cancel(self, job_id: str) -> None:
+        """Drop the job after the step that is under way."""
+        self._state_wish(job_id, "cancel")
+
+    def resume(self, job_id: str) -> None:
+        """Let a paused job go on where it stands. Does nothing to a job that is not paused or about to be."""
+        with self._lock:
+            job = self._find(job_id)
+            if job._wish == "pause":
+                job._wish = ""
+            if job._state == "paused":
+                self._start_fairly(job.owner)
+                job._state = "ready"
+                job._moved_at = 0.0
+                self._publish(job, Queued(job.id))
+                self._lock.notify_all()
+
+    def decode(self, job_id: str) -> Future[Image]:
+        """The picture as it stands, decoded between two steps. Fails with JobMissing if nothing is there yet."""
+        result: Future[Image] = Future()
+        with self._lock:
+            self._decodes.append((self._find(job_id), result))
+            self._lock.notify_all()
+        return result
+
+    def job(self, job_id: str) -> Job:
+        """The job of this id. Raises JobMissing."""
+        with self._lock:
+            return self._find(job_id)
+
+    def jobs(self, owner: str | None = None) -> list[Job]:
+        """The jobs of an owner (None: of everyone) in the order they were submitted, those lately ended included."""
+        with self._lock:
+            found = [job for job in self._jobs.values() if owner is None or job.owner == owner]
+        return sorted(found, key=lambda job: job.number)
+
+    def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `listener` with every event from now on; the result ends that.
+
+        The listener runs on the thread that does the model's work, so it must only take the event and return.
+        """
+        with self._lock:
+            self._listeners.append(listener)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                if listener in self._listeners:
+                    self._listeners.remove(listener)
+
+        return unsubscribe
+
+    def close(self) -> None:
+        """Finish the step under way and the pictures being kept, cancel the rest, and end the threads."""
+        with self._lock:
+            self._closing = True
+            self._lock.notify_all()
+        self._thread.join()
+        self._keeper.shutdown()
+        with self._lock:
+            for job in [job for job in self._jobs.values() if job._state != "over"]:
+                self._publish(job, Cancelled(job.id))
+            for _, result in self._decodes:
+                result.cancel()
+
+    # Under the lock, on any thread
+
+    def _find(self, job_id: str) -> Job:
+        try:
+            return self._jobs[job_id]
+        except KeyError:
+            raise JobMissing("That picture is no longer in the making. Start it anew from its settings.") from None
+
+    def _state_wish(self, job_id: str, wish: Literal["pause", "cancel"]) -> None:
+        with self._lock:
+            job = self._find(job_id)
+            if job._wish != "cancel":
+                job._wish = wish
+            self._lock.notify_all()
+
+    def _start_fairly(self, owner: str) -> None:
+        """Let an owner who had nothing to do start level with the others instead of with all the turns not taken."""
+        active = {job.owner for job in self._jobs.values() if job._state == "ready"}
+        if not active:
+            self._served.clear()  # nobody waits, so nobody is owed anything
+        elif owner not in active:
+            self._served[owner] = max(self._served[owner], min(self._served[each] for each in active))
+
+    def _publish(self, job: Job, event: Event) -> None:
+        job.event = event
+        if isinstance(event, FINAL):
+            job._state = "over"
+            job._run = None
+            self._forget("over", FINAL_KEPT)
+        self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        for listener in tuple(self._listeners):  # one may unsubscribe when it is told
+            try:
+                listener(event)
+            except Exception:
+                log.exception("A listener failed; the model goes on.")
+
+    def _forget(self, state: str, kept: int) -> None:
+        for job in [job for job in self._jobs.values() if job._state == state][:-kept]:
+            if state == "paused":
+                self._publish(job, Cancelled(job.id))
+            else:
+                del self._jobs[job.id]
+
+    # The engine's thread
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                while not (self._closing or self._decodes or self._wishing() or self._ready()):
+                    self._lock.wait()
+                if self._closing:
+                    return
+                decodes, self._decodes = self._decodes, []
+                wishing = self._wishing()
+            for job, result in decodes:
+                self._grant_decode(job, result)
+            for job in wishing:
+                self._grant_wish(job)
+            with self._lock:
+                batch = self._choose()
+            if batch:
+                self._move(batch)
+
+    def _ready(self) -> list[Job]:
+        return [job for job in self._jobs.values() if job._state == "ready"]
+
+    def _wishing(self) -> list[Job]:
+        return [job for job in self._jobs.values() if job._wish]
+
+    def _grant_decode(self, job: Job, result: "Future[Image]") -> None:
+        if not result.set_running_or_notify_cancel():
+            return
+        try:
+            if job._run is None:
+                raise JobMissing("There is nothing to show of that picture yet, or no longer.")
+            self._load(job.recipe.model, [job])
+            result.set_result(self._worker.decode(job._run))
+        except Exception as error:
+            result.set_exception(error)
+
+    def _grant_wish(self, job: Job) -> None:
+        with self._lock:
+            if job._wish != "pause" or job._state != "ready":
+                wish, job._wish = job._wish, ""
+                if wish == "cancel" and job._state in ("ready", "paused"):
+                    self._publish(job, Cancelled(job.id))
+                return
+        self._pause(job)
+
+    def _pause(self, job: Job, reason: str = "") -> None:
+        """Hold the job still, with its partial picture kept if there is one."""
+        run, picture, by_person = job._run, None, not reason
+        done, total = (run.done, run.total) if run else (0, job.recipe.steps)
+        if run and 0 < done < total:
+            try:
+                self._load(job.recipe.model, [job])
+                picture = self._keep(self._worker.decode(run), job.recipe, done)
+            except StudioError as error:
+                reason = reason or f"The partial picture could not be kept. {error}"
+            except Exception:
+                log.exception("A partial picture could not be kept.")
+                reason = reason or "The partial picture could not be kept; the log says why."
+        with self._lock:
+            if by_person and job._wish != "pause":
+                return  # resumed, or cancelled, while the picture was being kept
+            job._wish = "" if job._wish == "pause" else job._wish
+            self._hold(job, Paused(job.id, done, total, picture, reason))
+
+    def _hold(self, job: Job, event: Paused) -> None:
+        job._state = "paused"
+        # To the end of the queue of those that will be forgotten: the one paused longest ago leaves first.
+        self._jobs[job.id] = self._jobs.pop(job.id)
+        self._publish(job, event)
+        self._forget("paused", PAUSED_KEPT)
+
+    def _choose(self) -> list[Job]:
+        """The jobs of the next tick: those who waited longest, then all that can share their model call."""
+        ready = self._ready()
+        cold = [job for job in ready if not self._worker.loaded(job.recipe.model)]
+        if cold:
+            # Loading may evict a model that others need. So a job whose model is not there lets those before it
+            # finish, and is not overtaken by those after it.
+            first = min(cold, key=lambda job: job.number)
+            ready = [job for job in ready if job.number < first.number and job not in cold] or [first]
+        if not ready:
+            return []
+        ready.sort(key=lambda job: (self._served[job.owner], job._tick, job.number))
+        new = [job for job in ready if job._run is None and job.recipe.model == ready[0].recipe.model]
+        if new:
+            return new
+        key = ready[0]._run.key if ready[0]._run else None
+        rows = self._rows.get(key, self._worker.rows)
+        return [job for job in ready if job._run and job._run.key == key][:rows]
+
+    def _move(self, batch: list[Job]) -> None:
+        """Begin the jobs of the batch if they are new, else take one step with all of them."""
+        try:
+            self._load(batch[0].recipe.model, batch)
+        except Exception as error:
+            for job in batch:
+                self._fail(job, error)
+            return
+        if batch[0]._run is None:
+            for job in batch:
+                self._begin(job)
+        else:
+            self._step(batch)
+
+    def _load(self, model: str, jobs: list[Job]) -> None:
+        def report(share: float) -> None:
+            with self._lock:
+                for job in jobs:
+                    if job._state == "ready":
+                        self._publish(job, Loading(job.id, model, share))
+
+        if not self._worker.loaded(model):
+            report(0.0)
+            self._worker.load(model, report)
+
+    def _begin(self, job: Job) -> None:
+        if job._wish == "cancel":
+            return
+        try:
+            job._run = self._worker.begin(job.recipe)
+        except Exception as error:
+            self._fail(job, error)
+            return
+        self._publish_step(job, job._run)
+
+    def _step(self, batch: list[Job]) -> None:
+        runs = [job._run for job in batch if job._run]
+        try:
+            # A run may be done already: its picture could not be kept, and it was resumed to try again.
+            if going := [run for run in runs if run.done < run.total]:
+                self._worker.step(going)
+        except OutOfMemory as error:
+            if len(batch) > 1:
+                self._rows[runs[0].key] = len(batch) // 2
+                return
+            self._pause(batch[0], str(error))
+            return
+        except Exception as error:
+            if len(batch) > 1:
+                # One of them is to blame: each tries alone, so that the others are not failed with it.
+                for job in batch:
+                    self._step([job])
+                return
+            self._fail(batch[0], error)
+            return
+        self._ticks += 1
+        for job, run in zip(batch, runs, strict=True):
+            self._served[job.owner] += 1
+            job._tick = self._ticks
+            self._publish_step(job, run)
+            if run.done >= run.total:
+                self._finish(job, run)
+
+    def _publish_step(self, job: Job, run: Run) -> None:
+        now = time.monotonic()
+        if job._moved_at:
+            latest = now - job._moved_at
+            job._seconds = 0.7 * job._seconds + 0.3 * latest if job._seconds else latest
+        job._moved_at = now
+        preview = self._preview(job, run)
+        with self._lock:
+            self._publish(job, Step(job.id, run.done, run.total, job._seconds, preview))
+
+    def _preview(self, job: Job, run: Run) -> Preview | None:
+        try:
+            return run.preview(job.previews) if job.previews != "off" else None
+        except Exception:
+            log.exception("A preview failed; the picture goes on without it.")
+            return None
+
+    def _finish(self, job: Job, run: Run) -> None:
+        """Decode here, then write the file on the keeper's thread. The event comes when the file is on disk."""
+        job._state = "keeping"
+        try:
+            picture = self._worker.decode(run)
+        except OutOfMemory as error:
+            self._hold_unkept(job, run, str(error))
+            return
+        except Exception as error:
+            self._fail(job, error)
+            return
+        self._keeper.submit(self._keep_finished, job, run, picture)
+
+    def _keep_finished(self, job: Job, run: Run, picture: Image) -> None:
+        try:
+            picture_id = self._keep(picture, job.recipe, run.done)
+        except Exception as error:
+            # The latents are still here: the job waits, and resuming it decodes and writes once more.
+            self._hold_unkept(job, run, _sentence(error))
+            return
+        with self._lock:
+            self._publish(job, Finished(job.id, picture_id))
+
+    def _hold_unkept(self, job: Job, run: Run, reason: str) -> None:
+        with self._lock:
+            self._hold(job, Paused(job.id, run.done, run.total, None, reason))
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        with self._lock:
+            self._publish(job, Failed(job.id, _sentence(error)))
+
+
+def _sentence(error: Exception) -> str:
+    """What to tell the person. Errors that nobody foresaw go to the log whole, and to the person in short."""
+    if isinstance(error, StudioError):
+        return str(error)
+    log.error("A job failed.", exc_info=error)
+    return f"Something inside the studio failed ({type(error).__name__}). The log on the machine it runs on says more."

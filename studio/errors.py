@@ -1,0 +1,56 @@
+"""Everything that can go wrong and that a person can act on.
+
+    StudioError
+    ├── RecipeError      a setting of a picture is out of its range, or not what the model can do
+    ├── ModelError       a model cannot be used
+    │   ├── ModelMissing     no model of that name in the models folders
+    │   ├── ModelBroken      the folder is there, but files are missing, cut short or not readable
+    │   └── ModelUnsafe      the weights are a pickle, which could run code; it is never opened
+    ├── StorageError     a picture or the index could not be written or read
+    ├── OutOfMemory      the device has no room for what was asked
+    ├── JobMissing       no picture in the making has that id (any more)
+    └── SettingsError    a flag or EMERGE_* variable is wrong
+
+The message of each is a whole sentence (or two) that says what was wrong and what would be right. It is
+shown to the person as it stands, so it holds no traceback and no name of a Python object.
+"""
+
+
+class StudioError(Exception):
+    """The root: its text can be shown to the person who caused it."""
+
+
+class RecipeError(StudioError):
+    """A value of a recipe is wrong; nothing was started."""
+
+
+class ModelError(StudioError):
+    """A model cannot be used."""
+
+
+class ModelMissing(ModelError):
+    """No model of that name was found."""
+
+
+class ModelBroken(ModelError):
+    """A model's files are incomplete or damaged."""
+
+
+class ModelUnsafe(ModelError):
+    """A model comes as a pickle, a format that can run any code when it is opened."""
+
+
+class StorageError(StudioError):
+    """Reading or writing the library failed. What was to be written is still in memory."""
+
+
+class OutOfMemory(StudioError):
+    """The device ran out of memory. Everything allocated for the attempt has been given back."""
+
+
+class JobMissing(StudioError):
+    """The job was never there, or was finished so long ago that it has been forgotten."""
+
+
+class SettingsError(StudioError):
+    """A setting has an impossible value."""

@@ -1,0 +1,85 @@
+"""What can happen to a job. The last event of every job is Finished, Failed or Cancelled.
+
+Events are small frozen values that go up from the engine to whoever listens; nothing goes down through them.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Preview(Protocol):
+    """A small picture of a job in the making, encoded only if somebody looks at it."""
+
+    def jpeg(self) -> bytes:
+        """The JPEG file. May be called from any thread, any number of times; encoded once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to the job of this id."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queued(Event):
+    """The job waits for its first turn (also after a resume)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loading(Event):
+    """The job's model is being loaded: `share` of its bytes, 0 to 1, are in place."""
+
+    model: str
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Event):
+    """`done` of `total` steps are taken. done == 0 shows the starting noise.
+
+    seconds: mean time between this job's recent steps, waiting for its turn included; 0 until known.
+    preview: None if the job was submitted with previews off.
+    """
+
+    done: int
+    total: int
+    seconds: float = 0.0
+    preview: Preview | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Paused(Event):
+    """The job stands still after `done` of `total` steps and can be resumed.
+
+    picture: library id of the partial picture, None if no step was taken or it could not be kept.
+    reason: empty if a person paused it; otherwise a sentence that says what must be put right first.
+    """
+
+    done: int
+    total: int
+    picture: str | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished(Event):
+    """The picture is on disk under this library id."""
+
+    picture: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Event):
+    """The job cannot go on; `reason` is a sentence for the person."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled(Event):
+    """The job was dropped and its memory given back."""
+
+
+FINAL = (Finished, Failed, Cancelled)
+"""The kinds of event after which nothing more happens to a job."""

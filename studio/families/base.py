@@ -1,0 +1,188 @@
+"""What the worker asks of a loaded model, whatever its architecture.
+
+A family is one subclass of `Model` in one file: facts about its folders, and the calls encode, predict, decode.
+Nothing outside a family's file branches on its name.
+"""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import diffusers
+import torch
+import transformers
+from PIL import Image
+from torch import Tensor
+
+from studio import previews
+from studio.errors import ModelBroken
+from studio.models.files import read_json, weight_files
+from studio.recipe import Recipe
+from studio.samplers import Sampler
+
+PROMPTS_CACHED = 128
+"""Encoded prompts kept for each loaded model; a prompt of 77 tokens takes 0.1 to 4 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a family knows of a folder from its configs alone.
+
+    width, height: pixels the model was trained for. multiple: what a side must be divisible by.
+    """
+
+    width: int
+    height: int
+    multiple: int
+    steps: int
+    guidance_scale: float
+    sampler: str
+    negative_prompt: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One job's part of a shared model call: its input (1, c, h, w), timestep (0-d, CPU), prompts and guidance."""
+
+    model_input: Tensor
+    timestep: Tensor
+    prompts: "Prompts"
+    guidance_scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Encoded prompts. `key` is equal for those that can stand in one call together."""
+
+    positive: Any
+    negative: Any
+    key: tuple
+
+
+class Model(ABC):
+    """A checkpoint on its device. Only the engine's thread calls it.
+
+    parts: the diffusers folder's components by name, on `device`, in `dtype`.
+    """
+
+    family: ClassVar[str]
+    pipelines: ClassVar[frozenset[str]]
+    """The `_class_name`s in model_index.json that this family runs."""
+    samplers: ClassVar[Mapping[str, tuple[str, dict]]]
+    needed: ClassVar[tuple[str, ...]]
+    """The parts to load; others in the folder (safety checkers, feature extractors) are left on disk."""
+
+    def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
+        self.vae = parts["vae"]
+        self.scheduler_config: Mapping[str, Any] = parts["scheduler"]
+        # One instance's cache: it leaves with the model.
+        self.encode = lru_cache(PROMPTS_CACHED)(self._encode)
+        self.projection = previews.fit(self._encode_pictures, self.vae_factor).to(device)
+
+    @classmethod
+    @abstractmethod
+    def facts(cls, folder: Path) -> Facts:
+        """Sizes and good defaults, read from the folder's JSON files. May raise KeyError, ValueError, OSError."""
+
+    @abstractmethod
+    def _encode(self, prompt: str, negative_prompt: str, guided: bool) -> Prompts:
+        """Encode both prompts; the negative one only if `guided`."""
+
+    @abstractmethod
+    def predict(self, rows: Sequence[Row]) -> list[Tensor]:
+        """One call for all rows: each one's output with its own guidance, (1, c, h, w) float32."""
+
+    @property
+    def vae_factor(self) -> int:
+        """Pixels to a latent along a side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    @property
+    def latent_channels(self) -> int:
+        return self.vae.config.latent_channels
+
+    def guided(self, recipe: Recipe) -> bool:
+        """Whether the model is called with the negative prompt too: a guidance scale of 1 needs no second row."""
+        return recipe.guidance_scale != 1
+
+    def sampler(self, recipe: Recipe) -> Sampler:
+        """A fresh sampler for a job."""
+        return Sampler(self.samplers, recipe.sampler, self.scheduler_config, recipe.steps)
+
+    def noise(self, recipe: Recipe, generator: torch.Generator) -> Tensor:
+        """Unit noise (1, c, h, w) float32, drawn on the CPU, so that a seed means the same on every device."""
+        shape = (1, self.latent_channels, recipe.height // self.vae_factor, recipe.width // self.vae_factor)
+        return torch.randn(shape, generator=generator).to(self.device)
+
+    def decode(self, latents: Tensor) -> Image.Image:
+        """The picture of latents (1, c, h, w)."""
+        config = self.vae.config
+        latents = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0)
+        pixels = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0][0].float()
+        pixels = (pixels / 2 + 0.5).clamp(0, 1).permute(1, 2, 0)
+        return Image.fromarray((pixels * 255).round().to(torch.uint8).cpu().numpy())
+
+    def _encode_pictures(self, pictures: Tensor) -> Tensor:
+        """Latents, as the sampler sees them, of pictures (n, 3, H, W) in -1..1."""
+        config = self.vae.config
+        encoded = self.vae.encode(pictures.to(self.device, self.vae.dtype))
+        # A KL autoencoder answers with a distribution, a tiny one with the latents themselves.
+        latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+        return (latents - (getattr(config, "shift_factor", None) or 0)) * config.scaling_factor
+
+
+def load_parts(
+    folder: Path, names: Iterable[str], dtype: torch.dtype, report: Callable[[float], None]
+) -> dict[str, Any]:
+    """Load components of a diffusers folder into memory on the CPU, reporting the share of bytes read.
+
+    Classes come from diffusers and transformers alone, and weights from safetensors alone: a folder is untrusted.
+    Raises ModelBroken with a sentence.
+    """
+    # Our own progress is reported; the libraries' bars and hints are not for the person at the page.
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    index = read_json(folder / "model_index.json")
+    sizes = {name: sum(file.stat().st_size for file in weight_files(folder / name)) for name in names}
+    total, read = sum(sizes.values()) or 1, 0
+    parts = {}
+    for name in names:
+        parts[name] = _load_part(folder, name, index.get(name) or [None, None], dtype)
+        read += sizes[name]
+        report(read / total)
+    return parts
+
+
+def _load_part(folder: Path, name: str, where: Sequence[str | None], dtype: torch.dtype) -> Any:
+    if name == "scheduler":
+        return read_json(folder / "scheduler" / "scheduler_config.json")
+    library, kind = where
+    found = getattr(importlib.import_module(library), kind or "", None) if library in _TRUSTED else None
+    if found is None:
+        raise ModelBroken(
+            f"The model in {folder} wants a {name} of the kind {library}.{kind}, which is not known here."
+        )
+    options: dict[str, Any] = {}
+    if weight_files(folder / name):
+        options = {"dtype": dtype, "use_safetensors": True}
+        if all(".fp16." in file.name for file in weight_files(folder / name)):
+            options["variant"] = "fp16"
+    try:
+        part = found.from_pretrained(folder / name, local_files_only=True, **options)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ModelBroken(
+            f"The {name} of the model in {folder} could not be read ({type(error).__name__}). "
+            "Copy or download the folder again."
+        ) from error
+    return part.eval().requires_grad_(False) if isinstance(part, torch.nn.Module) else part
+
+
+_TRUSTED = ("diffusers", "transformers")

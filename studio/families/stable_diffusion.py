@@ -1,0 +1,95 @@
+"""Stable Diffusion 1.x and 2.x, and everything of their shape: a UNet that reads CLIP's hidden states.
+
+Epsilon and v-prediction, any number of latent channels, KL and tiny autoencoders. The bundled model is one of these.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from studio import samplers
+from studio.families.base import Facts, Model, Prompts, Row
+from studio.models.files import read_json
+
+
+class StableDiffusion(Model):
+    family = "Stable Diffusion"
+    pipelines = frozenset(
+        {"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"}
+    )
+    samplers = samplers.DIFFUSION
+    needed = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
+
+    def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
+        self.tokenizer, self.text_encoder, self.unet = (
+            parts["tokenizer"],
+            parts["text_encoder"],
+            parts["unet"],
+        )
+        super().__init__(parts, device, dtype)
+        # Plain guidance overexposes where the last timestep is pure noise: Lin et al., arXiv:2305.08891, section 3.4.
+        self.guidance_rescale = 0.7 if self.scheduler_config.get("rescale_betas_zero_snr") else 0.0
+
+    @classmethod
+    def facts(cls, folder: Path) -> Facts:
+        factor = 2 ** (len(read_json(folder / "vae" / "config.json")["block_out_channels"]) - 1)
+        side = read_json(folder / "unet" / "config.json")["sample_size"] * factor
+        return Facts(side, side, factor, steps=25, guidance_scale=7.0, sampler="DPM++ 2M")
+
+    def _encode(self, prompt: str, negative_prompt: str, guided: bool) -> Prompts:
+        chunks = [self._chunks(prompt), self._chunks(negative_prompt)] if guided else [self._chunks(prompt)]
+        count = max(map(len, chunks))
+        hidden = [self._hidden(each + self._chunks("") * (count - len(each))) for each in chunks]
+        return Prompts(hidden[0], hidden[1] if guided else None, (count,))
+
+    def _chunks(self, text: str) -> list[list[int]]:
+        """Token ids in pieces of the text encoder's length, each with its own start and end. At least one piece."""
+        tokenizer = self.tokenizer
+        ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        length = min(tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
+        room = length - 2
+        pieces = [ids[start : start + room] for start in range(0, len(ids), room)] or [[]]
+        return [
+            [
+                tokenizer.bos_token_id,
+                *piece,
+                tokenizer.eos_token_id,
+                *[tokenizer.pad_token_id] * (room - len(piece)),
+            ]
+            for piece in pieces
+        ]
+
+    def _hidden(self, chunks: list[list[int]]) -> Tensor:
+        """(1, chunks * length, width): the chunks are read apart, and the UNet attends to all of them."""
+        hidden = self.text_encoder(torch.tensor(chunks, device=self.device))[0]
+        return hidden.reshape(1, -1, hidden.shape[-1]).to(self.dtype)
+
+    def predict(self, rows: Sequence[Row]) -> list[Tensor]:
+        inputs, timesteps, prompts = [], [], []
+        for row in rows:
+            for each in (row.prompts.negative, row.prompts.positive):
+                if each is not None:
+                    inputs.append(row.model_input)
+                    timesteps.append(row.timestep)
+                    prompts.append(each)
+        outputs = self.unet(
+            torch.cat(inputs).to(self.dtype),
+            torch.stack(timesteps).to(self.device, non_blocking=True),
+            encoder_hidden_states=torch.cat(prompts),
+            return_dict=False,
+        )[0]
+        left = iter(outputs.float().split(1))
+        return [self._guide(row, next(left), left) for row in rows]
+
+    def _guide(self, row: Row, first: Tensor, rest: Any) -> Tensor:
+        if row.prompts.negative is None:
+            return first
+        negative, positive = first, next(rest)
+        guided = negative + row.guidance_scale * (positive - negative)
+        if not self.guidance_rescale:
+            return guided
+        rescaled = guided * (positive.std() / guided.std())
+        return self.guidance_rescale * rescaled + (1 - self.guidance_rescale) * guided

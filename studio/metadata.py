@@ -1,0 +1,154 @@
+"""Recipes inside PNG files: the text that A1111-style tools read, and our own exact recipe beside it.
+
+`parameters` has the form that stable-diffusion-webui writes (modules/infotext_utils.py there): the prompt, a
+line `Negative prompt: …`, and a last line `Steps: 20, Sampler: Euler a, CFG scale: 5, Seed: 1, …`. Samplers
+go by the names that it uses, with the timetable as a suffix ("DPM++ 2M Karras"), as our own labels do.
+That form is for other tools. It cannot hold every prompt (one may itself have a line "Steps: …"), so the
+exact recipe is stored as JSON under a private keyword and read from there first.
+"""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from studio import __version__
+from studio.errors import RecipeError
+from studio.recipe import Recipe
+
+PARAMETERS = "parameters"
+RECIPE = "emerge-recipe"
+STEPS_DONE = "emerge-steps-done"
+"""Only in a picture that was stopped: after how many of its recipe's steps."""
+
+log = logging.getLogger(__name__)
+
+_FIELD = re.compile(r' {0,4}(\w[\w \-/]{1,40}): {0,4}("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
+"""As in webui, with bounds, so that a hostile text cannot make the search slow."""
+_LAST_LINE = 10_000
+_NEGATIVE = "Negative prompt:"
+
+
+def png_text(recipe: Recipe, steps_done: int) -> PngInfo:
+    """The text chunks for a picture: tEXt where Latin-1 suffices, otherwise iTXt in UTF-8."""
+    result = PngInfo()
+    result.add_text(PARAMETERS, _encodable(parameters(recipe)))
+    result.add_text(RECIPE, _encodable(recipe.to_json()))
+    if steps_done != recipe.steps:
+        result.add_text(STEPS_DONE, str(steps_done))
+    return result
+
+
+def read(path: Path) -> tuple[Recipe, int] | None:
+    """The recipe in a PNG file and the number of steps that were taken, or None if there is none to be read.
+
+    The file may be anything: damaged, hostile, or no picture at all. Its pixels are not decoded.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return from_info(image.info)
+    except Exception as error:
+        # Pillow raises OSError, SyntaxError, ValueError, zlib.error, struct.error and more, as the damage is.
+        log.debug("No text could be read from %s: %r", path, error)
+        return None
+
+
+def from_info(info: Mapping[str | tuple[int, int], Any]) -> tuple[Recipe, int] | None:
+    """The same from what Pillow found in an opened picture (`image.info`)."""
+    recipe = _own(str(info.get(RECIPE, ""))) or _foreign(str(info.get(PARAMETERS, "")))
+    return (recipe, _steps_done(str(info.get(STEPS_DONE, "")), recipe)) if recipe else None
+
+
+def parameters(recipe: Recipe) -> str:
+    """The recipe as A1111-style tools show and read it."""
+    fields = {
+        "Steps": recipe.steps,
+        "Sampler": recipe.sampler,
+        "CFG scale": f"{recipe.guidance_scale:.12g}",
+        "Seed": recipe.seed,
+        "Size": f"{recipe.width}x{recipe.height}",
+        "Model": recipe.model,
+        "Version": f"Emerge Studio {__version__}",
+    }
+    lines = [recipe.prompt]
+    if recipe.negative_prompt:
+        lines.append(f"{_NEGATIVE} {recipe.negative_prompt}")
+    lines.append(", ".join(f"{name}: {_quote(str(value))}" for name, value in fields.items()))
+    return "\n".join(lines)
+
+
+def parse_parameters(text: str) -> Recipe:
+    """As much of a recipe as an A1111-style text tells; the rest takes its default. Raises RecipeError."""
+    *lines, last = text.strip().split("\n")
+    fields = {name: _unquote(value) for name, value in _FIELD.findall(last[:_LAST_LINE])}
+    if len(fields) < 3:
+        # The rule of webui: a last line with fewer fields belongs to the prompt.
+        raise RecipeError("That text has no line of settings that starts with 'Steps:'.")
+    prompt, _, negative = "\n".join(lines).partition(f"\n{_NEGATIVE}")
+    if prompt.startswith(_NEGATIVE):
+        prompt, negative = "", prompt.removeprefix(_NEGATIVE)
+    values: dict[str, object] = {"prompt": prompt.strip(), "negative_prompt": negative.strip()}
+    for theirs, ours in (("Steps", "steps"), ("CFG scale", "guidance_scale"), ("Seed", "seed")):
+        if theirs in fields:
+            values[ours] = _value(fields[theirs])
+    if "Model" in fields:
+        values["model"] = fields["Model"]
+    if "Sampler" in fields:
+        values["sampler"] = fields["Sampler"] + _suffix(fields.get("Schedule type", ""))
+    if size := re.fullmatch(r"(\d{1,5})x(\d{1,5})", fields.get("Size", "")):
+        values["width"], values["height"] = int(size[1]), int(size[2])
+    return Recipe.from_values(values)
+
+
+def _own(text: str) -> Recipe | None:
+    try:
+        return Recipe.from_json(text)
+    except (RecipeError, RecursionError, OverflowError):
+        return None
+
+
+def _foreign(text: str) -> Recipe | None:
+    try:
+        return parse_parameters(text)
+    except (RecipeError, RecursionError, OverflowError):
+        return None
+
+
+def _steps_done(text: str, recipe: Recipe) -> int:
+    return min(int(text), recipe.steps) if re.fullmatch(r"[0-9]{1,6}", text) else recipe.steps
+
+
+def _quote(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False) if re.search(r"[,:\n]", value) else value
+
+
+def _unquote(value: str) -> str:
+    if value.startswith('"'):
+        try:
+            return str(json.loads(value))
+        except ValueError:
+            pass
+    return value.strip()
+
+
+def _value(text: str) -> float | int | str:
+    """A number if it is one; a recipe says what is wrong with anything else."""
+    try:
+        return int(text) if re.fullmatch(r"-?\d{1,20}", text) else float(text)
+    except ValueError:
+        return text
+
+
+def _suffix(schedule: str) -> str:
+    """Webui has named the timetable apart from the sampler since 1.9."""
+    return f" {schedule}" if schedule in ("Karras", "Exponential") else ""
+
+
+def _encodable(text: str) -> str:
+    """Half a surrogate pair, which JSON from elsewhere can hold, has no UTF-8: it becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")

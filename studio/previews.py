@@ -1,0 +1,128 @@
+"""Latents → a small picture, cheaply enough for every step.
+
+A linear map turns each 3x3 neighbourhood of latents into a block of pixels. It is fitted by least squares to the
+model's own VAE when the model is loaded, so it works for any checkpoint without a table of known numbers.
+"""
+
+import io
+import threading
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+SIDE = 256
+"""A preview's longer side in pixels is at most this (or one pixel for each latent, if there are more)."""
+
+
+class Projection:
+    """A fitted map from latents (1, channels, h, w) to pixels.
+
+    weight: (3 factor², channels, 3, 3), bias: (3 factor²,): blocks of factor x factor pixels in 0..1.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor, factor: int) -> None:
+        self._factor = factor
+        self._maps = {factor: (weight, bias)}
+
+    def __call__(self, latents: Tensor) -> "LatentPreview":
+        """Project on the latents' device. The copy to the host is not waited for."""
+        block = self._block(max(latents.shape[-2:]))
+        if block not in self._maps:
+            self._maps[block] = self._pooled(block)
+        weight, bias = self._maps[block]
+        padded = F.pad(latents.float(), (1, 1, 1, 1), mode="replicate")
+        pixels = F.pixel_shuffle(F.conv2d(padded, weight, bias), block)
+        return LatentPreview((pixels[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0))
+
+    def to(self, device: torch.device) -> "Projection":
+        """The same map on another device."""
+        weight, bias = self._maps[self._factor]
+        return Projection(weight.to(device), bias.to(device), self._factor)
+
+    def _block(self, side: int) -> int:
+        return next(b for b in (8, 4, 2, 1) if b <= self._factor and (side * b <= SIDE or b == 1))
+
+    def _pooled(self, block: int) -> tuple[Tensor, Tensor]:
+        """The map to smaller blocks: the mean over pixels is linear, so it can be taken of the map itself."""
+        weight, bias = self._maps[self._factor]
+        ratio = self._factor // block
+
+        def pool(values: Tensor) -> Tensor:
+            grid = values.reshape(3, block, ratio, block, ratio, *values.shape[1:])
+            return grid.mean(dim=(2, 4)).reshape(3 * block**2, *values.shape[1:])
+
+        return pool(weight), pool(bias)
+
+
+class LatentPreview:
+    """Pixels on their way to the host, and the JPEG of them once somebody asks (`studio.events.Preview`)."""
+
+    def __init__(self, pixels: Tensor) -> None:
+        self._arrived = None
+        if pixels.is_cuda:
+            host = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
+            self._pixels = host.copy_(pixels, non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+        else:
+            self._pixels = pixels.contiguous().cpu()
+        self._lock = threading.Lock()
+        self._jpeg = b""
+
+    def image(self) -> Image.Image:
+        """The pixels, after waiting for them."""
+        if self._arrived:
+            self._arrived.synchronize()
+        return Image.fromarray(self._pixels.numpy())
+
+    def jpeg(self) -> bytes:
+        with self._lock:
+            if not self._jpeg:
+                file = io.BytesIO()
+                self.image().save(file, "JPEG", quality=85)
+                self._jpeg = file.getvalue()
+            return self._jpeg
+
+
+def fit(encode: Callable[[Tensor], Tensor], factor: int, pictures: int = 6, side: int = 16) -> Projection:
+    """Fit a projection to a VAE.
+
+    encode: pictures (n, 3, H, W) in -1..1 → latents (n, channels, H/factor, W/factor), as the sampler sees them.
+    side: of the pictures to fit on, in latents.
+    """
+    block = min(factor, 8)
+    images = _shapes(pictures, side * factor)
+    latents = encode(images).float().cpu()
+    channels = latents.shape[1]
+    padded = F.pad(latents, (1, 1, 1, 1), mode="replicate")
+    # (n, channels*9, positions) → (n*positions, channels*9 + 1): the neighbourhood of each latent, and a constant.
+    inputs = F.unfold(padded, 3).transpose(1, 2).reshape(-1, channels * 9)
+    inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], 1)
+    small = F.avg_pool2d(images * 0.5 + 0.5, factor // block)
+    targets = F.pixel_unshuffle(small, block).permute(0, 2, 3, 1).reshape(len(inputs), -1)
+    # A little ridge keeps the map tame where pictures of shapes do not tell.
+    gram = inputs.T @ inputs + 1e-3 * len(inputs) * torch.eye(inputs.shape[1])
+    solution = torch.linalg.solve(gram, inputs.T @ targets)
+    weight = solution[:-1].T.reshape(-1, channels, 3, 3).contiguous()
+    return Projection(weight, solution[-1].contiguous(), block)
+
+
+def _shapes(count: int, side: int) -> Tensor:
+    """Pictures to fit on, (count, 3, side, side) in -1..1: colours that run into each other, with discs and boxes."""
+    random = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=random)
+
+    pictures = F.interpolate(draw(count, 3, 3, 3), size=side, mode="bicubic", align_corners=True)
+    y, x = torch.meshgrid(torch.linspace(0, 1, side), torch.linspace(0, 1, side), indexing="ij")
+    for picture in pictures:
+        for number in range(10):
+            (cx, cy, size), colour = draw(3).tolist(), draw(3)
+            size = 0.04 + 0.2 * size
+            far = torch.hypot(x - cx, y - cy) if number % 2 else torch.maximum((x - cx).abs(), (y - cy).abs())
+            picture[:, far < size] = colour[:, None]
+    return pictures.clamp(0, 1) * 2 - 1

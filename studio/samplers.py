@@ -1,0 +1,145 @@
+"""Samplers: a label a person chooses → a diffusers scheduler, built fresh for each job.
+
+A scheduler of diffusers keeps its place and its history in itself, so each job has its own. `Sampler` wraps one with
+the three things that the engine's loop asks: what to feed the model, what the model's answer says of the clean
+picture, and the next latents. All tensors have one row: (1, channels, height/8, width/8), float32.
+"""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import diffusers
+import torch
+from torch import Tensor
+
+from studio.errors import RecipeError
+
+_DPM_2M = ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"})
+
+DIFFUSION: dict[str, tuple[str, dict[str, Any]]] = {
+    "DPM++ 2M": _DPM_2M,
+    "DPM++ 2M Karras": (_DPM_2M[0], {**_DPM_2M[1], "use_karras_sigmas": True}),
+    "DPM++ 2M SDE": (_DPM_2M[0], {"algorithm_type": "sde-dpmsolver++"}),
+    "DPM++ SDE": (
+        "DPMSolverSinglestepScheduler",
+        {"algorithm_type": "sde-dpmsolver++", "lower_order_final": True},
+    ),
+    "Euler": ("EulerDiscreteScheduler", {}),
+    "Euler a": ("EulerAncestralDiscreteScheduler", {}),
+    "Heun": ("HeunDiscreteScheduler", {}),
+    "DDIM": ("DDIMScheduler", {"clip_sample": False}),
+    "UniPC": ("UniPCMultistepScheduler", {}),
+    "LCM": ("LCMScheduler", {"clip_sample": False}),
+}
+"""Label → scheduler and its options, for models that predict noise or velocity on a variance-preserving schedule."""
+
+_FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+
+FLOW: dict[str, tuple[str, dict[str, Any]]] = {
+    "Euler": ("FlowMatchEulerDiscreteScheduler", {}),
+    "DPM++ 2M": (_DPM_2M[0], {**_DPM_2M[1], **_FLOW}),
+    "UniPC": ("UniPCMultistepScheduler", _FLOW),
+}
+"""The same for flow-matching models (Lipman et al., arXiv:2210.02747)."""
+
+
+class Sampler:
+    """The timetable of one job and where it stands in it.
+
+    shift: `mu` of schedules that shift with the picture's size, None for all others.
+    Raises RecipeError if this scheduler cannot make so many steps.
+    """
+
+    def __init__(
+        self,
+        table: Mapping[str, tuple[str, dict]],
+        label: str,
+        config: Mapping,
+        steps: int,
+        shift: float | None = None,
+    ) -> None:
+        kind, options = table[label]
+        self._scheduler = _build(getattr(diffusers, kind), config, options)
+        try:
+            # On the CPU, whatever the device: a timestep that lives on a GPU has to be waited for at each step.
+            self._scheduler.set_timesteps(steps, device="cpu", **({} if shift is None else {"mu": shift}))
+        except (ValueError, IndexError, ZeroDivisionError):
+            raise RecipeError(f"The sampler {label} cannot make {steps} steps. Take fewer, or another one.") from None
+        if hasattr(self._scheduler, "set_begin_index"):
+            self._scheduler.set_begin_index(0)
+        self._takes_generator = "generator" in inspect.signature(self._scheduler.step).parameters
+        self._timesteps: Tensor = self._scheduler.timesteps
+        self._steps = steps
+        self._calls = 0
+
+    @property
+    def initial_scale(self) -> float:
+        """What unit noise is multiplied with to become the first latents."""
+        return float(getattr(self._scheduler, "init_noise_sigma", 1.0))
+
+    @property
+    def done(self) -> int:
+        """Whole steps taken. Samplers of second order call the model twice in a step."""
+        return self._calls * self._steps // len(self._timesteps)
+
+    @property
+    def timestep(self) -> Tensor:
+        """The model's timestep, a 0-d tensor on the CPU."""
+        return self._timesteps[self._calls]
+
+    def model_input(self, latents: Tensor) -> Tensor:
+        """Latents as the model wants to see them: of unit variance for all but flow models."""
+        if self._calls < len(self._timesteps) and hasattr(self._scheduler, "scale_model_input"):
+            return self._scheduler.scale_model_input(latents, self.timestep)
+        return latents
+
+    def clean(self, model_input: Tensor, output: Tensor) -> Tensor:
+        """The predicted clean latents, from what the model was given and what it answered, before `step`."""
+        kind = self._scheduler.config.get("prediction_type", "flow_prediction")
+        sigma = self._sigma()
+        if kind == "flow_prediction":
+            return model_input - sigma * output
+        # In terms of the noise level, signal and noise are mixed as alpha x0 + beta noise, alpha² + beta² = 1.
+        alpha, beta = (sigma**2 + 1) ** -0.5, sigma * (sigma**2 + 1) ** -0.5
+        if kind == "v_prediction":
+            return alpha * model_input - beta * output
+        if kind == "sample":
+            return output
+        return (model_input - beta * output) / alpha
+
+    def step(self, output: Tensor, latents: Tensor, generator: torch.Generator) -> Tensor:
+        """The next latents. Samplers that add noise draw it from the job's own generator, on the CPU."""
+        options = {"generator": generator} if self._takes_generator else {}
+        result = self._scheduler.step(output, self.timestep, latents, return_dict=False, **options)[0]
+        self._calls += 1
+        return result
+
+    def _sigma(self) -> Tensor:
+        """Noise relative to signal at the present call: sqrt((1 - ā) / ā), or the flow's own sigma."""
+        sigmas = getattr(self._scheduler, "sigmas", None)
+        if sigmas is not None and len(sigmas) >= len(self._timesteps):
+            return sigmas[self._calls].float().cpu()
+        signal = self._scheduler.alphas_cumprod[int(self.timestep)].clamp(min=2**-24)
+        return ((1 - signal) / signal) ** 0.5
+
+
+def _build(kind: Any, config: Mapping, options: Mapping) -> Any:
+    takes = inspect.signature(kind).parameters
+    if config.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in takes:
+        options = {**options, "trained_betas": zero_terminal_snr_betas(kind, config)}
+    return kind.from_config({**config}, **options)
+
+
+def zero_terminal_snr_betas(kind: Any, config: Mapping) -> list[float]:
+    """Betas whose last step is (almost) pure noise, for schedulers that cannot rescale them by themselves.
+
+    Lin et al., arXiv:2305.08891, algorithm 1. The last signal is 2^-24 instead of 0, as diffusers has it elsewhere, so
+    that dividing by it stays finite.
+    """
+    plain = kind.from_config({**config, "rescale_betas_zero_snr": False})
+    root = torch.cumprod(1 - plain.betas.double(), 0).sqrt()
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    signal = root**2
+    signal[-1] = 2**-24
+    return (1 - torch.cat([signal[:1], signal[1:] / signal[:-1]])).tolist()

@@ -1,0 +1,107 @@
+"""Every setting, defined once: name, default, help. Flags, EMERGE_* variables and the docs are made from here.
+
+Plain Python only: `launch.py --help` imports this module on a machine where nothing is installed yet.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from studio.errors import SettingsError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _setting(default: Any, help: str, choices: Sequence[str] = ()) -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The studio's settings. `--models-folders` is EMERGE_MODELS_FOLDERS is `settings.models_folders`."""
+
+    host: str = _setting("127.0.0.1", "address to listen on; 0.0.0.0 lets other machines in (set --auth then)")
+    port: int = _setting(7860, "port to listen on; if it is taken, the next free one is used")
+    models_folders: tuple[Path, ...] = _setting(
+        (ROOT / "models",),
+        f"folders with models, separated by '{os.pathsep}'; the bundled model is always there",
+    )
+    output_folder: Path = _setting(ROOT / "outputs", "folder that finished pictures are kept in")
+    device: str = _setting("auto", "where models run", ("auto", "cpu", "cuda", "mps"))
+    dtype: str = _setting(
+        "auto",
+        "precision of the models; auto takes the fastest good one",
+        ("auto", "float32", "bfloat16", "float16"),
+    )
+    auth: str = _setting("", "user:password that a browser must give; empty lets everyone in who reaches the port")
+    no_browser: bool = _setting(False, "do not open a browser at the start")
+
+
+def parse(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Settings from flags, else from EMERGE_* variables, else defaults. Raises SettingsError; exits for --help."""
+    given = vars(parser().parse_args(arguments))
+    values: dict[str, Any] = {}
+    for name, kind in get_type_hints(Settings).items():
+        source, text = f"--{name.replace('_', '-')}", given[name]
+        if text is None:
+            source, text = f"EMERGE_{name.upper()}", environ.get(f"EMERGE_{name.upper()}") or None
+        if text is not None:
+            values[name] = _read(source, text, kind)
+    settings = Settings(**values)
+    _check(settings)
+    return settings
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line: one flag for each setting."""
+    result = argparse.ArgumentParser(
+        prog="launch.py",
+        description="Emerge Studio: paint with diffusion models in the browser.",
+        epilog="Each flag can also be given as a variable: --output-folder is EMERGE_OUTPUT_FOLDER. "
+        "'launch.py test' runs the tests.",
+    )
+    hints = get_type_hints(Settings)
+    for each in fields(Settings):
+        flag = f"--{each.name.replace('_', '-')}"
+        text = f"{each.metadata['help']} (default: {_shown(each.default)})"
+        if hints[each.name] is bool:
+            result.add_argument(flag, action="store_const", const="true", help=text)
+        else:
+            result.add_argument(flag, metavar=each.name.upper(), help=text.replace("%", "%%"))
+    return result
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, tuple):
+        return os.pathsep.join(map(str, default))
+    return str(default) if default not in ("", False) else "none" if default == "" else "off"
+
+
+def _read(source: str, text: str, kind: Any) -> Any:
+    if kind is bool:
+        if text.lower() not in ("1", "true", "yes", "on", "0", "false", "no", "off", ""):
+            raise SettingsError(f"{source} is {text!r}: use 1 for yes or 0 for no.")
+        return text.lower() in ("1", "true", "yes", "on")
+    if kind is int:
+        if not text.isdecimal():
+            raise SettingsError(f"{source} is {text!r}: use a whole number.")
+        return int(text)
+    if kind is Path:
+        return Path(text).expanduser()
+    if kind is str:
+        return text
+    return tuple(Path(part).expanduser() for part in text.split(os.pathsep) if part)
+
+
+def _check(settings: Settings) -> None:
+    for each in fields(settings):
+        value, choices = getattr(settings, each.name), each.metadata["choices"]
+        if choices and value not in choices:
+            raise SettingsError(f"The setting {each.name} is {value!r}: use one of {', '.join(choices)}.")
+    if not 1 <= settings.port <= 65535:
+        raise SettingsError(f"The port {settings.port} does not exist: use 1 to 65535.")
+    if settings.auth and not all(settings.auth.partition(":")[::2]):
+        raise SettingsError("The setting auth must be written user:password.")

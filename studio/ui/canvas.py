@@ -1,0 +1,63 @@
+"""Components of our own: live pictures, recent pictures, and sentences for the person.
+
+Each is a `gr.HTML` with a fixed template, filled in by a script of `studio/ui/page`. Pictures and progress reach the
+scripts over `/live` and never pass through Gradio, and text is set as `textContent`, so that nothing a person
+typed is ever read as HTML or as a template.
+
+They are functions, because Gradio writes a .pyi file beside every module that derives a class from a component.
+"""
+
+import json
+
+import gradio as gr
+
+_EVENTS = "use_settings: (data) => trigger('use_settings', data), reuse_seed: (data) => trigger('reuse_seed', data)"
+
+
+def canvas(place: str, start: str, stop: str) -> gr.HTML:
+    """The pictures a tab is making, from their starting noise on, and the ones just made.
+
+    place: the tab's name in `studio.web.live.Live.show`. start, stop: the ids of its buttons, for the keyboard.
+    Events `use_settings` and `reuse_seed` carry `recipe`, the values of the picture's recipe by name.
+    """
+    return gr.HTML(
+        html_template='<section class="stage" aria-label="Pictures in the making"></section>',
+        js_on_load=_mount("stage.js", {"place": place, "start": start, "stop": stop}),
+        apply_default_css=False,
+        elem_id=f"{place}-canvas",
+        elem_classes="canvas",
+    )
+
+
+def strip(place: str) -> gr.HTML:
+    """The library's newest pictures; a click shows one large. Same events as `canvas`."""
+    return gr.HTML(
+        html_template='<section class="strip" aria-label="Recent pictures"></section>',
+        js_on_load=_mount("strip.js", {}),
+        apply_default_css=False,
+        elem_id=f"{place}-strip",
+        elem_classes="recent",
+    )
+
+
+def notice(value: str = "", *, alert: bool = False, elem_id: str | None = None) -> gr.HTML:
+    """A sentence for the person, empty most of the time. The value is plain text."""
+    role = "alert" if alert else "note"
+    return gr.HTML(
+        value,
+        html_template=f'<p class="notice" role="{role}"></p>',
+        js_on_load="""
+            const sentence = element.querySelector(".notice");
+            const show = () => { sentence.textContent = props.value || ""; };
+            watch("value", show);
+            show();
+        """,
+        apply_default_css=False,
+        elem_id=elem_id,
+        elem_classes="sentence",
+    )
+
+
+def _mount(script: str, options: dict[str, str]) -> str:
+    load = f'import("/page/{script}").then(({{ mount }}) => '
+    return f"{load}mount(element, {json.dumps(options)}, {{ {_EVENTS} }}));"

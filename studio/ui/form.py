@@ -1,0 +1,140 @@
+"""The settings of a picture as components of the page, found by name and never by position."""
+
+import math
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, replace
+from typing import Any, get_args
+
+from gradio.components import Component
+
+from studio.engine import PreviewKind
+from studio.errors import RecipeError, StudioError
+from studio.models import catalog
+from studio.models.catalog import Entry
+from studio.models.manager import Manager
+from studio.recipe import MAX_PICTURES, Recipe
+
+NUMBERS = {
+    "width": "Width",
+    "height": "Height",
+    "steps": "Steps",
+    "guidance_scale": "Guidance scale",
+    "pictures": "Pictures",
+}
+
+SHAPES = ("9:16", "2:3", "3:4", "1:1", "4:3", "3:2", "16:9")
+"""Width to height, from tall to wide."""
+
+PREVIEWS = (("Clean", "clean"), ("Noisy", "noisy"), ("Off", "off"))
+"""What can be watched: the picture that the model sees in the noise, what it really holds, or nothing."""
+
+RANDOM_SEEDS = 2**32
+"""Random seeds stay below this, which other programs can use too."""
+
+
+class Form:
+    """Named components. Names are those of `Recipe`, and `pictures` and `previews` beside them."""
+
+    def __init__(self, components: dict[str, Component]) -> None:
+        self.components = components
+
+    def __iter__(self) -> Iterator[Component]:
+        return iter(self.components.values())
+
+    def __getitem__(self, name: str) -> Component:
+        return self.components[name]
+
+    def named(self, values: dict[Component, Any]) -> dict[str, Any]:
+        """The values a handler got, by name."""
+        return {name: values[component] for name, component in self.components.items()}
+
+    def update(self, values: dict[str, Any]) -> dict[Component, Any]:
+        """What a handler returns to set the components of these names."""
+        return {self.components[name]: value for name, value in values.items() if name in self.components}
+
+
+def read(values: dict[str, Any]) -> tuple[list[Recipe], PreviewKind]:
+    """The recipes that a form asks for, one for each picture, seeds counting up. Raises RecipeError."""
+    values = dict(values)
+    pictures, previews = values.pop("pictures"), values.pop("previews")
+    values["seed"] = _seed(values["seed"])
+    if not values["model"]:
+        raise RecipeError("No model is chosen. Choose one first.")
+    first = Recipe.from_values({name: _typed(name, value) for name, value in values.items()})
+    if not isinstance(pictures, int | float) or not 1 <= pictures <= MAX_PICTURES or pictures != int(pictures):
+        raise RecipeError(f"The number of pictures must be a whole number from 1 to {MAX_PICTURES}.")
+    if previews not in get_args(PreviewKind):
+        raise RecipeError("Previews can be clean, noisy or off.")
+    return [replace(first, seed=first.seed + index) for index in range(int(pictures))], previews
+
+
+def _typed(name: str, value: Any) -> Any:
+    """The value, if it is of the kind that the field is for."""
+    if name not in NUMBERS:
+        return "" if value is None else value
+    if value is None or value == "":
+        raise RecipeError(f"{NUMBERS[name]} is empty. Fill in a number.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecipeError(f"{NUMBERS[name]} is not a number. Fill in one.")
+    return value
+
+
+def _seed(text: Any) -> int:
+    """The seed that was typed; a random one if the field is empty."""
+    text = str(text or "").strip()
+    if not text:
+        return random.randrange(RANDOM_SEEDS)
+    if not text.isdecimal():
+        raise RecipeError(f"The seed must be a whole number, not {text[:40]!r}. Empty means a new one each time.")
+    return int(text)
+
+
+def restored(saved: Any) -> dict[str, Any]:
+    """The values among `saved` (from a browser, so it could be anything) that a form can show."""
+    if not isinstance(saved, dict):
+        return {}
+    names = {*asdict(Recipe()), "pictures", "previews"}
+    found = {name: value for name, value in saved.items() if name in names}
+    return {name: value for name, value in found.items() if _fits(name, value)}
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name in NUMBERS:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, str) and (name != "previews" or value in get_args(PreviewKind))
+
+
+def usable(entries: Iterable[Entry]) -> list[str]:
+    """Names of the models that can be used."""
+    return [entry.name for entry in entries if not entry.problem]
+
+
+def defaults(models: Manager, name: str | None) -> dict[str, Any]:
+    """Size, steps, guidance and sampler that suit a model, or nothing if it cannot be used."""
+    try:
+        recipe = models.default_recipe(name or "")
+    except StudioError:
+        return {}
+    return {each: getattr(recipe, each) for each in ("width", "height", "steps", "guidance_scale", "sampler")}
+
+
+def sampler_labels(entries: Iterable[Entry], model: str | None) -> list[str]:
+    """The samplers that a model can be used with."""
+    entry = next((each for each in entries if each.name == model and not each.problem), None)
+    return list(catalog.family(entry).samplers) if entry else []
+
+
+def size_of_shape(shape: str, width: int, height: int) -> tuple[int, int]:
+    """Width and height of this shape with about as many pixels as width x height, in steps that models like."""
+    across, down = map(int, shape.split(":"))
+    pixels = width * height
+    step = 64 if pixels >= 512 * 512 else 16
+    scale = math.sqrt(pixels / (across * down))
+    return tuple(max(64, round(side * scale / step) * step) for side in (across, down))  # type: ignore[return-value]
+
+
+def shape_of_size(width: Any, height: Any, native: tuple[int, int]) -> str | None:
+    """The shape whose size this is, if it is one's."""
+    sizes = {size_of_shape(shape, *native): shape for shape in SHAPES}
+    return sizes.get((width, height))

@@ -1,0 +1,278 @@
+// The pictures in the making. One tile for each job: noise first, then what the model sees in it, then the picture.
+
+import { act, isConnected, isMoving, jobs, listen, shown } from "./live.js";
+import { actions, icon, show } from "./pictures.js";
+import { facts, make, setText, standing, standingOfAll } from "./words.js";
+
+const HINT = "Describe a picture and press Generate. It comes out of noise here, step by step.";
+
+/** Fill `root` with the stage of a tab and give its buttons their keys. `options`: place, start, stop. */
+export function mount(root, options, events) {
+  const section = root.querySelector(".stage");
+  const tiles = make("div", { class: "tiles" });
+  const words = make("p", { class: "stage-words" });
+  const go = make("button", { type: "button", class: "act strong" }, "Continue");
+  const drop = make("button", { type: "button", class: "act" }, "Discard");
+  drop.title = "Forget where it stands. The partial picture stays among the recent ones.";
+  const buttons = make("div", { class: "acts" }, go, drop);
+  const spoken = make("p", { class: "only-spoken", role: "status", "aria-live": "polite" });
+  const hint = make("div", { class: "hint" }, make("p", {}, HINT));
+  section.append(tiles, make("div", { class: "stage-bar" }, words, buttons), spoken);
+
+  const tileOf = new Map();
+  let said = "";
+  let startedAt = -Infinity;
+
+  const all = () => (shown.get(options.place) ?? []).map((id) => jobs.get(id)).filter(stands);
+  const moving = () => all().filter(isMoving);
+  const paused = () => all().filter((job) => job.state === "paused");
+
+  async function each(some, verb) {
+    const answers = await Promise.all(some.map((job) => act(job, verb)));
+    const failure = answers.find(Boolean);
+    if (failure) setText(words, failure);
+  }
+
+  function draw() {
+    const standingJobs = all();
+    arrange(standingJobs);
+    for (const job of standingJobs) tileOf.get(job.id).update(job, standingJobs.length);
+    setText(words, isConnected() ? standingOfAll(standingJobs) : "The studio does not answer. Trying again…");
+    buttons.hidden = paused().length === 0 || moving().length > 0;
+    const stop = document.getElementById(options.stop);
+    if (stop) stop.disabled = moving().length === 0;
+    speak(standingJobs);
+  }
+
+  /** One tile for each job, in order; tiles that stay are not touched. */
+  function arrange(standingJobs) {
+    const ids = standingJobs.map((job) => job.id);
+    for (const [id, tile] of tileOf) {
+      if (!ids.includes(id)) {
+        tile.element.remove();
+        tileOf.delete(id);
+      }
+    }
+    standingJobs.forEach((job, index) => {
+      if (!tileOf.has(job.id)) tileOf.set(job.id, makeTile(job, events));
+      const { element } = tileOf.get(job.id);
+      if (tiles.children[index] !== element) tiles.insertBefore(element, tiles.children[index] ?? null);
+    });
+    if (standingJobs.length === 0) tiles.replaceChildren(hint);
+    else hint.remove();
+    const { recipe } = standingJobs[0] ?? { recipe: { width: 1, height: 1 } };
+    const columns = columnsFor(standingJobs.length, recipe.width / recipe.height);
+    tiles.style.setProperty("--columns", columns);
+    tiles.style.setProperty("--rows", Math.ceil(Math.max(standingJobs.length, 1) / columns));
+    tiles.style.setProperty("--ratio", recipe.width / recipe.height);
+    tiles.toggleAttribute("data-many", standingJobs.length > 1);
+  }
+
+  /** Tell those who cannot see it when it starts, is half way, and ends; no more. */
+  function speak(standingJobs) {
+    const key = standingJobs.map((job) => job.id).join() + phase(standingJobs);
+    if (key === said) return;
+    said = key;
+    setText(spoken, phase(standingJobs));
+  }
+
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.(`#${options.stop}`)) each(moving(), "pause");
+    if (event.target.closest?.(`#${options.start}`)) startedAt = event.timeStamp;
+  });
+  document.addEventListener("keydown", (event) => {
+    if (section.offsetParent === null || document.querySelector("dialog[open]")) return;
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
+      event.preventDefault();
+      document.getElementById(options.start)?.click();
+    }
+    if (event.key === "Escape" && !closesSomething(event)) each(moving(), "pause");
+  });
+  go.addEventListener("click", () => each(paused(), "resume"));
+  drop.addEventListener("click", () => each(paused(), "cancel"));
+
+  /** On a small screen the controls can be far below what was just started. */
+  function lookAt(change) {
+    if (change.kind !== "shown" || !(options.place in change.data)) return;
+    if (performance.now() - startedAt > 5000 || section.getBoundingClientRect().top >= 0) return;
+    section.scrollIntoView({ block: "start" });
+  }
+
+  listen((change) => {
+    draw();
+    lookAt(change);
+  });
+  draw();
+}
+
+/** Whether a job has a place on the stage: not if it was dropped. */
+const stands = (job) => job !== undefined && job.state !== "cancelled";
+
+/** Whether Escape is meant for an open list instead. */
+const closesSomething = (event) =>
+  event.defaultPrevented || event.target.closest?.("[aria-expanded='true']") !== null;
+
+/** As many columns as make the tiles large in an area that is a little wider than high. */
+function columnsFor(count, ratio) {
+  let best = 1;
+  let most = 0;
+  for (let columns = 1; columns <= Math.max(count, 1); columns++) {
+    const width = Math.min(1.3 / columns, ratio / Math.ceil(count / columns));
+    if (width > most + 1e-9) [best, most] = [columns, width];
+  }
+  return best;
+}
+
+function phase(all) {
+  if (all.length === 0) return "";
+  const failed = all.find((job) => job.state === "failed");
+  if (failed) return failed.reason;
+  if (all.every((job) => job.state === "finished")) return all.length > 1 ? "All pictures are finished" : "Finished";
+  if (all.some(isMoving)) {
+    const half = all.every((job) => job.state === "finished" || job.done * 2 >= job.total);
+    return half ? "Half way" : "Started";
+  }
+  return standingOfAll(all);
+}
+
+/** A tile: a box of fixed shape in which nothing ever jumps, and what there is to say below it. */
+function makeTile(job, events) {
+  const { recipe } = job;
+  const canvas = make("canvas", { "aria-hidden": "true" });
+  const image = make("img", { alt: recipe.prompt || "Picture without a prompt" });
+  const veil = make("span", { class: "veil" });
+  const bar = make("span", { class: "bar", "aria-hidden": "true" }, make("i"));
+  const frame = make("button", { type: "button", class: "frame", title: "Show large" }, canvas, image, veil, bar);
+  frame.style.aspectRatio = `${recipe.width} / ${recipe.height}`;
+  const caption = make("figcaption");
+  const element = make("figure", { class: "tile" }, frame, caption);
+  const live = makeLive(canvas, recipe);
+  let captioned = "";
+  let picture = "";
+  let current = job;
+
+  frame.addEventListener("click", () => {
+    if (current.picture) show([described(current)], 0, events);
+  });
+
+  async function showFile(id) {
+    picture = id;
+    if (!id) return;
+    const next = new Image();
+    next.src = `/pictures/${id}.png`;
+    try {
+      await next.decode();
+    } catch {
+      return;
+    }
+    if (picture !== id) return;
+    image.src = next.src;
+    await image.decode().catch(() => {});
+    if (picture === id) element.dataset.kept = "true";
+  }
+
+  function update(now, count) {
+    current = now;
+    element.dataset.state = now.state;
+    element.dataset.done = now.done ?? 0;
+    bar.firstChild.style.transform = `scaleX(${share(now)})`;
+    if (now.preview && now.state !== "finished") {
+      live.draw(now.preview, () => {
+        if (isMoving(current)) delete element.dataset.kept;
+      });
+    }
+    if (now.picture && now.picture !== picture) showFile(now.picture);
+    if (!now.picture) picture = "";
+    frame.disabled = !now.picture;
+    setText(veil, veilText(now, live.isEmpty()));
+    const key = `${now.state} ${now.picture} ${count > 1} ${now.reason}`;
+    if (key !== captioned) {
+      captioned = key;
+      caption.replaceChildren(...captionOf(now, count, events));
+    }
+  }
+
+  return { element, update };
+}
+
+/** Draws previews on a canvas: decoded first, newest wins, enlarged smoothly. */
+function makeLive(canvas, recipe) {
+  const scale = 512 / Math.max(recipe.width, recipe.height);
+  canvas.width = Math.round(recipe.width * scale);
+  canvas.height = Math.round(recipe.height * scale);
+  const context = canvas.getContext("2d");
+  context.imageSmoothingQuality = "high";
+  let drawn = "";
+  let wanted = null;
+  let busy = false;
+
+  async function work() {
+    busy = true;
+    while (wanted) {
+      const [preview, then] = wanted;
+      wanted = null;
+      try {
+        const bytes = Uint8Array.from(atob(preview), (letter) => letter.charCodeAt(0));
+        const bitmap = await createImageBitmap(new Blob([bytes], { type: "image/jpeg" }));
+        context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+        bitmap.close();
+        drawn = preview;
+        then();
+      } catch {
+        // A preview that cannot be read is skipped; the next one comes soon.
+      }
+    }
+    busy = false;
+  }
+
+  return {
+    isEmpty: () => drawn === "" && !busy,
+    draw(preview, then) {
+      if (preview === drawn) return;
+      wanted = [preview, then];
+      if (!busy) work();
+    },
+  };
+}
+
+function share(job) {
+  if (job.state === "finished") return 1;
+  if (job.state === "loading") return job.share;
+  return job.total ? (job.done ?? 0) / job.total : 0;
+}
+
+/** What is written over the picture: only what has no picture yet, and failures. */
+function veilText(job, isEmpty) {
+  if (job.state === "failed") return job.reason;
+  if (job.state === "paused" && job.reason) return job.reason;
+  return isEmpty && !job.picture && job.state !== "finished" ? standing(job) : "";
+}
+
+const described = (job) => ({
+  id: job.picture,
+  recipe: job.recipe,
+  steps_done: job.state === "paused" ? job.done : job.recipe.steps,
+});
+
+function captionOf(job, count, events) {
+  const seed = make("span", { class: "seed-of" }, `Seed ${job.recipe.seed}`);
+  const line = make("p", { class: "facts" }, seed);
+  if (count === 1) line.append(` · ${facts(job.recipe)}`);
+  const parts = [line];
+  if (count > 1) parts.push(make("div", { class: "own acts" }, ...ownButtons(job)));
+  if (job.picture) parts.push(actions(described(job), events));
+  return parts;
+}
+
+/** With several pictures, each can be stopped, continued and dropped by itself. */
+function ownButtons(job) {
+  const button = (name, verb) => {
+    const element = make("button", { type: "button", class: "act", "aria-label": `${name} seed ${job.recipe.seed}` });
+    element.append(icon(name.toLowerCase()));
+    element.title = name;
+    element.addEventListener("click", () => act(job, verb));
+    return element;
+  };
+  if (isMoving(job)) return [button("Stop", "pause"), button("Drop", "cancel")];
+  return job.state === "paused" ? [button("Continue", "resume"), button("Drop", "cancel")] : [];
+}

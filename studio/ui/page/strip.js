@@ -1,0 +1,69 @@
+// The library's newest pictures in a row. New ones appear by themselves.
+
+import { listen } from "./live.js";
+import { show, unfinished } from "./pictures.js";
+import { make } from "./words.js";
+
+const PAGE = 24;
+
+/** Fill `root` with the strip. `events` has `use_settings` and `reuse_seed`. */
+export function mount(root, options, events) {
+  const section = root.querySelector(".strip");
+  const row = make("div", { class: "strip-row" });
+  const more = make("button", { type: "button", class: "act strip-more" }, "Older");
+  section.append(make("h2", {}, "Recent"), row);
+  const pictures = [];
+
+  const entry = (picture) => {
+    const { recipe } = picture;
+    const image = make("img", { alt: recipe.prompt || "Picture without a prompt", loading: "lazy", decoding: "async" });
+    image.src = `/thumbnails/${picture.id}`;
+    const button = make("button", { type: "button", class: "thumbnail" }, image);
+    button.title = `${recipe.prompt.slice(0, 200)}\nSeed ${recipe.seed}${unfinished(picture)}`;
+    button.style.aspectRatio = `${recipe.width} / ${recipe.height}`;
+    if (unfinished(picture)) button.classList.add("unfinished");
+    button.addEventListener("click", () => show(pictures, pictures.indexOf(picture), events));
+    return button;
+  };
+
+  const add = (picture) => {
+    if (pictures.some((each) => each.id === picture.id)) return;
+    pictures.unshift(picture);
+    row.prepend(entry(picture));
+    section.hidden = false;
+  };
+
+  const load = async (before) => {
+    const query = before ? `&before=${encodeURIComponent(before)}` : "";
+    const answer = await fetch(`/pictures?count=${PAGE}${query}`);
+    return answer.ok ? (await answer.json()).pictures : [];
+  };
+
+  const append = (found) => {
+    pictures.push(...found);
+    more.remove();
+    row.append(...found.map(entry));
+    if (found.length === PAGE) row.append(more);
+    section.hidden = pictures.length === 0;
+  };
+
+  const reload = async () => {
+    const found = await load();
+    pictures.length = 0;
+    row.replaceChildren();
+    append(found);
+  };
+
+  more.addEventListener("click", async () => append(await load(pictures.at(-1)?.id)));
+
+  section.hidden = true;
+  listen(({ kind, data }) => {
+    if (kind === "jobs") reload();
+    if (kind === "job" && data.picture) addOf(data);
+  });
+
+  async function addOf(job) {
+    const answer = await fetch(`/pictures/${job.picture}`);
+    if (answer.ok) add(await answer.json());
+  }
+}

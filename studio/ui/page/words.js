@@ -1,0 +1,89 @@
+// Numbers and states as words for a person, and small helpers to build the page. Text is only ever set as text.
+
+/** An element with properties and children; `class` and `aria-…` names are attributes. */
+export function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name === "class" || name.includes("-")) element.setAttribute(name, value);
+    else element[name] = value;
+  }
+  element.append(...children);
+  return element;
+}
+
+/** Change text only if it differs, so that screen readers and selections are left alone. */
+export function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** "0.12 s", "3.4 s", "75 s", "4 min". */
+export function duration(seconds) {
+  if (seconds < 1) return `${Math.max(seconds, 0.001).toFixed(seconds < 0.1 ? 3 : 2)} s`;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  return seconds < 100 ? `${Math.round(seconds)} s` : `${Math.round(seconds / 60)} min`;
+}
+
+/** "4 s", "2 min": how long something will still take, without false precision. */
+export function remaining(seconds) {
+  if (seconds < 1) return "less than 1 s left";
+  return seconds < 100 ? `${Math.ceil(seconds)} s left` : `${Math.ceil(seconds / 60)} min left`;
+}
+
+/** What decided a picture besides its prompts, in one line. */
+export function facts(recipe) {
+  return [
+    `${recipe.steps} steps`,
+    `guidance ${recipe.guidance_scale}`,
+    recipe.sampler,
+    `${recipe.width} × ${recipe.height}`,
+    recipe.model,
+  ].join(" · ");
+}
+
+/** How a job stands, in one line. */
+export function standing(job) {
+  switch (job.state) {
+    case "queued":
+      return job.done ? `Waiting to go on from step ${job.done}` : "Waiting for its turn";
+    case "loading":
+      return `Loading ${job.model}, ${Math.round(job.share * 100)} %`;
+    case "step":
+      return stepping(job);
+    case "paused":
+      return job.reason || `Stopped at step ${job.done} of ${job.total}`;
+    case "failed":
+      return job.reason;
+    default:
+      return "";
+  }
+}
+
+function stepping(job) {
+  if (job.done >= job.total) return "Saving the picture";
+  const parts = [`Step ${job.done} of ${job.total}`];
+  if (job.seconds > 0) {
+    parts.push(`${duration(job.seconds)} per step`, remaining(job.seconds * (job.total - job.done)));
+  }
+  return parts.join(" · ");
+}
+
+/** How several jobs stand together, in one line. */
+export function standingOfAll(all) {
+  if (all.length < 2) return all.length ? standing(all[0]) : "";
+  if (all.every((job) => job.state === "finished")) return "";
+  const steps = all.filter((job) => job.state === "step" && job.done < job.total);
+  const finished = all.filter((job) => job.state === "finished").length;
+  const parts = finished ? [`${finished} of ${all.length} finished`] : [`${all.length} pictures`];
+  if (steps.length) {
+    const least = steps.reduce((a, b) => (a.done / a.total <= b.done / b.total ? a : b));
+    parts.push(`step ${least.done} of ${least.total}`);
+    if (least.seconds > 0) {
+      parts.push(`${duration(least.seconds)} per step`);
+      parts.push(remaining(Math.max(...steps.map((job) => job.seconds * (job.total - job.done)))));
+    }
+  } else {
+    const telling = all.find((job) => ["queued", "loading", "paused"].includes(job.state));
+    if (telling) parts.push(standing(telling));
+  }
+  return parts.join(" · ");
+}

@@ -1,0 +1,191 @@
+"""What happens to jobs, as one event stream for each browser window, and the few requests that act on a job.
+
+A window that opens is told how its owner's jobs stand, and from then on what changes. It only watches: closing it
+stops nothing, and another window of the same browser sees the same. A slow window gets the newest event of each
+job and skips what came between, so it never holds anything up.
+"""
+
+import asyncio
+import base64
+import contextlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, StreamingResponse
+
+from studio.engine import Engine, Job
+from studio.errors import JobMissing
+from studio.events import FINAL, Event, Paused, Preview, Step
+
+HEARTBEAT = 15.0
+"""Seconds after which a silent stream says that it is still there, so that a vanished reader is noticed."""
+
+OWNERS_KEPT = 1000
+"""Browsers whose pictures on show are remembered; the one seen longest ago is forgotten first."""
+
+
+def owner_of(request: Request) -> str:
+    """The random id of the browser that asks, which `server.Guard` put there."""
+    owner: str = request.state.owner
+    return owner
+
+
+class Mailbox:
+    """What one reader has not been told yet: of each thing the newest only."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._news: dict[str, Any] = {}
+        self._filled = asyncio.Event()
+
+    def put(self, key: str, item: Any) -> None:
+        """Leave an item in place of an older one of that key. Any thread; never waits."""
+        with contextlib.suppress(RuntimeError):  # the server's loop has ended, and the reader with it
+            self._loop.call_soon_threadsafe(self._add, key, item)
+
+    def _add(self, key: str, item: Any) -> None:
+        self._news[key] = item
+        self._filled.set()
+
+    async def take(self, timeout: float) -> list[Any]:
+        """All that is there, as soon as there is something; nothing after `timeout` seconds."""
+        try:
+            await asyncio.wait_for(self._filled.wait(), timeout)
+        except TimeoutError:
+            return []
+        self._filled.clear()
+        news, self._news = self._news, {}
+        return list(news.values())
+
+
+class Live:
+    """The event streams of all windows, and which jobs each tab of a browser shows."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._shown: OrderedDict[str, dict[str, list[str]]] = OrderedDict()
+        self._readers: list[tuple[str, Mailbox]] = []
+
+    def show(self, owner: str, place: str, jobs: Sequence[Job]) -> None:
+        """Have the owner's windows show these jobs in a tab, beside those there that are still moving."""
+        with self._lock:
+            places = self._shown.setdefault(owner, {})
+            moving = [job_id for job_id in places.get(place, []) if self._moves(job_id)]
+            places[place] = [*moving, *(job.id for job in jobs)]
+            self._shown.move_to_end(owner)
+            while len(self._shown) > OWNERS_KEPT:
+                self._shown.popitem(last=False)
+            news = _message("shown", {place: places[place]})
+            for reader, mailbox in self._readers:
+                if reader == owner:
+                    mailbox.put(f"shown {place}", news)
+
+    def shown(self, owner: str, place: str) -> list[Job]:
+        """The jobs that a tab of this owner shows, as far as they are remembered."""
+        with self._lock:
+            ids = list(self._shown.get(owner, {}).get(place, []))
+        return [job for job in map(self._find, ids) if job]
+
+    async def stream(self, owner: str) -> AsyncIterator[str]:
+        """Server-sent events: `jobs` and `shown` once, then `job` and `shown` as things happen."""
+        mailbox = Mailbox()
+        reader = (owner, mailbox)
+        # Listening starts before the snapshot, so that nothing falls between the two.
+        unsubscribe = self._engine.subscribe(lambda event: mailbox.put(event.job, event))
+        with self._lock:
+            self._readers.append(reader)
+            shown = {place: list(ids) for place, ids in self._shown.get(owner, {}).items()}
+        try:
+            known = {job.id for job in self._current(owner, shown)}
+            told = [await _described(job, job.event) for job in self._current(owner, shown)]
+            yield _message("jobs", {"jobs": told, "shown": shown})
+            while True:
+                news = await mailbox.take(HEARTBEAT)
+                for each in news:
+                    message = each if isinstance(each, str) else await self._told(owner, known, each)
+                    if message:
+                        yield message
+                if not news:
+                    yield ": still here\n\n"
+        finally:
+            unsubscribe()
+            with self._lock:
+                self._readers.remove(reader)
+
+    async def _told(self, owner: str, known: set[str], event: Event) -> str:
+        """The message of an event, with the recipe if this reader hears of the job for the first time."""
+        if event.job in known:
+            return _message("job", await _values(event))
+        job = self._find(event.job)
+        if job is None or job.owner != owner:
+            return ""
+        known.add(job.id)
+        return _message("job", await _described(job, event))
+
+    def _current(self, owner: str, shown: dict[str, list[str]]) -> list[Job]:
+        """The owner's jobs that are not over, and those that are but stand on the page."""
+        on_page = {job_id for ids in shown.values() for job_id in ids}
+        return [job for job in self._engine.jobs(owner) if job.id in on_page or not isinstance(job.event, FINAL)]
+
+    def _find(self, job_id: str) -> Job | None:
+        try:
+            return self._engine.job(job_id)
+        except JobMissing:
+            return None
+
+    def _moves(self, job_id: str) -> bool:
+        job = self._find(job_id)
+        return job is not None and not isinstance(job.event, (*FINAL, Paused))
+
+
+def routes(engine: Engine, live: Live) -> APIRouter:
+    """The stream, and pause, resume and cancel of the asker's own jobs."""
+    router = APIRouter()
+
+    @router.get("/live")
+    async def stream(request: Request) -> StreamingResponse:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(live.stream(owner_of(request)), media_type="text/event-stream", headers=headers)
+
+    acts = {"pause": engine.pause, "resume": engine.resume, "cancel": engine.cancel}
+
+    @router.post("/jobs/{job_id}/{act}")
+    def act_on_job(job_id: str, act: str, request: Request) -> JSONResponse:
+        if act not in acts:
+            return JSONResponse({"error": f"A job can be paused, resumed or cancelled, not {act!r}."}, 404)
+        if engine.job(job_id).owner != owner_of(request):
+            raise JobMissing("That picture is being made in another browser, and can be stopped there only.")
+        acts[act](job_id)
+        return JSONResponse({})
+
+    return router
+
+
+async def _described(job: Job, event: Event) -> dict[str, Any]:
+    return {**await _values(event), "recipe": asdict(job.recipe), "number": job.number}
+
+
+async def _values(event: Event) -> dict[str, Any]:
+    """An event for the page: its fields, its kind as `state`, and the preview as base64 of a JPEG."""
+    values = {field.name: getattr(event, field.name) for field in fields(event)}
+    values["id"] = values.pop("job")
+    values["state"] = type(event).__name__.lower()
+    if isinstance(event, Step) and event.preview:
+        # Encoding takes a moment, and may wait for the device: never on the engine's thread or the server's loop.
+        values["preview"] = await run_in_threadpool(_encoded, event.preview)
+    return values
+
+
+def _encoded(preview: Preview) -> str:
+    return base64.b64encode(preview.jpeg()).decode()
+
+
+def _message(kind: str, values: Any) -> str:
+    return f"event: {kind}\ndata: {json.dumps(values, ensure_ascii=False)}\n\n"

@@ -1,0 +1,66 @@
+"""Pictures of the library by id: the files themselves, thumbnails, and what the page says about each."""
+
+import re
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from studio.library import Library, Picture
+from studio.recipe import Recipe
+
+FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
+"""A picture never changes under its id."""
+
+MOST = 100
+
+
+def routes(library: Library) -> APIRouter:
+    """`/pictures`, `/pictures/{id}.png` (`?download=1` to save it) and `/thumbnails/{id}`."""
+    router = APIRouter()
+
+    @router.get("/pictures")
+    def recent(count: int = 24, before: str | None = None) -> JSONResponse:
+        found = library.recent(max(1, min(count, MOST)), before)
+        return JSONResponse({"pictures": [described(each) for each in found]})
+
+    @router.get("/pictures/{picture_id}.png")
+    def picture(picture_id: str, download: bool = False) -> FileResponse:
+        found = library.get(picture_id)
+        name = file_name(found.recipe) if download else None
+        return FileResponse(found.path, media_type="image/png", headers=FOREVER, filename=name)
+
+    @router.get("/pictures/{picture_id}")
+    def describe(picture_id: str) -> JSONResponse:
+        return JSONResponse(described(library.get(picture_id)))
+
+    @router.get("/thumbnails/{picture_id}")
+    def thumbnail(picture_id: str) -> Response:
+        data = library.thumbnail(picture_id)
+        return Response(data, media_type=_image_type(data), headers=FOREVER)
+
+    return router
+
+
+def described(picture: Picture) -> dict[str, Any]:
+    """What the page needs to know of a picture."""
+    return {
+        "id": picture.id,
+        "width": picture.width,
+        "height": picture.height,
+        "steps_done": picture.steps_done,
+        "recipe": asdict(picture.recipe),
+    }
+
+
+def file_name(recipe: Recipe) -> str:
+    """A name that says what is in the file: the first words of the prompt and the seed."""
+    words = re.findall(r"\w+", recipe.prompt)[:8]
+    return f"{'-'.join(words)[:60] or 'picture'}-{recipe.seed}.png"
+
+
+def _image_type(data: bytes) -> str:
+    if data.startswith(b"\x89PNG"):
+        return "image/png"
+    return "image/webp" if data[8:12] == b"WEBP" else "image/jpeg"

@@ -1,0 +1,23 @@
+"""Fixtures that several test files share."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with three tiny models: sd (epsilon), velocity (v-prediction, zero terminal SNR), flux."""
+    from tests import tiny
+
+    folder = tmp_path_factory.mktemp("models")
+    tiny.stable_diffusion(folder / "sd")
+    tiny.stable_diffusion(
+        folder / "velocity",
+        tiny_vae=True,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    )
+    tiny.flux(folder / "flux")
+    return folder

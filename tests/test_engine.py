@@ -1,0 +1,492 @@
+"""The engine against a worker without a model: who takes part in which step, and what everyone is told."""
+
+import itertools
+import threading
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+
+import pytest
+
+from studio.engine import Engine, Job
+from studio.errors import JobMissing, OutOfMemory, RecipeError, StorageError, StudioError
+from studio.events import FINAL, Cancelled, Event, Failed, Finished, Loading, Paused, Queued, Step
+from studio.recipe import Recipe
+from tests.fakes import PATIENCE, Events, FakeKeeper, FakeWorker
+
+
+class Studio:
+    """An engine between fakes, made when the first job comes, so that a test can set the worker first."""
+
+    def __init__(self) -> None:
+        self.worker, self.keep, self.events = FakeWorker(), FakeKeeper(), Events()
+        self._engine: Engine | None = None
+
+    @property
+    def engine(self) -> Engine:
+        if not self._engine:
+            self._engine = Engine(self.worker, self.keep)
+            self._engine.subscribe(self.events)
+        return self._engine
+
+    def submit(self, *prompts: str, owner: str = "", steps: int = 3, **values: object) -> list[Job]:
+        recipes = [Recipe(prompt, steps=steps, **values) for prompt in prompts]  # type: ignore[arg-type]
+        return self.engine.submit(recipes, owner)
+
+    def close(self) -> None:
+        self.keep.open.set()
+        self.worker.go_freely()
+        self.engine.close()
+
+
+@pytest.fixture
+def studio() -> Iterator[Studio]:
+    """Afterwards, whatever the test did: the last event of every job, and no other, is a final one."""
+    result = Studio()
+    yield result
+    result.close()
+    for job in {event.job for event in result.events.all}:
+        *others, last = result.events.of(job)
+        assert isinstance(last, FINAL)
+        assert not any(isinstance(event, FINAL) for event in others)
+
+
+def kinds(events: list[Event]) -> list[type[Event]]:
+    return [type(event) for event in events]
+
+
+# One picture
+
+
+def test_a_job_is_told_step_by_step_and_then_kept(studio: Studio) -> None:
+    (job,) = studio.submit("a", steps=3)
+    finished = studio.events.final(job.id)
+
+    assert kinds(studio.events.of(job.id)) == [Queued, Step, Step, Step, Step, Finished]
+    steps = [event for event in studio.events.of(job.id) if isinstance(event, Step)]
+    assert [(step.done, step.total) for step in steps] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert [step.preview and step.preview.jpeg() for step in steps] == [b"JPEG 0", b"JPEG 1", b"JPEG 2", b"JPEG 3"]
+    assert isinstance(finished, Finished)
+    picture, recipe, steps_done = studio.keep.pictures[finished.picture]
+    assert (picture.getpixel((0, 0)), recipe, steps_done) == ((3, 0, 0), job.recipe, 3)
+    assert studio.engine.job(job.id).event == finished
+
+
+def test_previews_can_be_off(studio: Studio) -> None:
+    (job,) = studio.engine.submit([Recipe("a", steps=1)], previews="off")
+    studio.events.final(job.id)
+    assert all(event.preview is None for event in studio.events.of(job.id) if isinstance(event, Step))
+
+
+def test_a_broken_preview_costs_only_itself(studio: Studio) -> None:
+    (job,) = studio.submit("unshowable")
+    assert isinstance(studio.events.final(job.id), Finished)
+    assert all(event.preview is None for event in studio.events.of(job.id) if isinstance(event, Step))
+
+
+def test_a_wrong_recipe_queues_none_of_its_companions(studio: Studio) -> None:
+    with pytest.raises(RecipeError, match="0 steps"):
+        studio.engine.submit([Recipe("a"), Recipe("b", steps=0)])
+    assert studio.engine.jobs() == []
+
+
+@pytest.mark.parametrize("count", [0, 65])
+def test_the_number_of_pictures_is_bounded(studio: Studio, count: int) -> None:
+    with pytest.raises(StudioError, match="1 to 64"):
+        studio.submit(*["a"] * count)
+
+
+def test_an_unknown_job_is_missing(studio: Studio) -> None:
+    for ask in (studio.engine.cancel, studio.engine.pause, studio.engine.resume, studio.engine.decode):
+        with pytest.raises(JobMissing):
+            ask("no such job")
+
+
+# Sharing a model call
+
+
+def test_a_batch_shares_every_call(studio: Studio) -> None:
+    jobs = studio.submit("a", "b", "c", steps=3)
+    for job in jobs:
+        studio.events.final(job.id)
+    assert [sorted(call) for call in studio.worker.log] == [["a", "b", "c"]] * 3
+
+
+def test_different_sizes_do_not_share_a_call(studio: Studio) -> None:
+    jobs = studio.submit("a", steps=2) + studio.submit("b", steps=2, width=256)
+    for job in jobs:
+        studio.events.final(job.id)
+    assert sorted(studio.worker.log) == [["a"], ["a"], ["b"], ["b"]]
+
+
+def test_a_call_holds_no_more_rows_than_the_worker_can(studio: Studio) -> None:
+    studio.worker.rows = 2
+    for job in studio.submit("a", "b", "c", "d", "e", steps=2):
+        studio.events.final(job.id)
+    assert max(map(len, studio.worker.log)) == 2
+    assert sorted(itertools.chain(*studio.worker.log)) == sorted("abcde" * 2)
+
+
+def test_jobs_join_and_leave_between_steps(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    studio.submit("a", steps=3)
+    assert studio.worker.next_call() == ["a"]
+    studio.submit("b", steps=3)
+    studio.worker.go()
+    for _ in range(2):
+        assert sorted(studio.worker.next_call()) == ["a", "b"]
+        studio.worker.go()
+    assert studio.worker.next_call() == ["b"]  # a has taken its three
+
+
+# Stopping
+
+
+def test_cancel_takes_effect_within_a_step_and_spares_the_others(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    weak, good = studio.submit("weak", "good", steps=5)
+    assert sorted(studio.worker.next_call()) == ["good", "weak"]
+    studio.engine.cancel(weak.id)
+    studio.worker.go()
+    assert studio.worker.next_call() == ["good"]
+    assert kinds(studio.events.of(weak.id))[-1] is Cancelled
+    studio.worker.go_freely()
+    assert isinstance(studio.events.final(good.id), Finished)
+
+
+def test_a_pause_keeps_the_partial_picture_and_resume_goes_on_from_there(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    (job,) = studio.submit("a", steps=5)
+    for _ in range(2):
+        studio.worker.next_call()
+        if len(studio.worker.log) == 1:
+            studio.engine.pause(job.id)
+        studio.worker.go()
+    paused = studio.events.until(job.id, Paused)
+    assert isinstance(paused, Paused) and (paused.done, paused.total, paused.reason) == (2, 5, "")
+    picture, _, steps_done = studio.keep.pictures[paused.picture or ""]
+    assert (picture.getpixel((0, 0)), steps_done) == ((2, 0, 0), 2)
+
+    studio.worker.go_freely()
+    studio.engine.resume(job.id)
+    assert isinstance(studio.events.final(job.id), Finished)
+    assert len(studio.worker.log) == 5  # none of the steps was taken twice
+    assert kinds(studio.events.of(job.id)).count(Queued) == 2
+
+
+def test_a_pause_before_the_first_step_keeps_no_picture(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    studio.submit("a")
+    studio.worker.next_call()
+    (late,) = studio.submit("late", width=256)
+    studio.engine.pause(late.id)
+    studio.worker.go()
+    assert studio.events.until(late.id, Paused) == Paused(late.id, 0, 3)
+    assert not studio.keep.pictures
+
+
+def test_resume_while_the_partial_picture_is_being_kept_is_not_lost(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    studio.keep.open.clear()
+    (job,) = studio.submit("a", steps=5)
+    studio.worker.next_call()
+    studio.engine.pause(job.id)
+    studio.worker.go_freely()
+    studio.keep.asked.get(timeout=PATIENCE)
+    studio.engine.resume(job.id)
+    studio.keep.open.set()
+    assert isinstance(studio.events.final(job.id), Finished)
+
+
+def test_a_pause_does_not_take_back_a_cancel(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    (job,) = studio.submit("a")
+    studio.worker.next_call()
+    studio.engine.cancel(job.id)
+    studio.engine.pause(job.id)
+    studio.worker.go()
+    assert isinstance(studio.events.final(job.id), Cancelled)
+
+
+def test_a_paused_job_can_be_cancelled(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    (job,) = studio.submit("a")
+    studio.worker.next_call()
+    studio.engine.pause(job.id)
+    studio.worker.go()
+    studio.events.until(job.id, Paused)
+    studio.engine.cancel(job.id)
+    assert isinstance(studio.events.final(job.id), Cancelled)
+
+
+def test_a_job_is_decoded_as_it_stands(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    (job,) = studio.submit("a", steps=5)
+    studio.worker.next_call()
+    picture = studio.engine.decode(job.id)
+    studio.worker.go()
+    assert picture.result(PATIENCE).getpixel((0, 0)) == (1, 0, 0)
+    assert studio.worker.next_call() == ["a"]  # and it goes on
+
+
+def test_close_ends_a_running_job_and_what_waits_for_it(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    (job,) = studio.submit("a", steps=50)
+    studio.worker.next_call()
+    closing = threading.Thread(target=studio.engine.close)
+    closing.start()
+    # The engine is closing from here on, whichever thread is quicker: the step is still held.
+    while not studio.engine._closing:
+        closing.join(0.01)
+    picture = studio.engine.decode(job.id)
+    with pytest.raises(StudioError, match="shut down"):
+        studio.submit("late")
+    studio.worker.go()
+    closing.join(PATIENCE)
+    assert not closing.is_alive()
+    assert kinds(studio.events.of(job.id))[-1] is Cancelled
+    assert len(studio.worker.log) == 1
+    with pytest.raises(CancelledError):
+        picture.result(PATIENCE)
+
+
+def test_close_waits_for_a_picture_that_is_being_kept(studio: Studio) -> None:
+    studio.keep.open.clear()
+    (job,) = studio.submit("a", steps=1)
+    studio.keep.asked.get(timeout=PATIENCE)
+    closing = threading.Thread(target=studio.engine.close)
+    closing.start()
+    studio.keep.open.set()
+    closing.join(PATIENCE)
+    assert kinds(studio.events.of(job.id))[-1] is Finished
+
+
+# Fairness
+
+
+def test_one_picture_is_not_behind_twenty_of_somebody_else(studio: Studio) -> None:
+    studio.worker.by_hand, studio.worker.rows = True, 4
+    many = studio.submit(*["many"] * 20, owner="ada", steps=9)
+    studio.worker.next_call()
+    (one,) = studio.submit("one", owner="bob", steps=3)
+    studio.worker.go()
+    for _ in range(3):
+        assert "one" in studio.worker.next_call()
+        studio.worker.go()
+    assert isinstance(studio.events.final(one.id), Finished)
+    assert not any(isinstance(studio.engine.job(job.id).event, Finished) for job in many)
+
+
+def test_two_people_take_turns_when_nothing_can_be_shared(studio: Studio) -> None:
+    studio.worker.by_hand, studio.worker.rows = True, 1
+    studio.submit("a", "a", "a", owner="ada", steps=9)
+    calls = [*studio.worker.next_call()]
+    studio.submit("b", owner="bob", steps=9)
+    for _ in range(8):
+        studio.worker.go()
+        calls += studio.worker.next_call()
+    assert calls[1:].count("a") == calls[1:].count("b") == 4
+
+
+def test_what_somebody_had_before_is_not_held_against_them(studio: Studio) -> None:
+    studio.worker.rows = 1
+    (earlier,) = studio.submit("earlier", owner="ada", steps=50)
+    studio.events.final(earlier.id)
+    studio.worker.by_hand = True
+    studio.submit("b", "b", "b", owner="bob", steps=9)
+    studio.worker.next_call()
+    studio.submit("a", owner="ada", steps=9)
+    studio.worker.go()
+    calls = []
+    for _ in range(6):
+        calls += studio.worker.next_call()
+        studio.worker.go()
+    assert calls.count("a") == 3
+
+
+def test_a_resumed_job_does_not_make_up_for_its_pause(studio: Studio) -> None:
+    studio.worker.by_hand, studio.worker.rows = True, 1
+    (paused,) = studio.submit("a", owner="ada", steps=99)
+    studio.worker.next_call()
+    studio.engine.pause(paused.id)
+    studio.worker.go()
+    studio.events.until(paused.id, Paused)
+    studio.submit("b", owner="bob", steps=99)
+    for _ in range(10):
+        studio.worker.next_call()
+        studio.worker.go()
+    studio.worker.next_call()
+    studio.engine.resume(paused.id)
+    studio.worker.go()
+    calls = []
+    for _ in range(6):
+        calls += studio.worker.next_call()
+        studio.worker.go()
+    assert calls.count("a") == calls.count("b") == 3
+
+
+# Failures
+
+
+def fault(what: str, error: Exception, more_than: int = 0, prompt: str = "") -> object:
+    """A fault in one kind of call: with more than so many rows, or with one prompt."""
+    return lambda asked, prompts: (
+        error if asked == what and len(prompts) > more_than and (not prompt or prompt in prompts) else None
+    )
+
+
+def test_of_several_jobs_in_a_call_only_the_guilty_one_fails(studio: Studio) -> None:
+    studio.worker.fault = fault("step", ValueError("secret detail"), prompt="bad")  # type: ignore[assignment]
+    good, bad, fine = studio.submit("good", "bad", "fine")
+    failed = studio.events.final(bad.id)
+    assert isinstance(failed, Failed) and "log" in failed.reason and "secret" not in failed.reason
+    assert isinstance(studio.events.final(good.id), Finished)
+    assert isinstance(studio.events.final(fine.id), Finished)
+
+
+@pytest.mark.parametrize("what", ["begin", "load", "decode"])
+def test_an_error_of_ours_is_told_as_it_is_and_the_engine_goes_on(studio: Studio, what: str) -> None:
+    prompt = "far away" if what == "load" else "bad"
+    studio.worker.fault = fault(what, StudioError("A plain sentence."), prompt=prompt)  # type: ignore[assignment]
+    (bad,) = studio.submit("bad", model="far away" if what == "load" else "sketchbook")
+    assert studio.events.final(bad.id) == Failed(bad.id, "A plain sentence.")
+    (good,) = studio.submit("good")
+    assert isinstance(studio.events.final(good.id), Finished)
+
+
+def test_a_batch_for_which_memory_is_short_goes_on_in_halves(studio: Studio) -> None:
+    studio.worker.fault = fault("step", OutOfMemory("No room."), more_than=2)  # type: ignore[assignment]
+    jobs = studio.submit("a", "b", "c", "d", "e", steps=2)
+    for job in jobs:
+        assert isinstance(studio.events.final(job.id), Finished)
+    assert max(map(len, studio.worker.log)) == 2
+
+
+def test_a_shortage_at_one_size_does_not_slow_another(studio: Studio) -> None:
+    studio.worker.fault = lambda what, prompts: (
+        OutOfMemory("No room.") if what == "step" and "large" in prompts and len(prompts) > 1 else None
+    )
+    for job in studio.submit("large", "large", steps=1, width=1024):
+        studio.events.final(job.id)
+    for job in studio.submit("a", "b", "c", steps=1):
+        studio.events.final(job.id)
+    assert sorted(studio.worker.log[-1]) == ["a", "b", "c"]
+
+
+def test_a_picture_too_large_alone_waits_with_a_sentence(studio: Studio) -> None:
+    studio.worker.fault = fault("step", OutOfMemory("No room. Make it smaller."))  # type: ignore[assignment]
+    (job,) = studio.submit("a", steps=2)
+    assert studio.events.until(job.id, Paused) == Paused(job.id, 0, 2, None, "No room. Make it smaller.")
+    studio.worker.fault = lambda _what, _prompts: None
+    studio.engine.resume(job.id)
+    assert isinstance(studio.events.final(job.id), Finished)
+
+
+def test_a_picture_that_cannot_be_kept_waits_and_is_written_on_resume(studio: Studio) -> None:
+    studio.keep.error = StorageError("The disk is full.")
+    (job,) = studio.submit("a", steps=3)
+    assert studio.events.until(job.id, Paused) == Paused(job.id, 3, 3, None, "The disk is full.")
+    studio.keep.error = None
+    studio.engine.resume(job.id)
+    finished = studio.events.final(job.id)
+    assert isinstance(finished, Finished) and studio.keep.pictures[finished.picture][2] == 3
+    assert len(studio.worker.log) == 3  # the model was not asked again
+
+
+def test_writing_again_works_among_jobs_that_still_have_steps_to_take(studio: Studio) -> None:
+    studio.keep.error = StorageError("The disk is full.")
+    (unkept,) = studio.submit("unkept", steps=2)
+    studio.events.until(unkept.id, Paused)
+    studio.keep.error = None
+    studio.worker.by_hand = True
+    (other,) = studio.submit("other", steps=3)
+    studio.worker.next_call()
+    studio.engine.resume(unkept.id)
+    studio.worker.go_freely()
+    assert isinstance(studio.events.final(unkept.id), Finished)
+    assert isinstance(studio.events.final(other.id), Finished)
+    assert studio.worker.log == [["unkept"]] * 2 + [["other"]] * 3
+
+
+def test_a_partial_picture_that_cannot_be_kept_says_so(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    studio.keep.error = StorageError("The disk is full.")
+    (job,) = studio.submit("a", steps=5)
+    studio.worker.next_call()
+    studio.engine.pause(job.id)
+    studio.worker.go()
+    paused = studio.events.until(job.id, Paused)
+    assert isinstance(paused, Paused) and paused.picture is None and "The disk is full." in paused.reason
+
+
+# Readers and disks that are slow or gone
+
+
+def test_a_reader_that_fails_or_leaves_harms_nobody(studio: Studio) -> None:
+    def failing(_: Event) -> None:
+        raise RuntimeError("the page is gone")
+
+    def leaving(_: Event) -> None:
+        leave()
+
+    studio.engine.subscribe(failing)
+    leave = studio.engine.subscribe(leaving)
+    later = Events()
+    studio.engine.subscribe(later)
+    (job,) = studio.submit("a")
+    assert isinstance(studio.events.final(job.id), Finished)
+    later.final(job.id)
+    assert later.of(job.id) == studio.events.of(job.id)
+    assert len(studio.keep.pictures) == 1
+
+
+def test_a_picture_is_kept_when_nobody_listens_any_more(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    gone = Events()
+    leave = studio.engine.subscribe(gone)
+    (job,) = studio.submit("a")
+    studio.worker.next_call()
+    leave()
+    studio.worker.go_freely()
+    studio.events.final(job.id)
+    assert len(studio.keep.pictures) == 1
+    assert not any(isinstance(event, FINAL) for event in gone.of(job.id))
+
+
+def test_a_slow_disk_does_not_stop_the_model(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    studio.keep.open.clear()
+    studio.submit("a", steps=1)
+    studio.worker.next_call()
+    studio.worker.go()
+    assert studio.keep.asked.get(timeout=PATIENCE) == "a"
+    studio.submit("b", steps=3)
+    for _ in range(3):
+        assert studio.worker.next_call() == ["b"]
+        studio.worker.go()
+    assert not studio.keep.pictures
+
+
+# Models
+
+
+def test_a_model_that_is_not_loaded_waits_for_those_before_and_is_not_overtaken(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    before = studio.submit("before", steps=2)
+    studio.worker.next_call()
+    other = studio.submit("other", steps=2, model="another")
+    after = studio.submit("after", steps=2)
+    studio.worker.go_freely()
+    for job in before + other + after:
+        assert isinstance(studio.events.final(job.id), Finished)
+    assert studio.worker.log == [["before"]] * 2 + [["other"]] * 2 + [["after"]] * 2
+    loading = [event for event in studio.events.of(other[0].id) if isinstance(event, Loading)]
+    assert [(event.model, event.share) for event in loading] == [("another", 0.0), ("another", 0.5), ("another", 1.0)]
+
+
+def test_jobs_are_listed_by_owner_in_their_order(studio: Studio) -> None:
+    mine = studio.submit("a", "b", owner="ada") + studio.submit("c", owner="ada")
+    theirs = studio.submit("d", owner="bob")
+    for job in mine + theirs:
+        studio.events.final(job.id)
+    assert studio.engine.jobs("ada") == mine
+    assert studio.engine.jobs() == mine + theirs

@@ -1,0 +1,106 @@
+"""Recipes: what is accepted, what is told, and what comes back from JSON."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from studio import recipe as module
+from studio.errors import RecipeError
+from studio.recipe import Recipe
+
+GOOD = Recipe(
+    prompt="a fox, “red” 🦊",
+    negative_prompt="blur",
+    model="another",
+    width=512,
+    height=64,
+    steps=1,
+    guidance_scale=7.25,
+    sampler="Euler a",
+    seed=module.MAX_SEED,
+)
+
+
+def test_json_brings_the_same_recipe_back() -> None:
+    assert Recipe.from_json(GOOD.to_json()) == GOOD
+    assert json.loads(GOOD.to_json())["version"] == module.VERSION
+
+
+def test_a_recipe_is_a_value() -> None:
+    assert len({GOOD, Recipe.from_json(GOOD.to_json())}) == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        GOOD.seed = 1  # type: ignore[misc]
+
+
+def test_names_that_older_versions_did_not_have_take_their_default() -> None:
+    assert Recipe.from_json('{"version": 1, "prompt": "a"}') == Recipe("a")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{}", "nonsense", '{"prompt": "a"}', "\x00"])
+def test_what_is_no_recipe_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match="not a recipe"):
+        Recipe.from_json(text)
+
+
+def test_a_recipe_of_a_newer_studio_is_refused_with_both_versions() -> None:
+    with pytest.raises(RecipeError, match=r"version 999.*up to version 1"):
+        Recipe.from_json('{"version": 999}')
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("width", 100, "multiple of 8 from 64"),
+        ("width", 0, "multiple of 8 from 64"),
+        ("height", -64, "multiple of 8 from 64"),
+        ("height", 1_000_000, "multiple of 8 from 64"),
+        ("width", 128.5, "whole number"),
+        ("steps", 0, "Use 1 to 500"),
+        ("steps", 10_000, "10,000 steps cannot be run. Use 1 to 500."),
+        ("steps", True, "must be a number"),
+        ("steps", "20", "must be a number"),
+        ("steps", None, "must be a number"),
+        ("steps", math.nan, "whole number"),
+        ("steps", math.inf, "whole number"),
+        ("guidance_scale", math.nan, "guidance scale of nan"),
+        ("guidance_scale", math.inf, "guidance scale of inf"),
+        ("guidance_scale", -1, "guidance scale of -1"),
+        ("seed", -1, "out of range"),
+        ("seed", module.MAX_SEED + 1, "out of range"),
+        ("prompt", 3, "must be text"),
+        ("prompt", "x" * 10_001, "10,001 characters"),
+        ("negative_prompt", "x" * 100_000, "100,000 characters"),
+        ("sampler", None, "must be text"),
+        ("colour", "red", "no setting named 'colour'"),
+    ],
+)
+def test_a_wrong_value_is_told_in_a_sentence(name: str, value: object, told: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_values({name: value})
+    assert told in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe(width=1, steps=0, seed=-1).check()
+    assert all(word in str(caught.value) for word in ("width", "steps", "seed"))
+
+
+def test_whole_floats_of_a_form_become_ints() -> None:
+    made = Recipe.from_values({"width": 256.0, "steps": 20.0, "guidance_scale": 5})
+    assert (made.width, made.steps, made.guidance_scale) == (256, 20, 5.0)
+    assert type(made.width) is int and type(made.guidance_scale) is float
+
+
+@pytest.mark.parametrize("name", ["width", "steps", "seed", "guidance_scale"])
+def test_numbers_beyond_a_float_are_refused_too(name: str) -> None:
+    with pytest.raises(RecipeError):
+        Recipe.from_values({name: 10**400})
+
+
+def test_half_a_character_is_refused() -> None:
+    with pytest.raises(RecipeError, match="half a character"):
+        Recipe(prompt="\ud83e").check()

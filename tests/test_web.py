@@ -1,0 +1,556 @@
+"""The web side against a fake worker: who is let in, what a window is told, what a form asks for."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, aclosing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from starlette.responses import PlainTextResponse
+from starlette.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+
+from studio.engine import Engine
+from studio.errors import ModelMissing, RecipeError
+from studio.library import Library
+from studio.models.catalog import Entry
+from studio.recipe import MAX_SEED, Recipe
+from studio.settings import Settings
+from studio.web import live, pictures
+from studio.web.server import OWNER, Guard, create_app
+from tests.fakes import PATIENCE, Events, FakeKeeper, FakeWorker
+
+HOST = "127.0.0.1:7860"
+HERE = f"http://{HOST}"
+NASTY = "${alert(1)} {{value}} <img src=x onerror=alert(2)>"
+
+
+class FakeModels:
+    """Two models, one of which cannot be used."""
+
+    def entries(self) -> list[Entry]:
+        pickle = Entry("old.ckpt", Path("old.ckpt"), problem="old.ckpt is a pickle. Use the safetensors version.")
+        return [Entry("sketchbook", Path("sketchbook"), "Stable Diffusion"), pickle]
+
+    def default_recipe(self, name: str) -> Recipe:
+        if name != "sketchbook":
+            raise ModelMissing(f"There is no model named {name!r}.")
+        return Recipe()
+
+
+# Who is let in
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        return
+    await PlainTextResponse(scope["state"]["owner"])(scope, receive, send)
+
+
+def guarded(base: str = HERE, **settings: Any) -> TestClient:
+    return TestClient(Guard(echo, Settings(**settings)), base_url=base)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:7860", "localhost:7860", "LOCALHOST", "[::1]:7860", "127.0.0.2", "localhost."]
+)
+def test_names_of_this_machine_pass(host: str) -> None:
+    assert guarded().get("/", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "192.168.1.5", "localhost.evil", "", "[", "a b"],
+)
+def test_other_names_are_refused(host: str) -> None:
+    answer = guarded().get("/", headers={"Host": host})
+    assert answer.status_code == 403
+    assert OWNER not in answer.headers.get("set-cookie", "")
+
+
+def test_a_studio_open_to_the_network_is_reached_by_number_and_own_name_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "Painter")
+    client = guarded(host="0.0.0.0")
+    for host in ("192.168.1.5:7860", "[fe80::1]:7860", "painter", "painter.local:7860", "localhost:7860"):
+        assert client.get("/", headers={"Host": host}).status_code == 200, host
+    for host in ("evil.example", "painter.evil.example"):
+        assert client.get("/", headers={"Host": host}).status_code == 403, host
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:9999"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": HERE, "Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+def test_other_sites_are_refused(headers: dict[str, str], method: str) -> None:
+    assert guarded().request(method, "/", headers=headers).status_code == 403
+
+
+def test_the_own_page_and_programs_pass() -> None:
+    client = guarded()
+    assert client.post("/", headers={"Origin": HERE, "Sec-Fetch-Site": "same-origin"}).status_code == 200
+    assert client.post("/").status_code == 200
+
+
+def test_a_link_elsewhere_may_open_the_page_and_nothing_else() -> None:
+    client = guarded()
+    click = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert client.get("/", headers=click).status_code == 200
+    assert client.get("/pictures", headers=click).status_code == 403
+    assert client.post("/", headers=click).status_code == 403
+
+
+def test_websockets_are_guarded_too() -> None:
+    client = guarded()
+    for headers in ({"Host": "evil.example"}, {"Host": HOST, "Origin": "http://evil.example"}):
+        with pytest.raises(WebSocketDisconnect), client.websocket_connect("/ws", headers=headers):
+            pass
+    with client.websocket_connect("/ws", headers={"Host": HOST, "Origin": HERE}):
+        pass
+
+
+def test_sign_in() -> None:
+    client = guarded(auth="ann:pass:wörd")
+
+    def status(authorization: str) -> int:
+        return client.get("/", headers={"Authorization": authorization} if authorization else {}).status_code
+
+    def basic(pair: str) -> str:
+        return "Basic " + base64.b64encode(pair.encode()).decode()
+
+    assert status(basic("ann:pass:wörd")) == 200
+    for wrong in ("", basic("ann:pass"), basic("bob:pass:wörd"), basic(""), "Basic !!!", "Basic", "Bearer x"):
+        assert status(wrong) == 401, wrong
+    assert client.get("/").headers["www-authenticate"].startswith("Basic")
+
+
+def test_every_answer_is_marked() -> None:
+    headers = guarded().get("/").headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "frame-ancestors 'self'" in headers["content-security-policy"]
+    assert "http:" not in headers["content-security-policy"] and "*" not in headers["content-security-policy"]
+
+
+def test_a_browser_keeps_its_id_and_nobody_can_choose_one() -> None:
+    client = guarded()
+    first = client.get("/")
+    assert "HttpOnly" in first.headers["set-cookie"] and "SameSite=Lax" in first.headers["set-cookie"]
+    again = client.get("/")
+    assert again.text == first.text and "set-cookie" not in again.headers
+    client.cookies.clear()
+    for made_up in ("", "x", "a" * 23, "ä" * 22):
+        assert guarded().get("/", headers={"Cookie": f"{OWNER}={made_up}".encode()}).text != made_up
+
+
+# The whole application
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("output")
+
+
+class Studio:
+    """The application on a fake worker, and a client that stands for one browser."""
+
+    def __init__(self, output: Path, auth: str = "") -> None:
+        self.worker = FakeWorker()
+        self.library = Library(output)
+        self.engine = Engine(self.worker, self.library.add)
+        self.events = Events()
+        self.engine.subscribe(self.events)
+        settings = Settings(auth=auth)
+        self.app = create_app(settings, self.engine, self.library, FakeModels())  # type: ignore[arg-type]
+        self.client = TestClient(self.app, base_url=HERE)
+
+    def close(self) -> None:
+        self.client.close()
+        self.engine.close()
+        self.library.close()
+
+    def owner(self) -> str:
+        self.client.get("/pictures")
+        return self.client.cookies[OWNER]
+
+    def make(self, **values: Any) -> str:
+        """The library id of a finished picture of this browser."""
+        [job] = self.engine.submit([Recipe(**values)], self.owner())
+        return self.events.final(job.id).picture  # type: ignore[attr-defined]
+
+    def press(self, button: str, **changes: Any) -> list[Any]:
+        """What Gradio answers when the form, changed in these fields, is sent by a button."""
+        config = self.client.get("/config").json()
+        components = {each["id"]: each for each in config["components"]}
+        elem_ids = {number: each["props"].get("elem_id") for number, each in components.items()}
+        [dependency] = [
+            each
+            for each in config["dependencies"]
+            if each["backend_fn"] and any(elem_ids.get(target) == button for target, _ in each["targets"])
+        ]
+        values = {each: components[each]["props"].get("value") for each in dependency["inputs"]}
+        labels = {components[each]["props"]["label"]: each for each in dependency["inputs"]}
+        values |= {labels[label]: value for label, value in changes.items()}
+        body = {"data": list(values.values()), "fn_index": dependency["id"], "session_hash": "test"}
+        answer = self.client.post(
+            "/gradio_api/run/predict", content=json.dumps(body), headers={"Content-Type": "application/json"}
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]
+
+
+@pytest.fixture(scope="module")
+def studio(output: Path) -> Iterator[Studio]:
+    with ExitStack() as stack:
+        made = Studio(output)
+        stack.callback(made.close)
+        stack.enter_context(made.client)
+        yield made
+
+
+@pytest.fixture(scope="module")
+def locked(output: Path) -> Iterator[Studio]:
+    with ExitStack() as stack:
+        made = Studio(output, auth="ann:secret")
+        stack.callback(made.close)
+        stack.enter_context(made.client)
+        yield made
+
+
+def test_the_page_names_no_other_site(studio: Studio) -> None:
+    page = studio.client.get("/")
+    assert page.status_code == 200
+    assert "Emerge Studio" in page.text
+    assert "fonts.googleapis" not in page.text
+    for path in ("/docs", "/redoc", "/openapi.json"):
+        assert "swagger" not in studio.client.get(path).text.lower()
+
+
+def test_gradios_side_doors_are_shut(studio: Studio) -> None:
+    config = studio.client.get("/config").json()
+    assert config["run_history"] is False
+    assert config["analytics_enabled"] is False
+    assert config["connect_heartbeat"] is False  # it would hold one of the browser's six connections
+    assert all(each["api_visibility"] == "private" for each in config["dependencies"])
+    assert studio.client.get("/monitoring").status_code != 200
+    assert studio.client.get("/gradio_api/info").json()["named_endpoints"] == {}
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/config",
+        "/gradio_api/info",
+        "/gradio_api/queue/data?session_hash=x",
+        "/live",
+        "/pictures",
+        "/page/stage.js",
+    ],
+)
+def test_sign_in_is_in_front_of_everything(locked: Studio, path: str) -> None:
+    assert locked.client.get(path).status_code == 401
+
+
+def test_posts_need_sign_in_and_an_own_page(studio: Studio, locked: Studio) -> None:
+    body = {"data": [], "fn_index": 0, "session_hash": "x"}
+    for path in ("/gradio_api/run/predict", "/gradio_api/queue/join", "/gradio_api/upload", "/jobs/x/cancel"):
+        assert locked.client.post(path, json=body).status_code == 401, path
+        assert studio.client.post(path, json=body, headers={"Origin": "http://evil.example"}).status_code == 403, path
+    assert locked.client.get("/config", auth=("ann", "secret")).status_code == 200
+
+
+def test_scripts_come_from_here_with_their_types(studio: Studio) -> None:
+    assert studio.client.get("/page/stage.js").headers["content-type"].partition(";")[0].endswith("javascript")
+    assert studio.client.get("/page/studio.css").headers["content-type"].startswith("text/css")
+    assert studio.client.get("/page/..%2F..%2Fweb%2Fserver.py").status_code == 404
+
+
+# Pictures
+
+
+def test_a_picture_is_served_as_what_it_is(studio: Studio) -> None:
+    name = studio.make(prompt="a red apple")
+    answer = studio.client.get(f"/pictures/{name}.png")
+    assert answer.headers["content-type"] == "image/png"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.content == studio.library.get(name).path.read_bytes()
+    assert "content-disposition" not in answer.headers
+    saved = studio.client.get(f"/pictures/{name}.png?download=1")
+    assert saved.headers["content-disposition"] == 'attachment; filename="a-red-apple-0.png"'
+    assert studio.client.get(f"/thumbnails/{name}").headers["content-type"].startswith("image/")
+
+
+def test_what_the_page_knows_of_a_picture(studio: Studio) -> None:
+    name = studio.make(prompt=NASTY, seed=7)
+    told = studio.client.get(f"/pictures/{name}").json()
+    assert told["recipe"] == asdict(Recipe(prompt=NASTY, seed=7)) and told["steps_done"] == 20
+    assert studio.client.get("/pictures?count=1").json()["pictures"][0] == told
+    assert studio.client.get("/pictures").headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("name", ["nothing", "..%2F..%2Fetc%2Fpasswd", "%00", "a b"])
+def test_a_picture_that_is_not_there(studio: Studio, name: str) -> None:
+    for path in (f"/pictures/{name}.png", f"/pictures/{name}", f"/thumbnails/{name}"):
+        answer = studio.client.get(path)
+        assert answer.status_code == 404, path
+        if "%2F" not in path:
+            assert answer.json()["error"].endswith(".")
+
+
+def test_names_of_saved_files() -> None:
+    assert pictures.file_name(Recipe(prompt="A cat, 3d render!", seed=5)) == "A-cat-3d-render-5.png"
+    assert pictures.file_name(Recipe(prompt="../../etc/passwd\n\x00")) == "etc-passwd-0.png"
+    assert pictures.file_name(Recipe()) == "picture-0.png"
+
+
+# Acting on jobs
+
+
+def test_only_the_browser_that_started_a_job_can_act_on_it(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    [job] = studio.engine.submit([Recipe()], studio.owner())
+    studio.worker.next_call()
+    stranger = TestClient(studio.app, base_url=HERE)
+    for act in ("pause", "resume", "cancel"):
+        answer = stranger.post(f"/jobs/{job.id}/{act}")
+        assert answer.status_code == 404 and "another browser" in answer.json()["error"]
+    assert studio.client.post(f"/jobs/{job.id}/cancel").status_code == 200
+    studio.worker.go_freely()
+    assert type(studio.events.final(job.id)).__name__ == "Cancelled"
+    assert studio.client.post(f"/jobs/{job.id}/dance").status_code == 404
+    missing = studio.client.post("/jobs/nothing/pause")
+    assert missing.status_code == 404 and missing.json()["error"].endswith(".")
+    assert studio.client.get(f"/jobs/{job.id}/cancel").status_code in (404, 405)
+
+
+# The button
+
+
+def test_generate_makes_as_many_pictures_as_asked_with_seeds_counting_up(studio: Studio) -> None:
+    assert studio.press("text_to_image-start", Prompt=NASTY, Seed="41", Pictures=3) == [""]
+    owner = studio.owner()
+    jobs = studio.engine.jobs(owner)[-3:]
+    assert [job.recipe.seed for job in jobs] == [41, 42, 43]
+    assert {job.recipe.prompt for job in jobs} == {NASTY}
+    for job in jobs:
+        studio.events.final(job.id)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"Width": 100}, "width of 100 pixels"),
+        ({"Height": 100_000}, "height of 100000 pixels"),
+        ({"Steps": 0}, "0 steps"),
+        ({"Steps": 10_000}, "10,000 steps"),
+        ({"Steps": None}, "Steps is empty"),
+        ({"Steps": 2.5}, "whole number"),
+        ({"Guidance scale": float("nan")}, "Guidance scale"),
+        ({"Guidance scale": ""}, "Guidance scale is empty"),
+        ({"Seed": "-1"}, "seed"),
+        ({"Seed": str(MAX_SEED + 1)}, "seed"),
+        ({"Seed": str(MAX_SEED), "Pictures": 2}, "seed"),
+        ({"Seed": "cat"}, "'cat'"),
+        ({"Pictures": 0}, "number of pictures"),
+        ({"Pictures": 65}, "number of pictures"),
+        ({"Pictures": "many"}, "number of pictures"),
+        ({"Prompt": "x" * 100_000}, "100,000 characters"),
+        ({"Prompt": ["x"]}, "text"),
+        ({"Preview": "sideways"}, "Previews"),
+        ({"Model": None}, "No model is chosen"),
+    ],
+)
+def test_bad_input_is_told_in_a_sentence_and_harms_nothing(studio: Studio, changes: dict[str, Any], words: str) -> None:
+    before = len(studio.engine.jobs())
+    [sentence] = studio.press("text_to_image-start", **changes)
+    assert words in sentence and sentence.endswith(".") and "Error" not in sentence
+    assert len(studio.engine.jobs()) == before
+    assert studio.press("text_to_image-start", Steps=1) == [""]
+
+
+# Event streams
+
+
+def told(message: str) -> tuple[str, Any]:
+    """Kind and data of a server-sent event."""
+    kind, _, data = message.rstrip("\n").partition("\n")
+    return kind.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+
+async def until(stream: AsyncIterator[str], kind: str, **values: Any) -> Any:
+    """The first message of this kind with these values, read within the tests' patience."""
+    async with asyncio.timeout(PATIENCE):
+        async for message in stream:
+            if message.startswith(":"):
+                continue
+            name, data = told(message)
+            if name == kind and all(data.get(key) == value for key, value in values.items()):
+                return data
+    raise AssertionError(f"no {kind} with {values}")
+
+
+@pytest.fixture
+def worker() -> FakeWorker:
+    return FakeWorker(by_hand=True)
+
+
+@pytest.fixture
+def engine(worker: FakeWorker) -> Iterator[Engine]:
+    made = Engine(worker, FakeKeeper())
+    yield made
+    worker.go_freely()
+    made.close()
+
+
+def test_a_window_that_opens_in_mid_run_is_told_how_things_stand_and_then_what_happens(
+    engine: Engine, worker: FakeWorker
+) -> None:
+    async def scene() -> None:
+        streams = live.Live(engine)
+        jobs = engine.submit([Recipe(prompt=NASTY, steps=3)], "ann")
+        streams.show("ann", "text_to_image", jobs)
+        [job] = jobs
+        await asyncio.to_thread(worker.next_call)
+        async with aclosing(streams.stream("ann")) as stream:
+            _, snapshot = told(await anext(stream))
+            assert snapshot["shown"] == {"text_to_image": [job.id]}
+            [now] = snapshot["jobs"]
+            assert now["state"] == "step" and now["done"] == 0 and now["total"] == 3
+            assert base64.b64decode(now["preview"]) == b"JPEG 0"
+            assert now["recipe"]["prompt"] == NASTY
+            worker.go_freely()
+            done = await until(stream, "job", id=job.id, state="finished")
+            assert done["picture"] == "picture-0" and "recipe" not in done
+
+    asyncio.run(scene())
+
+
+def test_a_window_hears_of_its_own_browsers_jobs_only(engine: Engine, worker: FakeWorker) -> None:
+    async def scene() -> None:
+        worker.go_freely()
+        streams = live.Live(engine)
+        async with aclosing(streams.stream("ann")) as stream:
+            await anext(stream)
+            engine.submit([Recipe(prompt="of bob", steps=1)], "bob")
+            [own] = engine.submit([Recipe(prompt="of ann", steps=1)], "ann")
+            streams.show("ann", "text_to_image", [own])
+            heard = []
+            async with asyncio.timeout(PATIENCE):
+                while '"finished"' not in "".join(heard):
+                    heard.append(await anext(stream))
+            assert "of bob" not in "".join(heard)
+            assert told(heard[0])[1]["recipe"]["prompt"] == "of ann"
+            assert ("shown", {"text_to_image": [own.id]}) in map(told, heard)
+
+    asyncio.run(scene())
+
+
+def test_a_slow_window_gets_the_newest_preview_and_skips_the_rest(engine: Engine, worker: FakeWorker) -> None:
+    async def scene() -> None:
+        streams = live.Live(engine)
+        [job] = engine.submit([Recipe(steps=50)], "ann")
+        await asyncio.to_thread(worker.next_call)
+        async with aclosing(streams.stream("ann")) as stream:
+            await anext(stream)
+            for _ in range(30):
+                worker.go()
+                await asyncio.to_thread(worker.next_call)
+            await asyncio.sleep(0)
+            assert (await until(stream, "job", id=job.id))["done"] == 30
+
+    asyncio.run(scene())
+
+
+def test_a_reader_that_is_gone_is_forgotten(engine: Engine) -> None:
+    async def scene() -> None:
+        streams = live.Live(engine)
+        stream = streams.stream("ann")
+        await anext(stream)
+        assert len(engine._listeners) == 1
+        await stream.aclose()
+        assert engine._listeners == [] and streams._readers == []
+
+    asyncio.run(scene())
+
+
+def test_a_silent_stream_says_that_it_is_there(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        monkeypatch.setattr(live, "HEARTBEAT", 0.01)
+        async with aclosing(live.Live(engine).stream("ann")) as stream:
+            await anext(stream)
+            assert (await anext(stream)).startswith(":")
+
+    asyncio.run(scene())
+
+
+def test_what_a_tab_shows(engine: Engine, worker: FakeWorker) -> None:
+    """What still moves stays beside what is new; what is done or stopped makes room."""
+    streams = live.Live(engine)
+    events = Events()
+    engine.subscribe(events)
+    worker.go_freely()
+    [done] = engine.submit([Recipe(steps=1)], "ann")
+    events.final(done.id)
+    worker.by_hand = True
+    [moving] = engine.submit([Recipe(steps=5)], "ann")
+    worker.next_call()
+    streams.show("ann", "text_to_image", [done, moving])
+    [new] = engine.submit([Recipe(steps=5)], "ann")
+    streams.show("ann", "text_to_image", [new])
+    assert [job.id for job in streams.shown("ann", "text_to_image")] == [moving.id, new.id]
+    assert streams.shown("bob", "text_to_image") == [] and streams.shown("ann", "compare") == []
+
+
+# The form
+
+
+def test_shapes_keep_the_number_of_pixels_and_are_recognised() -> None:
+    from studio.ui import form
+
+    for native in ((128, 128), (256, 256), (512, 512), (1024, 1024)):
+        for shape in form.SHAPES:
+            width, height = form.size_of_shape(shape, *native)
+            Recipe(width=width, height=height).check()
+            assert 0.7 < width * height / (native[0] * native[1]) < 1.35, (shape, native)
+            assert form.shape_of_size(width, height, native) == shape
+    assert form.size_of_shape("1:1", 512, 512) == (512, 512)
+    assert form.shape_of_size(100, None, (128, 128)) is None
+
+
+def test_an_empty_seed_is_a_new_one_each_time() -> None:
+    from studio.ui import form
+
+    values = {**asdict(Recipe()), "seed": " ", "pictures": 1, "previews": "clean"}
+    seeds = {form.read(values)[0][0].seed for _ in range(20)}
+    assert len(seeds) > 15 and max(seeds) < form.RANDOM_SEEDS
+    with pytest.raises(RecipeError):
+        form.read({**values, "seed": "0x10"})
+
+
+def test_only_what_fits_is_restored_from_a_browser() -> None:
+    from studio.ui import form
+
+    good = {"prompt": NASTY, "steps": 30, "seed": "", "previews": "noisy"}
+    assert form.restored({**good, "width": "wide", "other": 1, "height": True, "model": 5}) == good
+    assert form.restored({"previews": "sideways"}) == {}
+    assert form.restored("nonsense") == form.restored(None) == {}
+
+
+def test_pictures_of_the_fake_worker_are_pictures(studio: Studio) -> None:
+    name = studio.make()
+    assert Image.open(studio.library.get(name).path).size == (8, 8)

@@ -1,0 +1,224 @@
+"""The worker on tiny real pipelines: against diffusers' own pipelines, in batches, and with what people get wrong."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from studio import samplers
+from studio.errors import ModelMissing, OutOfMemory, RecipeError
+from studio.models.manager import Manager
+from studio.recipe import Recipe
+from studio.worker import TorchRun, TorchWorker
+
+PROMPT = "a red cat on the table"
+
+
+@pytest.fixture(scope="module")
+def models(models_folder: Path) -> Manager:
+    return Manager([models_folder], device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def worker(models: Manager) -> TorchWorker:
+    return TorchWorker(models)
+
+
+def recipe(model: str = "sd", **changes: object) -> Recipe:
+    values = {"prompt": PROMPT, "model": model, "width": 64, "height": 64, "steps": 4, "seed": 7}
+    return Recipe(**{"sampler": "Euler", "guidance_scale": 5.0, **values, **changes})
+
+
+def draw(worker: TorchWorker, *recipes: Recipe) -> list[TorchRun]:
+    """All recipes together, from the first step to the last."""
+    runs = [worker.begin(each) for each in recipes]
+    while moving := [run for run in runs if run.done < run.total]:
+        worker.step(moving)
+    return runs
+
+
+def pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image).astype(int)
+
+
+def stock_picture(models: Manager, wanted: Recipe, guidance_rescale: float = 0.0) -> np.ndarray:
+    """The same recipe through diffusers' own pipeline, with the same starting noise and generator."""
+    model = models.use(wanted.model)
+    sampler = model.sampler(wanted)
+    pipeline = diffusers.StableDiffusionPipeline(
+        vae=model.vae,
+        text_encoder=model.text_encoder,
+        tokenizer=model.tokenizer,
+        unet=model.unet,
+        scheduler=sampler._scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(wanted.seed)
+    image = pipeline(
+        wanted.prompt,
+        negative_prompt=wanted.negative_prompt,
+        latents=model.noise(wanted, generator),
+        generator=generator,
+        num_inference_steps=wanted.steps,
+        guidance_scale=wanted.guidance_scale,
+        guidance_rescale=guidance_rescale,
+        height=wanted.height,
+        width=wanted.width,
+    ).images[0]
+    return pixels(image)
+
+
+@pytest.mark.parametrize("label", samplers.DIFFUSION)
+def test_every_sampler_draws_what_diffusers_draws(models: Manager, worker: TorchWorker, label: str) -> None:
+    wanted = recipe(sampler=label, steps=5, negative_prompt="dog")
+    [run] = draw(worker, wanted)
+    assert np.abs(pixels(worker.decode(run)) - stock_picture(models, wanted)).max() <= 1
+
+
+def test_velocity_and_guidance_rescale_are_diffusers(models: Manager, worker: TorchWorker) -> None:
+    wanted = recipe("velocity", sampler="DDIM", guidance_scale=9.0)
+    [run] = draw(worker, wanted)
+    assert np.abs(pixels(worker.decode(run)) - stock_picture(models, wanted, guidance_rescale=0.7)).max() <= 1
+
+
+def test_flux_is_diffusers(models: Manager, worker: TorchWorker) -> None:
+    wanted = recipe("flux", steps=3)
+    [run] = draw(worker, wanted)
+    model = models.use("flux")
+    pipeline = diffusers.FluxPipeline(
+        scheduler=model.sampler(wanted)._scheduler,
+        vae=model.vae,
+        text_encoder=model.clip,
+        tokenizer=model.clip_tokenizer,
+        text_encoder_2=model.t5,
+        tokenizer_2=model.t5_tokenizer,
+        transformer=model.transformer,
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    noise = model.noise(wanted, torch.Generator().manual_seed(wanted.seed))
+    image = pipeline(
+        PROMPT,
+        latents=pipeline._pack_latents(noise, 1, 4, 8, 8),
+        num_inference_steps=3,
+        guidance_scale=5.0,
+        height=64,
+        width=64,
+    ).images[0]
+    assert np.abs(pixels(worker.decode(run)) - pixels(image)).max() <= 1
+
+
+@pytest.mark.parametrize("model", ["sd", "velocity", "flux"])
+def test_a_picture_is_the_same_alone_and_among_eight_neighbours(worker: TorchWorker, model: str) -> None:
+    grid = [recipe(model, seed=seed, guidance_scale=scale) for seed in (1, 2, 3) for scale in (1.0, 4.0, 8.0)]
+    together = draw(worker, *grid)
+    for each, run in zip(grid, together, strict=True):
+        [alone] = draw(worker, each)
+        assert np.abs(pixels(worker.decode(alone)) - pixels(worker.decode(run))).max() <= 2
+
+
+def test_neighbours_may_be_at_different_steps(worker: TorchWorker) -> None:
+    [expected] = draw(worker, recipe(seed=1))
+    early, late = worker.begin(recipe(seed=1)), worker.begin(recipe(seed=2, sampler="Heun", steps=3))
+    worker.step([early])
+    while early.done < early.total:
+        worker.step([early, late])
+    assert torch.allclose(early.latents, expected.latents, atol=1e-4)
+
+
+@pytest.mark.parametrize("model", ["sd", "velocity", "flux"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 20])
+def test_every_sampler_makes_few_and_many_steps(models: Manager, worker: TorchWorker, model: str, steps: int) -> None:
+    for label in models.use(model).samplers:
+        [run] = draw(worker, recipe(model, sampler=label, steps=steps))
+        assert run.done == run.total == steps
+        assert torch.isfinite(run.latents).all(), label
+
+
+@pytest.mark.parametrize("label", [*samplers.DIFFUSION])
+def test_the_predicted_clean_picture_ends_as_the_picture(worker: TorchWorker, label: str) -> None:
+    """At the last call the prediction is what samplers without noise of their own go to."""
+    run = worker.begin(recipe(sampler=label, steps=6, guidance_scale=2.0))
+    sampler, predictions = run.sampler, []
+    clean = sampler.clean
+    sampler.clean = lambda *args: predictions.append(clean(*args)) or predictions[-1]  # type: ignore[method-assign]
+    while run.done < run.total:
+        worker.step([run])
+    # UniPC corrects, and DDIM stops a little above zero noise.
+    assert (predictions[-1] - run.latents).abs().max() < 0.15 * run.latents.std()
+
+
+def test_long_prompts_are_read_to_their_end(worker: TorchWorker) -> None:
+    long = "a red apple on the table " * 20
+    [one] = draw(worker, recipe(prompt=long + "cat"))
+    [other] = draw(worker, recipe(prompt=long + "dog"))
+    assert one.prompts.positive.shape[1] > 16
+    assert not torch.equal(one.latents, other.latents)
+
+
+def test_guidance_of_one_asks_for_no_second_row(worker: TorchWorker) -> None:
+    run = worker.begin(recipe(guidance_scale=1.0))
+    assert run.prompts.negative is None
+
+
+def test_the_starting_noise_depends_on_seed_and_size_alone(worker: TorchWorker) -> None:
+    one = worker.begin(recipe())
+    other = worker.begin(recipe(prompt="dog", sampler="DDIM", guidance_scale=2.0, steps=9))
+    assert one.preview("clean").jpeg() == other.preview("noisy").jpeg()
+    assert one.preview("clean").jpeg() != worker.begin(recipe(seed=8)).preview("clean").jpeg()
+
+
+def test_recipes_a_model_cannot_draw(worker: TorchWorker) -> None:
+    with pytest.raises(ModelMissing, match="no model named 'unicorn'"):
+        worker.check(recipe("unicorn"))
+    with pytest.raises(RecipeError, match="multiples of 16"):
+        worker.check(recipe("flux", width=72))
+    with pytest.raises(RecipeError, match="has no sampler 'Heun'"):
+        worker.check(recipe("flux", sampler="Heun"))
+    with pytest.raises(RecipeError, match="takes no negative prompt"):
+        worker.check(recipe("flux", negative_prompt="dog"))
+    with pytest.raises(RecipeError, match="cannot make 60 steps"):
+        worker.begin(recipe(sampler="LCM", steps=60))
+    with pytest.raises(RecipeError, match="512 tokens"):
+        worker.begin(recipe("flux", prompt="dog " * 600))
+
+
+def test_out_of_memory_has_a_name_and_leaves_the_runs_alone(
+    models: Manager, worker: TorchWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = worker.begin(recipe())
+    before = run.latents.clone()
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9999 bytes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(models.use("sd").unet, "forward", fail)
+        with pytest.raises(OutOfMemory, match="smaller size"):
+            worker.step([run])
+    assert run.done == 0 and torch.equal(run.latents, before)
+    worker.step([run])
+    assert run.done == 1
+
+
+def test_decoding_in_the_middle_shows_the_prediction(worker: TorchWorker) -> None:
+    run = worker.begin(recipe(steps=4))
+    worker.step([run])
+    image = worker.decode(run)
+    assert image.size == (64, 64) and image.mode == "RGB"
+
+
+def test_half_precision_stays_near_full(models_folder: Path, worker: TorchWorker) -> None:
+    half = TorchWorker(Manager([models_folder], device="cpu", dtype="bfloat16"))
+    [one], [other] = draw(half, recipe()), draw(worker, recipe())
+    assert (one.latents - other.latents).abs().max() < 0.1 * other.latents.std()
+
+
+def test_size_changes_the_picture_not_the_recipe(worker: TorchWorker) -> None:
+    [run] = draw(worker, replace(recipe(), width=96, height=64))
+    assert worker.decode(run).size == (96, 64)

@@ -1,0 +1,230 @@
+"""Train the denoiser and the text encoder together, on latents that were encoded once.
+
+    python -m training.denoiser --bank 40000     # draw and encode pictures (once, or again for more)
+    python -m training.denoiser --minutes 60     # train; resumes from training/.cache/denoiser.pt
+
+The model predicts velocity (Salimans & Ho, arXiv:2202.00512) on a schedule that ends in pure noise (Lin et al.,
+arXiv:2305.08891), its loss weighted by signal-to-noise ratio (Hang et al., arXiv:2303.09556); one caption in ten is
+left empty for classifier-free guidance (Ho & Salimans, arXiv:2207.12598).
+"""
+
+import argparse
+import copy
+import math
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from training import vae as autoencoder
+from training.compose import PALETTE, SCENES, STYLE_SHARES, Composer
+from training.corpus import CACHE, load_corpus
+from training.optimise import Optimiser, device
+from training.tokenizer import LENGTH, encode, train_tokenizer
+
+BANK = CACHE / "bank"
+CHECKPOINT = CACHE / "denoiser.pt"
+TOKENIZER = CACHE / "tokenizer"
+UNET = {
+    "sample_size": 16,
+    "block_out_channels": (64, 128, 256),
+    # Attention over the 256 latents of the first level takes longer than all else together, and brings little.
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "layers_per_block": 1,
+    "cross_attention_dim": 256,
+    # diffusers' name for the number of heads.
+    "attention_head_dim": (1, 2, 4),
+    "norm_num_groups": 16,
+}
+TEXT = {
+    "hidden_size": 256,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": LENGTH,
+}
+SCHEDULE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "rescale_betas_zero_snr": True,
+    "timestep_spacing": "trailing",
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+}
+EMPTY_CAPTIONS = 0.1
+SNR_LIMIT = 5.0
+
+
+class Pair(nn.Module):
+    """The two networks that learn together."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        end = vocabulary - 1
+        config = CLIPTextConfig(**TEXT, vocab_size=vocabulary, bos_token_id=end - 1, eos_token_id=end, pad_token_id=end)
+        self.text_encoder = CLIPTextModel(config)
+        self.unet = UNet2DConditionModel(**UNET)
+
+    def forward(self, latents: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
+        """Velocity (n, 4, 16, 16) from noisy latents, timesteps (n,) and token ids (n, LENGTH)."""
+        hidden = self.text_encoder(ids)[0]
+        return self.unet(latents.to(hidden.dtype), timesteps, encoder_hidden_states=hidden, return_dict=False)[0]
+
+
+@dataclass
+class Bank:
+    """Encoded pictures: latents float16 (n, 4, 16, 16) of unit variance, token ids (n, LENGTH)."""
+
+    latents: Tensor
+    ids: Tensor
+    scale: float
+
+    def batch(self, count: int) -> tuple[Tensor, Tensor]:
+        """Random pictures, on the device."""
+        chosen = torch.randint(len(self.latents), (count,))
+        return self.latents[chosen].float().to(device()), self.ids[chosen].to(device())
+
+
+def learn_tokenizer() -> CLIPTokenizer:
+    """The tokenizer, from all the words that captions can hold, common subjects most often."""
+    if (TOKENIZER / "vocab.json").exists():
+        return CLIPTokenizer.from_pretrained(TOKENIZER)
+    words = ["a an the of on in with and background painting picture photo"] * 50
+    words += [*PALETTE, *SCENES, *STYLE_SHARES] * 50
+    for subject in load_corpus().subjects:
+        words += [word for word in subject.words] * (30 if subject.common else 3)
+    return train_tokenizer(words, TOKENIZER)
+
+
+def draw_with_captions(seed: int, count: int) -> tuple[np.ndarray, list[str]]:
+    """Pictures uint8 (count, 128, 128, 3) and their captions."""
+    pictures, captions, _ = Composer(load_corpus(), seed).batch(count)
+    return pictures, captions
+
+
+def fill_bank(count: int, piece: int = 1000) -> None:
+    """Draw `count` pictures, encode them, and add them to the bank in files of `piece` pictures."""
+    vae = AutoencoderTiny(**autoencoder.CONFIG).to(device(), torch.bfloat16).eval()
+    vae.load_state_dict(torch.load(autoencoder.CHECKPOINT, weights_only=True))
+    tokenizer = learn_tokenizer()
+    BANK.mkdir(exist_ok=True)
+    first = len(list(BANK.glob("*.npz")))
+    seeds = [1000 + first + number for number in range(count // piece)]
+    with ProcessPoolExecutor(1) as pool, torch.inference_mode():
+        for seed, (pictures, captions) in zip(seeds, pool.map(draw_with_captions, seeds, [piece] * len(seeds))):
+            latents = [
+                vae.encode(autoencoder.to_tensor(part).to(vae.device, vae.dtype)).latents.float().cpu()
+                for part in np.array_split(pictures, max(1, piece // 50))
+            ]
+            ids = np.array(encode(tokenizer, captions), np.int16)
+            np.savez(BANK / f"{seed:06}.npz", latents=torch.cat(latents).half().numpy(), ids=ids)
+            print(f"bank: {seed}", flush=True)
+
+
+def load_bank() -> Bank:
+    """Everything in the bank, scaled to unit variance."""
+    files = [np.load(path) for path in sorted(BANK.glob("*.npz"))]
+    latents = torch.from_numpy(np.concatenate([file["latents"] for file in files]))
+    ids = torch.from_numpy(np.concatenate([file["ids"] for file in files]).astype(np.int64))
+    scale = 1 / latents[:4000].float().std().item()
+    return Bank((latents.float() * scale).half(), ids, scale)
+
+
+def training_loss(pair: Pair, scheduler: DDIMScheduler, latents: Tensor, ids: Tensor, empty: Tensor) -> Tensor:
+    """The weighted error of the predicted velocity.
+
+    latents: clean, (n, 4, h, w). empty: token ids (LENGTH,) of the empty caption.
+    """
+    count = len(latents)
+    steps = scheduler.config.num_train_timesteps
+    # One timestep from each of `count` equal parts: an even spread makes the gradient calmer than chance does.
+    timesteps = ((torch.arange(count) + torch.rand(count)) * steps / count).long().to(latents.device)
+    ids = torch.where(torch.rand(count, 1, device=ids.device) < EMPTY_CAPTIONS, empty, ids)
+    noise = torch.randn_like(latents)
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    velocity = scheduler.get_velocity(latents, noise, timesteps)
+    signal = scheduler.alphas_cumprod.to(latents.device)[timesteps]
+    snr = signal / (1 - signal)
+    # The weight of min-SNR for predicted velocity is min(snr, limit) / (snr + 1); pure noise keeps a small one, since
+    # there the caption alone decides what the picture is, its background's colour above all.
+    weight = (snr.clamp(max=SNR_LIMIT) / (snr + 1)).clamp(min=0.1)
+    error = (pair(noisy, timesteps, ids).float() - velocity).square().mean(dim=(1, 2, 3))
+    return (weight * error).mean() / weight.mean()
+
+
+def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float]) -> None:
+    """Train for so long and keep the mean of the weights (EMA) beside them.
+
+    stretch: which part of the learning rate's course this is: (0, 1) is all of it, (0, 0.5) its first half.
+    """
+    bank, tokenizer = load_bank(), learn_tokenizer()
+    pair = Pair(len(tokenizer)).to(device())
+    step = 0
+    if CHECKPOINT.exists():
+        saved = torch.load(CHECKPOINT, weights_only=True)
+        pair.load_state_dict(saved["weights"])
+        step = saved["step"]
+    mean = copy.deepcopy(pair)
+    if step:
+        mean.load_state_dict(saved["mean"])
+    pair.to(torch.bfloat16).train()
+    optimiser = Optimiser(pair)
+    empty = torch.tensor(encode(tokenizer, [""])[0], device=device())
+    scheduler = DDIMScheduler(**SCHEDULE)
+    print(f"{sum(p.numel() for p in pair.parameters()) / 1e6:.1f} M weights, {len(bank.ids)} pictures", flush=True)
+    start, first, since, seen = time.monotonic(), step, time.monotonic(), 0.0
+    while (share := (time.monotonic() - start) / (60 * minutes)) < 1:
+        loss = training_loss(pair, scheduler, *bank.batch(batch), empty)
+        place = stretch[0] + share * (stretch[1] - stretch[0])
+        rate = peak * min(1, (step - first + 1) / 200) * 0.5 * (1 + math.cos(math.pi * place))
+        optimiser.step(loss, rate)
+        step += 1
+        average(mean, optimiser.masters, min(0.999, (step + 1) / (step + 30)))
+        seen = 0.98 * seen + 0.02 * loss.item() if seen else loss.item()
+        if step % 100 == 0:
+            print(
+                f"{share:4.0%} step {step} loss {seen:.4f} {(step - first) * batch / (time.monotonic() - start):.0f}/s",
+                flush=True,
+            )
+        if time.monotonic() - since > 180:
+            save(optimiser.masters, pair, mean, step, bank.scale)
+            since = time.monotonic()
+    save(optimiser.masters, pair, mean, step, bank.scale)
+
+
+def average(mean: nn.Module, weights: list[Tensor], keep: float) -> None:
+    """Move the mean's float32 weights towards the present ones."""
+    with torch.no_grad():
+        torch._foreach_lerp_(list(mean.parameters()), weights, 1 - keep)
+
+
+def save(masters: list[Tensor], pair: Pair, mean: nn.Module, step: int, scale: float) -> None:
+    """Write a checkpoint in one go."""
+    names = [name for name, _ in pair.named_parameters()]
+    weights = {**pair.state_dict(), **dict(zip(names, masters, strict=True))}
+    part = Path(f"{CHECKPOINT}.part")
+    torch.save({"weights": weights, "mean": mean.state_dict(), "step": step, "scale": scale}, part)
+    part.replace(CHECKPOINT)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bank", type=int, default=0, help="draw and encode so many pictures first")
+    parser.add_argument("--minutes", type=float, default=0, help="then train for so long")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--stretch", type=float, nargs=2, default=(0.0, 1.0), help="part of the learning rate's course")
+    given = parser.parse_args()
+    if given.bank:
+        fill_bank(given.bank)
+    if given.minutes:
+        train(given.minutes, given.batch, given.rate, tuple(given.stretch))

@@ -1,0 +1,34 @@
+"""What both trainings share: where they run, and AdamW on weights that compute in bfloat16."""
+
+import torch
+from torch import Tensor, nn
+
+
+def device() -> torch.device:
+    """A GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Optimiser:
+    """AdamW that keeps float32 copies (`masters`) of bfloat16 weights, for a bfloat16 number has no room for a small step.
+
+    Gradients are clipped to a norm of 1.
+    """
+
+    def __init__(self, module: nn.Module, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.01) -> None:
+        self._weights = [weight for weight in module.parameters() if weight.requires_grad]
+        self.masters = [weight.detach().float().clone() for weight in self._weights]
+        self._adam = torch.optim.AdamW(self.masters, betas=betas, weight_decay=weight_decay)
+
+    def step(self, loss: Tensor, rate: float) -> None:
+        """Follow the loss's gradient, with this learning rate."""
+        loss.backward()
+        for weight, master in zip(self._weights, self.masters, strict=True):
+            master.grad = weight.grad.float() if weight.grad is not None else None
+            weight.grad = None
+        nn.utils.clip_grad_norm_(self.masters, 1.0)
+        for group in self._adam.param_groups:
+            group["lr"] = rate
+        self._adam.step()
+        with torch.no_grad():
+            torch._foreach_copy_(self._weights, self.masters)
