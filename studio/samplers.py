@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,7 +64,7 @@ class Sampler:
         self._scheduler = _build(getattr(diffusers, kind), config, options)
         try:
             # On the CPU, whatever the device: a timestep that lives on a GPU has to be waited for at each step.
-            self._scheduler.set_timesteps(steps, device="cpu", **({} if shift is None else {"mu": shift}))
+            self._scheduler.set_timesteps(device="cpu", **_timetable(self._scheduler, steps, shift))
         except (ValueError, IndexError, ZeroDivisionError):
             raise RecipeError(f"The sampler {label} cannot make {steps} steps. Take fewer, or another one.") from None
         if hasattr(self._scheduler, "set_begin_index"):
@@ -129,6 +130,14 @@ def _build(kind: Any, config: Mapping, options: Mapping) -> Any:
     if config.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in takes:
         options = {**options, "trained_betas": zero_terminal_snr_betas(kind, config)}
     return kind.from_config({**config}, **options)
+
+
+def _timetable(scheduler: Any, steps: int, shift: float | None) -> dict[str, Any]:
+    """Arguments for `set_timesteps`. Flow models are trained on evenly spaced sigmas, which some schedulers take."""
+    options: dict[str, Any] = {} if shift is None else {"mu": shift}
+    if isinstance(scheduler, diffusers.FlowMatchEulerDiscreteScheduler):
+        return {"sigmas": np.linspace(1.0, 1 / steps, steps), **options}
+    return {"num_inference_steps": steps, **options}
 
 
 def zero_terminal_snr_betas(kind: Any, config: Mapping) -> list[float]:

@@ -8,8 +8,12 @@ import pytest
 @pytest.fixture(scope="session")
 def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder with three tiny models: sd (epsilon), velocity (v-prediction, zero terminal SNR), flux."""
+    import torch
+
     from tests import tiny
 
+    # Matrices this small take longer to share out among threads than to multiply.
+    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("models")
     tiny.stable_diffusion(folder / "sd")
     tiny.stable_diffusion(

@@ -34,7 +34,7 @@ SCENES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {  # capt
 }
 STYLE_SHARES = {"3d render": 0.36, "flat illustration": 0.22, "cartoon": 0.27, "sticker": 0.15}
 """How often each style is drawn; also the odds when the caption names none."""
-COMMON_SHARE = 0.87
+COMMON_SHARE = 0.9
 """Part of the pictures that show one of the common subjects."""
 
 
@@ -107,7 +107,7 @@ def compose(rng: np.random.Generator, subject: np.ndarray, style: str, backgroun
 
 
 def _shadow(layer: Image.Image, size: int) -> np.ndarray:
-    """A soft shadow below the subject: float32 (size, size, 1) in 0…1. Blurred at a quarter of the size, which is cheap."""
+    """A soft shadow below the subject: float32 (size, size, 1) in 0…1. Blurred at a quarter of the size: cheap."""
     small = layer.getchannel("A").resize((size // 4, size // 4)).filter(ImageFilter.GaussianBlur(1.5))
     shadow = np.asarray(small.resize((size, size), Image.Resampling.BILINEAR), np.float32)[..., None] / 255
     return np.roll(shadow, size // 24, axis=0)

@@ -52,7 +52,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Corpus:
-    """`pictures[style]` is uint8 RGBA, shape (subjects, PICTURE_SIZE, PICTURE_SIZE, 4); all zero where a set lacks one."""
+    """`pictures[style]` is uint8 RGBA, (subjects, PICTURE_SIZE, PICTURE_SIZE, 4); all zero where a set lacks one."""
 
     subjects: list[Subject]
     pictures: dict[str, np.ndarray]

@@ -10,7 +10,7 @@ def device() -> torch.device:
 
 
 class Optimiser:
-    """AdamW that keeps float32 copies (`masters`) of bfloat16 weights, for a bfloat16 number has no room for a small step.
+    """AdamW that keeps float32 copies (`masters`) of bfloat16 weights: a bfloat16 number has no room for a small step.
 
     Gradients are clipped to a norm of 1.
     """
@@ -18,7 +18,7 @@ class Optimiser:
     def __init__(self, module: nn.Module, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.01) -> None:
         self._weights = [weight for weight in module.parameters() if weight.requires_grad]
         self.masters = [weight.detach().float().clone() for weight in self._weights]
-        self._adam = torch.optim.AdamW(self.masters, betas=betas, weight_decay=weight_decay)
+        self._adam = torch.optim.AdamW(self.masters, betas=betas, weight_decay=weight_decay, fused=True)
 
     def step(self, loss: Tensor, rate: float) -> None:
         """Follow the loss's gradient, with this learning rate."""

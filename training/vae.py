@@ -3,8 +3,8 @@
     python -m training.vae --minutes 12
 
 It is a tiny autoencoder (convolutions and ReLU alone, as in TAESD): on a processor, group norms on the many pixels of a
-KL autoencoder's first levels made it learn five times slower. Resumes from `training/.cache/vae.pt`. Learns on random crops, for an eighth of the side is all it ever looks at:
-small crops give four times the steps for the same work.
+KL autoencoder's first levels made it learn five times slower. Resumes from `training/.cache/vae.pt`. Learns on random
+crops, for an eighth of the side is all it ever looks at: small crops give four times the steps for the same work.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def crops(pictures: np.ndarray, count: int, rng: np.random.Generator) -> Tensor:
 
 
 def reconstruction_loss(made: Tensor, wanted: Tensor) -> Tensor:
-    """L1 on pixels, on edges, and on the picture at a half and a quarter of its size, so that colours are right first."""
+    """L1 on pixels, on edges, and on the picture at a half and a quarter of its size: colours are right first."""
     loss = (made - wanted).abs().mean()
     for axis in (-1, -2):
         loss = loss + 0.5 * (made.diff(dim=axis) - wanted.diff(dim=axis)).abs().mean()

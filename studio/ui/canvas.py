@@ -33,7 +33,7 @@ def strip(place: str) -> gr.HTML:
     """The library's newest pictures; a click shows one large. Same events as `canvas`."""
     return gr.HTML(
         html_template='<section class="strip" aria-label="Recent pictures"></section>',
-        js_on_load=_mount("strip.js", {}),
+        js_on_load=_mount("strip.js", {"place": place}),
         apply_default_css=False,
         elem_id=f"{place}-strip",
         elem_classes="recent",

@@ -125,6 +125,12 @@ def sampler_labels(entries: Iterable[Entry], model: str | None) -> list[str]:
     return list(catalog.family(entry).samplers) if entry else []
 
 
+def takes_negative_prompt(entries: Iterable[Entry], model: str | None) -> bool:
+    """Whether a model makes use of a negative prompt."""
+    entry = next((each for each in entries if each.name == model), None)
+    return entry is None or entry.facts is None or entry.facts.negative_prompt
+
+
 def size_of_shape(shape: str, width: int, height: int) -> tuple[int, int]:
     """Width and height of this shape with about as many pixels as width x height, in steps that models like."""
     across, down = map(int, shape.split(":"))

@@ -77,8 +77,9 @@ class Live:
         """Have the owner's windows show these jobs in a tab, beside those there that are still moving."""
         with self._lock:
             places = self._shown.setdefault(owner, {})
+            new = [job.id for job in jobs]
             moving = [job_id for job_id in places.get(place, []) if self._moves(job_id)]
-            places[place] = [*moving, *(job.id for job in jobs)]
+            places[place] = [*(job_id for job_id in moving if job_id not in new), *new]
             self._shown.move_to_end(owner)
             while len(self._shown) > OWNERS_KEPT:
                 self._shown.popitem(last=False)
@@ -157,12 +158,16 @@ def routes(engine: Engine, live: Live) -> APIRouter:
     acts = {"pause": engine.pause, "resume": engine.resume, "cancel": engine.cancel}
 
     @router.post("/jobs/{job_id}/{act}")
-    def act_on_job(job_id: str, act: str, request: Request) -> JSONResponse:
+    def act_on_job(job_id: str, act: str, request: Request, place: str = "") -> JSONResponse:
+        """`place`: the tab that shall show a job which is resumed, if it has left there."""
         if act not in acts:
             return JSONResponse({"error": f"A job can be paused, resumed or cancelled, not {act!r}."}, 404)
-        if engine.job(job_id).owner != owner_of(request):
+        job, owner = engine.job(job_id), owner_of(request)
+        if job.owner != owner:
             raise JobMissing("That picture is being made in another browser, and can be stopped there only.")
         acts[act](job_id)
+        if place and act == "resume" and job not in live.shown(owner, place):
+            live.show(owner, place, [job])
         return JSONResponse({})
 
     return router

@@ -9,11 +9,12 @@ import re
 import secrets
 import socket
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -119,6 +120,15 @@ class Guard:
         return hmac.compare_digest(given, self._auth.encode())
 
 
+class Page(StaticFiles):
+    """The page's scripts and styles, which a browser asks for anew: an updated studio must not run old scripts."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 def create_app(settings: Settings, engine: Engine, library: Library, models: Manager) -> FastAPI:
     """The whole web side of the studio, ready for uvicorn."""
     # Gradio reads these when it is imported: it would ask the internet for newer versions and count its users.
@@ -134,7 +144,7 @@ def create_app(settings: Settings, engine: Engine, library: Library, models: Man
     stream = live.Live(engine)
     app.include_router(live.routes(engine, stream))
     app.include_router(pictures.routes(library))
-    app.mount("/page", StaticFiles(directory=PAGE))
+    app.mount("/page", Page(directory=PAGE))
     blocks, look = build(engine, models, stream)
     _calm(blocks)
     return gradio.mount_gradio_app(

@@ -27,14 +27,22 @@ export const isConnected = () => connected;
 /** Whether a job is on its way to a picture. */
 export const isMoving = (job) => ["queued", "loading", "step"].includes(job.state);
 
-/** Pause, resume or cancel a job. The answer is a sentence if it could not be done, else empty. */
-export async function act(job, verb) {
+/**
+ * Pause, resume or cancel a job. The answer is a sentence if it could not be done, else empty.
+ * `place`: where a job that left the stage shall be shown again.
+ */
+export async function act(job, verb, place = "") {
   try {
-    const answer = await fetch(`/jobs/${job.id}/${verb}`, { method: "POST" });
+    const answer = await fetch(`/jobs/${job.id}/${verb}?place=${place}`, { method: "POST" });
     return answer.ok ? "" : (await answer.json()).error;
   } catch {
     return "The studio does not answer. Is it still running?";
   }
+}
+
+/** The stopped job that a partial picture came from, if it can still be continued. */
+export function stoppedAt(pictureId) {
+  return [...jobs.values()].find((job) => job.state === "paused" && job.picture === pictureId);
 }
 
 function open() {

@@ -1,5 +1,6 @@
 // What can be done with a picture that is on disk, and the large view of one.
 
+import { act, stoppedAt } from "./live.js";
 import { facts, make, setText } from "./words.js";
 
 const ICONS = {
@@ -47,14 +48,17 @@ function label(element, drawing, text) {
   element.append(icon(drawing), make("span", {}, text));
 }
 
-/** Show pictures[index] large, with its settings; the arrow keys lead to the others. */
-export function show(pictures, index, events) {
+/**
+ * Show pictures[index] large, with its settings; the arrow keys lead to the others.
+ * `place`: where a stopped one goes on if it is continued from here.
+ */
+export function show(pictures, index, events, place) {
   const dialog = make("dialog", { class: "viewer", "aria-label": "Picture" });
   const image = make("img", { alt: "" });
   const prompt = make("p", { class: "viewer-prompt" });
   const negative = make("p", { class: "viewer-negative" });
   const line = make("p", { class: "viewer-facts" });
-  const acts = make("div");
+  const acts = make("div", { class: "acts" });
   const close = make("button", { type: "button", class: "act viewer-close", title: "Close", "aria-label": "Close" }, "×");
   const before = make("button", { type: "button", class: "viewer-turn", title: "Newer" }, "‹");
   const after = make("button", { type: "button", class: "viewer-turn", title: "Older" }, "›");
@@ -74,9 +78,20 @@ export function show(pictures, index, events) {
     setText(prompt, recipe.prompt || "(no prompt)");
     setText(negative, recipe.negative_prompt ? `Not: ${recipe.negative_prompt}` : "");
     setText(line, `Seed ${recipe.seed} · ${facts(recipe)}${unfinished(picture)}`);
-    acts.replaceChildren(actions(picture, events, () => dialog.close()));
+    acts.replaceChildren(...continuing(picture), actions(picture, events, () => dialog.close()));
     before.disabled = index === 0;
     after.disabled = index === pictures.length - 1;
+  }
+
+  function continuing(picture) {
+    const job = stoppedAt(picture.id);
+    if (!job) return [];
+    const go = make("button", { type: "button", class: "act strong" }, "Continue");
+    go.addEventListener("click", () => {
+      act(job, "resume", place);
+      dialog.close();
+    });
+    return [go];
   }
 
   before.addEventListener("click", () => turn(-1));

@@ -54,7 +54,7 @@ export function mount(root, options, events) {
       }
     }
     standingJobs.forEach((job, index) => {
-      if (!tileOf.has(job.id)) tileOf.set(job.id, makeTile(job, events));
+      if (!tileOf.has(job.id)) tileOf.set(job.id, makeTile(job, options.place, events));
       const { element } = tileOf.get(job.id);
       if (tiles.children[index] !== element) tiles.insertBefore(element, tiles.children[index] ?? null);
     });
@@ -80,16 +80,19 @@ export function mount(root, options, events) {
     if (event.target.closest?.(`#${options.stop}`)) each(moving(), "pause");
     if (event.target.closest?.(`#${options.start}`)) startedAt = event.timeStamp;
   });
-  document.addEventListener("keydown", (event) => {
+  // While capturing, so that an open list still looks open when Escape comes to close it.
+  document.addEventListener("keydown", onKey, { capture: true });
+  go.addEventListener("click", () => each(paused(), "resume"));
+  drop.addEventListener("click", () => each(paused(), "cancel"));
+
+  function onKey(event) {
     if (section.offsetParent === null || document.querySelector("dialog[open]")) return;
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       document.getElementById(options.start)?.click();
     }
     if (event.key === "Escape" && !closesSomething(event)) each(moving(), "pause");
-  });
-  go.addEventListener("click", () => each(paused(), "resume"));
-  drop.addEventListener("click", () => each(paused(), "cancel"));
+  }
 
   /** On a small screen the controls can be far below what was just started. */
   function lookAt(change) {
@@ -99,6 +102,7 @@ export function mount(root, options, events) {
   }
 
   listen((change) => {
+    if (change.kind === "jobs") section.dataset.ready = "true";
     draw();
     lookAt(change);
   });
@@ -109,8 +113,7 @@ export function mount(root, options, events) {
 const stands = (job) => job !== undefined && job.state !== "cancelled";
 
 /** Whether Escape is meant for an open list instead. */
-const closesSomething = (event) =>
-  event.defaultPrevented || event.target.closest?.("[aria-expanded='true']") !== null;
+const closesSomething = (event) => event.target.closest?.("[aria-expanded='true']") != null;
 
 /** As many columns as make the tiles large in an area that is a little wider than high. */
 function columnsFor(count, ratio) {
@@ -136,7 +139,7 @@ function phase(all) {
 }
 
 /** A tile: a box of fixed shape in which nothing ever jumps, and what there is to say below it. */
-function makeTile(job, events) {
+function makeTile(job, place, events) {
   const { recipe } = job;
   const canvas = make("canvas", { "aria-hidden": "true" });
   const image = make("img", { alt: recipe.prompt || "Picture without a prompt" });
@@ -152,7 +155,7 @@ function makeTile(job, events) {
   let current = job;
 
   frame.addEventListener("click", () => {
-    if (current.picture) show([described(current)], 0, events);
+    if (current.picture) show([described(current)], 0, events, place);
   });
 
   async function showFile(id) {
@@ -178,6 +181,7 @@ function makeTile(job, events) {
     bar.firstChild.style.transform = `scaleX(${share(now)})`;
     if (now.preview && now.state !== "finished") {
       live.draw(now.preview, () => {
+        element.dataset.drawn = "true";
         if (isMoving(current)) delete element.dataset.kept;
       });
     }
@@ -256,7 +260,7 @@ const described = (job) => ({
 
 function captionOf(job, count, events) {
   const seed = make("span", { class: "seed-of" }, `Seed ${job.recipe.seed}`);
-  const line = make("p", { class: "facts" }, seed);
+  const line = make("p", { class: "facts", title: facts(job.recipe) }, seed);
   if (count === 1) line.append(` · ${facts(job.recipe)}`);
   const parts = [line];
   if (count > 1) parts.push(make("div", { class: "own acts" }, ...ownButtons(job)));

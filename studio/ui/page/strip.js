@@ -17,12 +17,13 @@ export function mount(root, options, events) {
   const entry = (picture) => {
     const { recipe } = picture;
     const image = make("img", { alt: recipe.prompt || "Picture without a prompt", loading: "lazy", decoding: "async" });
+    image.addEventListener("error", () => image.closest("button")?.remove());
     image.src = `/thumbnails/${picture.id}`;
     const button = make("button", { type: "button", class: "thumbnail" }, image);
     button.title = `${recipe.prompt.slice(0, 200)}\nSeed ${recipe.seed}${unfinished(picture)}`;
     button.style.aspectRatio = `${recipe.width} / ${recipe.height}`;
     if (unfinished(picture)) button.classList.add("unfinished");
-    button.addEventListener("click", () => show(pictures, pictures.indexOf(picture), events));
+    button.addEventListener("click", () => show(pictures, pictures.indexOf(picture), events, options.place));
     return button;
   };
 

@@ -1,0 +1,164 @@
+"""One launched studio, one Chromium and one page, used by all tests of this folder."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 90
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    # What the page asks for outside must fail, and be seen by the guard below, even where there is a network.
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@dataclass
+class Studio:
+    """The launched program: where it is, where its pictures go, and what it printed."""
+
+    address: str
+    output: Path
+    lines: list[str] = field(default_factory=list)
+
+    def files(self) -> list[Path]:
+        """The pictures on disk, oldest first."""
+        return sorted(self.output.rglob("*.png"), key=lambda path: path.stat().st_mtime_ns)
+
+
+@pytest.fixture(scope="package")
+def chromium() -> str:
+    """The path of a Chromium; without one these tests are skipped."""
+    given = os.environ.get("EMERGE_TEST_CHROMIUM")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    path = given or next(filter(None, map(shutil.which, names)), None)
+    if not path:
+        pytest.skip("There is no Chromium on this machine. Install one, or name it in EMERGE_TEST_CHROMIUM.")
+    return path
+
+
+@pytest.fixture(scope="package")
+def studio(chromium: str, models_folder: Path) -> Iterator[Studio]:
+    """The studio as a person starts it, with tiny models and a broken one beside the bundled one."""
+    (models_folder / "old.ckpt").write_bytes(b"a pickle")
+    output = Path(tempfile.mkdtemp(prefix="emerge-test-"))
+    command = [sys.executable, str(ROOT / "launch.py"), "--no-browser", "--port", str(_free_port())]
+    command += ["--output-folder", str(output), "--models-folders", str(models_folder)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    made = Studio("", output)
+    ready = threading.Event()
+
+    def read() -> None:
+        assert process.stdout
+        for line in process.stdout:
+            made.lines.append(line)
+            if " at http" in line:
+                made.address = line.split(" at ")[1].strip()
+                ready.set()
+        ready.set()
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        assert ready.wait(START_SECONDS) and made.address, "the studio did not start:\n" + "".join(made.lines)
+        yield made
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        shutil.rmtree(output, ignore_errors=True)
+
+
+@pytest.fixture(scope="package")
+def browser(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 1600, "height": 900})
+    context.set_default_timeout(20_000)
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="package")
+def only_page(context: BrowserContext) -> Page:
+    return context.new_page()
+
+
+@pytest.fixture
+def page(only_page: Page, context: BrowserContext, studio: Studio) -> Iterator[Page]:
+    """The page as a newcomer finds it. At the end: nothing left this machine, no script failed, nothing popped up."""
+    faults: list[str] = []
+
+    def watch(page: Page) -> None:
+        page.on("pageerror", lambda error: faults.append(f"script: {error}"))
+        page.on("dialog", lambda dialog: (faults.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("console", lambda message: message.type == "error" and faults.append(f"console: {message.text}"))
+        page.on("websocket", lambda socket: faults.append(f"websocket: {socket.url}"))
+
+    def check(url: str) -> None:
+        if not url.startswith((studio.address + "/", "data:", "blob:")):
+            faults.append(f"left this machine: {url}")
+
+    context.clear_cookies()
+    context.on("request", listener := lambda request: check(request.url))
+    watch(only_page)
+    context.on("page", watch)
+    only_page.set_viewport_size({"width": 1600, "height": 900})
+    only_page.goto(studio.address)
+    only_page.evaluate("localStorage.clear()")
+    visit(only_page, studio)
+    yield only_page
+    for other in context.pages:
+        if other is not only_page:
+            other.close()
+    only_page.goto("about:blank")
+    context.remove_listener("request", listener)
+    context.remove_listener("page", watch)
+    for name in ("pageerror", "dialog", "console", "websocket"):
+        only_page._impl_obj.remove_all_listeners(name)
+    assert not faults, faults
+
+
+def visit(page: Page, studio: Studio) -> None:
+    """Open the studio and wait until it is ready for a person."""
+    page.goto(studio.address)
+    page.locator("html[data-restored]").wait_for(state="attached")
+    page.locator(".stage[data-ready]").wait_for()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,67 @@
+"""The linear map from latents to pixels."""
+
+import io
+import threading
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from studio import previews
+
+
+def encode(pictures: Tensor) -> Tensor:
+    """An autoencoder whose latents are the mean colours of 8x8 blocks, and nothing."""
+    means = F.avg_pool2d(pictures, 8)
+    return torch.cat([means, torch.zeros_like(means[:, :1])], 1)
+
+
+@pytest.fixture(scope="module")
+def projection() -> previews.Projection:
+    return previews.fit(encode, 8)
+
+
+def shown(projection: previews.Projection, latents: Tensor) -> np.ndarray:
+    return np.asarray(projection(latents).image()).astype(int)
+
+
+def test_a_flat_colour_is_shown_as_it_is(projection: previews.Projection) -> None:
+    colour = torch.tensor([0.5, -0.5, 0.0])
+    latents = encode(colour[None, :, None, None].expand(1, 3, 64, 64))
+    assert np.abs(shown(projection, latents) - (colour.numpy() + 1) * 127.5).max() < 12
+
+
+def test_a_gradient_is_smooth_over_the_blocks(projection: previews.Projection) -> None:
+    ramp = torch.linspace(-1, 1, 128).expand(1, 3, 128, 128)
+    row = shown(projection, encode(ramp))[64, :, 0]
+    # The blocks themselves are 16 apart.
+    assert np.abs(np.diff(row)).max() < 12
+
+
+@pytest.mark.parametrize(("side", "pixels"), [(8, 64), (32, 256), (64, 256), (128, 256), (256, 256), (300, 300)])
+def test_the_preview_is_no_larger_than_it_need_be(projection: previews.Projection, side: int, pixels: int) -> None:
+    assert shown(projection, torch.zeros(1, 4, side, side)).shape == (pixels, pixels, 3)
+
+
+def test_a_smaller_preview_is_the_larger_one_made_smaller(projection: previews.Projection) -> None:
+    latents = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.2
+    block = projection._block(16)
+    large = F.avg_pool2d(torch.from_numpy(shown(projection, latents)).permute(2, 0, 1).float(), block)
+    weight, bias = projection._pooled(1)
+    small = F.conv2d(F.pad(latents, (1, 1, 1, 1), mode="replicate"), weight, bias)[0].clamp(0, 1) * 255
+    assert (large - small).abs().max() < 3
+
+
+def test_the_jpeg_is_encoded_once_and_from_any_thread(projection: previews.Projection) -> None:
+    preview = projection(torch.zeros(1, 4, 16, 16))
+    files: list[bytes] = []
+    threads = [threading.Thread(target=lambda: files.append(preview.jpeg())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(file is files[0] for file in files)
+    assert Image.open(io.BytesIO(files[0])).format == "JPEG"

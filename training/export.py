@@ -1,0 +1,55 @@
+"""Write what was trained as an ordinary diffusers folder: `python -m training.export`.
+
+Takes the mean (EMA) weights from the checkpoint, in float16 safetensors.
+"""
+
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
+
+from training import denoiser
+from training import vae as autoencoder
+
+MODEL = Path(__file__).resolve().parent.parent / "assets" / "models" / "sketchbook"
+KEPT = ("README.md", "NOTICE", "samples.webp")
+"""Files beside the weights that the export leaves as they are."""
+
+
+def pipeline() -> StableDiffusionPipeline:
+    """The checkpoints as a pipeline, in float32."""
+    saved = torch.load(denoiser.CHECKPOINT, weights_only=True)
+    tokenizer = denoiser.learn_tokenizer()
+    pair = denoiser.Pair(len(tokenizer))
+    pair.load_state_dict(saved["mean"])
+    vae = AutoencoderTiny(**autoencoder.CONFIG, scaling_factor=saved["scale"])
+    vae.load_state_dict(torch.load(autoencoder.CHECKPOINT, weights_only=True))
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=pair.text_encoder,
+        tokenizer=tokenizer,
+        unet=pair.unet,
+        scheduler=DDIMScheduler(**denoiser.SCHEDULE),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+def export(made: StableDiffusionPipeline, folder: Path = MODEL) -> None:
+    """Write in float16 beside the present folder, and change the two when all is on disk."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    made.to(dtype=torch.float16).save_pretrained(part, safe_serialization=True)
+    for name in KEPT:
+        if (folder / name).exists():
+            shutil.copy(folder / name, part / name)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+if __name__ == "__main__":
+    export(pipeline())
+    size = sum(file.stat().st_size for file in MODEL.rglob("*") if file.is_file())
+    print(f"{MODEL}: {size / 1e6:.1f} MB")
