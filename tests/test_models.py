@@ -171,3 +171,11 @@ def test_devices_and_dtypes() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(SettingsError, match="no cuda device"):
             placement.device("cuda")
+
+
+def test_a_model_may_say_what_suits_it(folder: Path) -> None:
+    (folder / "sd" / "defaults.json").write_text('{"guidance_scale": 2.5, "sampler": "Heun"}')
+    recipe = Manager([folder], "cpu").default_recipe("sd")
+    assert (recipe.guidance_scale, recipe.sampler, recipe.steps) == (2.5, "Heun", 25)
+    (folder / "sd" / "defaults.json").write_text('{"colour": "red"}')
+    assert "lacks what it should say" in found(folder).problem

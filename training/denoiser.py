@@ -10,6 +10,7 @@ left empty for classifier-free guidance (Ho & Salimans, arXiv:2207.12598).
 
 import argparse
 import copy
+import functools
 import math
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +25,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from training import vae as autoencoder
 from training.compose import PALETTE, SCENES, STYLE_SHARES, Composer
-from training.corpus import CACHE, load_corpus
+from training.corpus import CACHE, Corpus, load_corpus
 from training.optimise import Optimiser, device
 from training.tokenizer import LENGTH, encode, train_tokenizer
 
@@ -109,8 +110,14 @@ def learn_tokenizer() -> CLIPTokenizer:
 
 def draw_with_captions(seed: int, count: int) -> tuple[np.ndarray, list[str]]:
     """Pictures uint8 (count, 128, 128, 3) and their captions."""
-    pictures, captions, _ = Composer(load_corpus(), seed).batch(count)
+    pictures, captions, _ = Composer(_corpus(), seed).batch(count)
     return pictures, captions
+
+
+@functools.cache
+def _corpus() -> Corpus:
+    """The corpus, read once by each process that draws."""
+    return load_corpus()
 
 
 def fill_bank(count: int, piece: int = 1000) -> None:
@@ -121,7 +128,7 @@ def fill_bank(count: int, piece: int = 1000) -> None:
     BANK.mkdir(exist_ok=True)
     first = len(list(BANK.glob("*.npz")))
     seeds = [1000 + first + number for number in range(count // piece)]
-    with ProcessPoolExecutor(1) as pool, torch.inference_mode():
+    with ProcessPoolExecutor(2) as pool, torch.inference_mode():
         for seed, (pictures, captions) in zip(
             seeds, pool.map(draw_with_captions, seeds, [piece] * len(seeds)), strict=True
         ):

@@ -13,7 +13,7 @@ from training import denoiser
 from training import vae as autoencoder
 
 MODEL = Path(__file__).resolve().parent.parent / "assets" / "models" / "sketchbook"
-KEPT = ("README.md", "NOTICE", "samples.webp")
+KEPT = ("README.md", "NOTICE", "samples.webp", "defaults.json")
 """Files beside the weights that the export leaves as they are."""
 
 

@@ -95,12 +95,18 @@ def _describe_folder(entry: Entry) -> Entry:
         raise ModelError(f"{entry.name} is a {kind}, which this version of the studio cannot run.")
     count = sum(_count(entry.path / part) for part in each.needed)
     try:
-        facts = each.facts(entry.path)
+        facts = _suited(entry.path, each.facts(entry.path))
     except (KeyError, TypeError, ValueError):
         raise ModelBroken(
             f"A config file of {entry.name} lacks what it should say. Copy or download it again."
         ) from None
     return replace(entry, family=each.family, parameters=count, facts=facts)
+
+
+def _suited(folder: Path, facts: Facts) -> Facts:
+    """The family's facts, with what the model's own `defaults.json` says is better: steps, guidance_scale, sampler."""
+    path = folder / "defaults.json"
+    return replace(facts, **read_json(path)) if path.exists() else facts
 
 
 def _count(part: Path) -> int:

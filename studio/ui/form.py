@@ -2,14 +2,15 @@
 
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, get_args
 
+import gradio as gr
 from gradio.components import Component
 
 from studio.engine import PreviewKind
-from studio.errors import RecipeError, StudioError
+from studio.errors import RecipeError
 from studio.models import catalog
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
@@ -110,25 +111,23 @@ def usable(entries: Iterable[Entry]) -> list[str]:
     return [entry.name for entry in entries if not entry.problem]
 
 
-def defaults(models: Manager, name: str | None) -> dict[str, Any]:
-    """Size, steps, guidance and sampler that suit a model, or nothing if it cannot be used."""
-    try:
-        recipe = models.default_recipe(name or "")
-    except StudioError:
-        return {}
-    return {each: getattr(recipe, each) for each in ("width", "height", "steps", "guidance_scale", "sampler")}
+def defaults(models: Manager, model: str) -> dict[str, Any]:
+    """Size, steps, guidance and sampler that suit a model. Raises ModelError."""
+    recipe = models.default_recipe(model)
+    return {name: getattr(recipe, name) for name in ("width", "height", "steps", "guidance_scale", "sampler")}
 
 
-def sampler_labels(entries: Iterable[Entry], model: str | None) -> list[str]:
-    """The samplers that a model can be used with."""
+def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any]) -> dict[str, Any]:
+    """The values as updates of a form in which this model is chosen: its samplers, and only what it makes use of."""
     entry = next((each for each in entries if each.name == model and not each.problem), None)
-    return list(catalog.family(entry).samplers) if entry else []
-
-
-def takes_negative_prompt(entries: Iterable[Entry], model: str | None) -> bool:
-    """Whether a model makes use of a negative prompt."""
-    entry = next((each for each in entries if each.name == model), None)
-    return entry is None or entry.facts is None or entry.facts.negative_prompt
+    labels = list(catalog.family(entry).samplers) if entry else []
+    updates = {**values, "model": gr.update(choices=usable(entries), value=model)}
+    sampler = values.get("sampler")
+    updates["sampler"] = gr.update(choices=labels, **({"value": sampler} if sampler in labels else {}))
+    takes_negative = entry is None or entry.facts is None or entry.facts.negative_prompt
+    negative = {"value": values["negative_prompt"]} if "negative_prompt" in values else {}
+    updates["negative_prompt"] = gr.update(visible=takes_negative, **negative)
+    return updates
 
 
 def size_of_shape(shape: str, width: int, height: int) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from gradio.components import Component
 
 from studio.engine import Engine
 from studio.errors import StudioError
+from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.recipe import Recipe
 from studio.ui import form
@@ -42,7 +43,7 @@ def build(page: gr.Blocks, engine: Engine, models: Manager, live: Live) -> None:
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
                 settings = _settings(models)
-                problems = notice(_problems(models))
+                problems = notice(_problems(models.entries()))
             with gr.Column(elem_classes="actions", min_width=0):
                 failure = notice(alert=True, elem_id=f"{PLACE}-notice")
                 with gr.Row(elem_classes="buttons"):
@@ -53,7 +54,7 @@ def build(page: gr.Blocks, engine: Engine, models: Manager, live: Live) -> None:
             recent = strip(PLACE)
     saved = gr.BrowserState({}, storage_key=f"emerge.{PLACE}", secret="emerge")
     _connect_start(start, settings.form, failure, engine, live)
-    _connect_model(settings, models)
+    _connect_model(settings, failure, models)
     _connect_shape(settings, models)
     _connect_seed(settings, failure, live)
     _connect_pictures((stage, recent), settings, failure, models)
@@ -74,7 +75,7 @@ def _settings(models: Manager) -> _Settings:
     entries = models.entries()
     names = form.usable(entries)
     model = names[0] if names else None
-    first = {**asdict(Recipe()), **form.defaults(models, model)}
+    first = {**asdict(Recipe()), **(form.defaults(models, model) if model else {})}
     fields: dict[str, Component] = {}
     helpers: dict[str, Any] = {}
     fields["prompt"] = gr.Textbox(
@@ -101,8 +102,10 @@ def _settings(models: Manager) -> _Settings:
         fields["guidance_scale"] = gr.Number(first["guidance_scale"], label=guidance, step=0.5, min_width=0)
         fields["pictures"] = gr.Number(1, label=form.NUMBERS["pictures"], min_width=0)
     with gr.Row(elem_classes="together"):
-        labels = form.sampler_labels(entries, model)
-        fields["sampler"] = gr.Dropdown(labels, value=first["sampler"], label="Sampler", filterable=False, min_width=0)
+        # The choices are filled in when the page is loaded, and with every other model.
+        fields["sampler"] = gr.Dropdown(
+            [first["sampler"]], value=first["sampler"], label="Sampler", filterable=False, min_width=0
+        )
         fields["previews"] = gr.Dropdown(
             list(form.PREVIEWS), value="clean", label="Preview", filterable=False, min_width=0
         )
@@ -113,9 +116,8 @@ def _settings(models: Manager) -> _Settings:
     return _Settings(fields, helpers)
 
 
-def _problems(models: Manager) -> str:
+def _problems(entries: list[Entry]) -> str:
     """What there is to say of models that cannot be used."""
-    entries = models.entries()
     sentences = [f"{entry.name}: {entry.problem}" for entry in entries if entry.problem]
     if not form.usable(entries):
         sentences.insert(0, "No model was found that can be used. Put a diffusers folder into a models folder.")
@@ -135,27 +137,31 @@ def _connect_start(start: gr.Button, fields: form.Form, failure: gr.HTML, engine
     start.click(generate, inputs=set(fields), outputs=[failure], **_AT_ONCE)
 
 
-def _connect_model(settings: _Settings, models: Manager) -> None:
+def _connect_model(settings: _Settings, failure: gr.HTML, models: Manager) -> None:
     fields = settings.form
 
-    def choose(name: str) -> dict[Component, Any]:
-        suited = form.defaults(models, name)
-        if not suited:
-            return {}
+    def choose(model: str) -> dict[Component, Any]:
+        try:
+            suited = form.defaults(models, model)
+        except StudioError as error:
+            return {failure: str(error)}
         size = (suited["width"], suited["height"])
-        labels = form.sampler_labels(models.entries(), name)
-        suited["sampler"] = gr.update(choices=labels, value=suited["sampler"])
-        return {**fields.update(suited), settings.shape: form.shape_of_size(*size, size)}
+        updates = fields.update(form.for_model(models.entries(), model, suited))
+        return {**updates, settings.shape: form.shape_of_size(*size, size), failure: ""}
 
-    fields["model"].input(choose, inputs=[fields["model"]], outputs=[*fields, settings.shape], **_AT_ONCE)
+    outputs = [*fields, settings.shape, failure]
+    fields["model"].input(choose, inputs=[fields["model"]], outputs=outputs, **_AT_ONCE)
 
 
 def _connect_shape(settings: _Settings, models: Manager) -> None:
     fields = settings.form
 
     def native(model: str) -> tuple[int, int]:
-        suited = form.defaults(models, model) or asdict(Recipe())
-        return suited["width"], suited["height"]
+        try:
+            recipe = models.default_recipe(model)
+        except StudioError:
+            recipe = Recipe()
+        return recipe.width, recipe.height
 
     def shape_to_size(shape: str, model: str) -> tuple[int, int]:
         return form.size_of_shape(shape, *native(model))
@@ -196,13 +202,10 @@ def _connect_pictures(sources: tuple[gr.HTML, gr.HTML], settings: _Settings, fai
         except StudioError as error:
             return {failure: str(error)}
         entries = models.entries()
-        labels = form.sampler_labels(entries, recipe.model)
-        if not labels:
+        if recipe.model not in form.usable(entries):
             return {failure: f"The model {recipe.model!r} that made this picture is not here any more."}
         values = {**asdict(recipe), "seed": str(recipe.seed), "pictures": 1}
-        values["model"] = gr.update(choices=form.usable(entries), value=recipe.model)
-        values["sampler"] = gr.update(choices=labels, value=recipe.sampler)
-        return {**fields.update(values), failure: ""}
+        return {**fields.update(form.for_model(entries, recipe.model, values)), failure: ""}
 
     def reuse_seed(event: gr.EventData) -> Any:
         return str(event._data["recipe"]["seed"])
@@ -225,12 +228,8 @@ def _connect_memory(
         model = values.get("model")
         if model not in names:
             model = names[0] if names else None
-            values |= form.defaults(models, model)
-        values["model"] = gr.update(choices=names, value=model)
-        labels = form.sampler_labels(entries, model)
-        sampler = values.get("sampler")
-        values["sampler"] = gr.update(choices=labels, **({"value": sampler} if sampler in labels else {}))
-        return {**fields.update(values), problems: _problems(models)}
+            values |= form.defaults(models, model) if model else {}
+        return {**fields.update(form.for_model(entries, model, values)), problems: _problems(entries)}
 
     names = json.dumps(list(fields.components))
     remember = f"(...values) => Object.fromEntries({names}.map((name, index) => [name, values[index]]))"

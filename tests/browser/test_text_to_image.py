@@ -75,7 +75,7 @@ def sentence(page: Page) -> Locator:
 
 
 def test_a_picture_comes_out_of_noise(page: Page) -> None:
-    fill(page, Prompt="a red apple", Steps=30, Seed=5)
+    fill(page, Prompt="a red apple", Steps=16, Seed=5)
     page.evaluate(RECORD)
     start(page)
     wait_for(page, "finished")
@@ -120,8 +120,40 @@ def test_stop_keeps_the_partial_picture_and_it_can_be_continued(page: Page, stud
     expect(page.locator(".hint")).to_be_visible()
 
 
+def test_a_stopped_picture_can_be_continued_from_the_recent_ones(page: Page) -> None:
+    fill(page, Prompt="a tower", Steps=LONG)
+    start(page)
+    wait_for_step(page, 1)
+    page.keyboard.press("Escape")
+    wait_for(page, "paused")
+    stopped = step_of(page)
+    fill(page, Prompt="something else", Steps=2)
+    start(page)
+    wait_for(page, "finished")
+    expect(page.locator(".tile")).to_have_count(1)
+    page.locator(".thumbnail").nth(1).click()
+    page.get_by_role("dialog").get_by_role("button", name="Continue").click()
+    wait_for(page, "step")
+    wait_for_step(page, stopped + 1)
+    page.keyboard.press("Escape")
+    wait_for(page, "paused")
+
+
+def test_escape_closes_an_open_list_and_stops_nothing(page: Page) -> None:
+    fill(page, Prompt="a tower", Steps=LONG)
+    start(page)
+    wait_for_step(page, 1)
+    field(page, "Sampler").click()
+    expect(page.get_by_role("option", name="DDIM")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("option", name="DDIM")).to_have_count(0)
+    wait_for_step(page, step_of(page) + 2)
+    page.keyboard.press("Escape")
+    wait_for(page, "paused")
+
+
 def test_a_continued_picture_is_finished(page: Page) -> None:
-    fill(page, Prompt="a dog", Steps=60)
+    fill(page, Prompt="a dog", Steps=24)
     start(page)
     wait_for_step(page, 2)
     page.keyboard.press("Escape")
@@ -307,6 +339,7 @@ def test_recent_pictures_appear_by_themselves_and_open_large(page: Page) -> None
 def test_another_model_brings_its_own_settings(page: Page) -> None:
     choose(page, "Model", "flux")
     expect(field(page, "Width")).not_to_have_value("128")
+    expect(page.get_by_label("Negative prompt")).to_have_count(0)
     fill(page, Prompt="a cat", Steps=2)
     start(page)
     wait_for(page, "finished")
@@ -361,7 +394,7 @@ def test_a_small_screen(page: Page, studio: Studio, scheme: Any) -> None:
 
 
 def test_nothing_jumps_while_a_picture_is_made(page: Page) -> None:
-    fill(page, Prompt="a house", Steps=25)
+    fill(page, Prompt="a house", Steps=8)
     start(page)
     expect(page.locator(".tile")).to_have_count(1)
     first = page.locator(".frame").bounding_box()

@@ -1,0 +1,59 @@
+"""What the documents promise is there: settings, samplers, commands, files."""
+
+import dataclasses
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from studio.settings import ROOT, Settings
+
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "training" / "README.md"]
+
+
+def commands() -> list[str]:
+    """Every `python …` line in a code block of a document."""
+    blocks = [block for path in DOCUMENTS for block in re.findall(r"```\n(.*?)```", path.read_text("utf-8"), re.S)]
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return sorted({line for line in lines if re.match(r"(EMERGE_\w+=\S+ )?python ", line)})
+
+
+def test_there_are_commands_to_test() -> None:
+    assert {"python launch.py", "python launch.py test"} <= set(commands())
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_are_understood(command: str) -> None:
+    """Each documented command, with --help after it: its flags must be known, and then nothing is started."""
+    words = shlex.split(re.sub(r"^EMERGE_\w+=\S+ ", "", command))[1:]
+    flags = [word for word in words if word.startswith("--")]
+    result = subprocess.run(
+        [sys.executable, *words[: 2 if words[0] == "-m" else 1], "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    for flag in flags:
+        assert flag in result.stdout
+
+
+def test_every_setting_is_documented() -> None:
+    text = (ROOT / "docs" / "settings.md").read_text("utf-8")
+    for field in dataclasses.fields(Settings):
+        assert f"`--{field.name.replace('_', '-')}`" in text
+        assert f"`EMERGE_{field.name.upper()}`" in text
+
+
+def test_every_sampler_is_named_in_the_readme() -> None:
+    from studio import samplers
+
+    text = re.sub(r"\s+", " ", (ROOT / "README.md").read_text("utf-8"))
+    for label in samplers.DIFFUSION:
+        assert label.removeprefix("DPM++ ") in text
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_files_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text("utf-8")):
+        assert (path.parent / target).exists(), target
