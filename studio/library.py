@@ -385,15 +385,15 @@ def _sync_folder(folder: Path) -> None:
 def _sentence(error: OSError, folder: Path) -> str:
     """What to tell the person."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk with the output folder {folder} is full. Make room on it, then resume the picture."
+        return f"The disk with the output folder {folder} is full. Make room on it, then continue the picture."
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return (
-            f"The output folder {folder} cannot be written to. Allow writing there, then resume the picture, "
+            f"The output folder {folder} cannot be written to. Allow writing there, then continue the picture, "
             "or start the studio with another --output-folder."
         )
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
         return (
-            f"The output folder {folder} is not there and cannot be made. Make it, then resume the picture, "
+            f"The output folder {folder} is not there and cannot be made. Make it, then continue the picture, "
             "or start the studio with another --output-folder."
         )
-    return f"The picture could not be written to {folder}: {error.strerror or error}. Then resume it."
+    return f"The picture could not be written to {folder}: {error.strerror or error}. Then continue it."

@@ -383,6 +383,17 @@ def test_bad_input_is_told_in_a_sentence_and_harms_nothing(studio: Studio, chang
     assert studio.press("text_to_image-start", Steps=1) == [""]
 
 
+def test_a_studio_without_models_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeModels, "entries", lambda _self: [])
+    bare = Studio(tmp_path)
+    components = bare.client.get("/config").json()["components"]
+    notes = [each["props"].get("value") for each in components if each["type"] == "html"]
+    assert any("No model was found" in (note or "") for note in notes)
+    [sentence] = bare.press("text_to_image-start", Prompt="a cat")
+    assert "No model is chosen" in sentence
+    bare.close()
+
+
 # Event streams
 
 
@@ -514,6 +525,11 @@ def test_what_a_tab_shows(engine: Engine, worker: FakeWorker) -> None:
     streams.show("ann", "text_to_image", [new])
     assert [job.id for job in streams.shown("ann", "text_to_image")] == [moving.id, new.id]
     assert streams.shown("bob", "text_to_image") == [] and streams.shown("ann", "compare") == []
+    streams.bring_back("ann", "text_to_image", new)
+    streams.bring_back("ann", "never seen", done)
+    assert streams.shown("ann", "never seen") == []
+    streams.bring_back("ann", "text_to_image", done)
+    assert [job.id for job in streams.shown("ann", "text_to_image")] == [moving.id, new.id, done.id]
 
 
 # The form

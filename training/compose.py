@@ -34,7 +34,7 @@ SCENES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {  # capt
 }
 STYLE_SHARES = {"3d render": 0.36, "flat illustration": 0.22, "cartoon": 0.27, "sticker": 0.15}
 """How often each style is drawn; also the odds when the caption names none."""
-COMMON_SHARE = 0.9
+COMMON_SHARE = 0.97
 """Part of the pictures that show one of the common subjects."""
 
 

@@ -62,10 +62,15 @@ class Corpus:
         return [style for style, pictures in self.pictures.items() if pictures[index, ..., 3].any()]
 
 
-def read_common(path: Path = Path(__file__).parent / "subjects.txt") -> dict[str, tuple[str, ...]]:
-    """Official name → the words people use, from `subjects.txt`."""
+NAMED = Path(__file__).parent / "subjects.txt"
+NEXT = "# === next"
+"""The line of `subjects.txt` below which subjects are named, but not yet among the common ones."""
+
+
+def read_named(text: str) -> dict[str, tuple[str, ...]]:
+    """Official name → the words people use, from lines of `subjects.txt`."""
     common = {}
-    for line in path.read_text().splitlines():
+    for line in text.splitlines():
         if line and not line.startswith("#"):
             name, _, words = line.partition(" = ")
             common[name.strip()] = tuple(w.strip() for w in words.split(",")) if words else (name.strip().lower(),)
@@ -86,23 +91,24 @@ def list_subjects(modules: Path) -> list[Subject]:
     """All subjects of the corpus, common ones marked, with names and those synonyms that mean no other subject."""
     names = json.loads((modules / "unicode-emoji-json/data-by-emoji.json").read_text())
     keywords = json.loads((modules / "emojilib/dist/emoji-en-US.json").read_text())
-    common = read_common()
+    text = NAMED.read_text()
+    named, common = read_named(text), read_named(text.partition(NEXT)[0])
     kept = {}
     for emoji, entry in names.items():
         wanted = entry["group"] not in LEFT_OUT_GROUPS and not LEFT_OUT_NAMES.search(entry["name"])
-        if wanted or entry["name"] in common:
+        if wanted or entry["name"] in named:
             kept[emoji] = entry["name"]
-    missing = set(common) - set(kept.values())
+    missing = set(named) - set(kept.values())
     if missing:
         raise ValueError(f"subjects.txt names what the corpus does not have: {sorted(missing)}")
-    taken = {word for words in common.values() for word in words} | {name.lower() for name in kept.values()}
+    taken = {word for words in named.values() for word in words} | {name.lower() for name in kept.values()}
     uses: dict[str, int] = {}
     for emoji in kept:
         for word in keywords.get(emoji, []):
             uses[word] = uses.get(word, 0) + 1
     subjects = []
     for emoji, name in kept.items():
-        words = common.get(name) or (
+        words = named.get(name) or (
             name.lower(),
             *[w for w in keywords.get(emoji, []) if uses[w] == 1 and w not in taken and re.fullmatch("[a-z]{3,}", w)][
                 :3

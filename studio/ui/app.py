@@ -13,6 +13,7 @@ from studio.web.live import Live
 HEAD = """
 <link rel="stylesheet" href="/page/studio.css">
 <link rel="modulepreload" href="/page/stage.js">
+<link rel="icon" type="image/svg+xml" href="/page/icon.svg">
 <meta name="color-scheme" content="light dark">
 """
 
@@ -75,8 +76,8 @@ def theme() -> gr.themes.Base:
         input_shadow_focus="none",
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
-        button_primary_background_fill_dark="*primary_500",
-        button_primary_background_fill_hover_dark="*primary_400",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_500",
         button_primary_text_color="white",
         button_secondary_background_fill="white",
         button_secondary_background_fill_hover="*neutral_200",

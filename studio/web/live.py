@@ -88,6 +88,13 @@ class Live:
                 if reader == owner:
                     mailbox.put(f"shown {place}", news)
 
+    def bring_back(self, owner: str, place: str, job: Job) -> None:
+        """Have a tab show a job that went on, if it has made room for others meanwhile."""
+        with self._lock:
+            is_missing = job.id not in self._shown.get(owner, {}).get(place, [job.id])
+        if is_missing:
+            self.show(owner, place, [job])
+
     def shown(self, owner: str, place: str) -> list[Job]:
         """The jobs that a tab of this owner shows, as far as they are remembered."""
         with self._lock:
@@ -104,8 +111,9 @@ class Live:
             self._readers.append(reader)
             shown = {place: list(ids) for place, ids in self._shown.get(owner, {}).items()}
         try:
-            known = {job.id for job in self._current(owner, shown)}
-            told = [await _described(job, job.event) for job in self._current(owner, shown)]
+            current = self._current(owner, shown)
+            known = {job.id for job in current}
+            told = [await _described(job, job.event) for job in current]
             yield _message("jobs", {"jobs": told, "shown": shown})
             while True:
                 news = await mailbox.take(HEARTBEAT)
@@ -166,8 +174,8 @@ def routes(engine: Engine, live: Live) -> APIRouter:
         if job.owner != owner:
             raise JobMissing("That picture is being made in another browser, and can be stopped there only.")
         acts[act](job_id)
-        if place and act == "resume" and job not in live.shown(owner, place):
-            live.show(owner, place, [job])
+        if act == "resume":
+            live.bring_back(owner, place, job)
         return JSONResponse({})
 
     return router

@@ -2,7 +2,7 @@
 
 import { act, isConnected, isMoving, jobs, listen, shown } from "./live.js";
 import { actions, icon, show } from "./pictures.js";
-import { facts, make, setText, standing, standingOfAll } from "./words.js";
+import { facts, make, setText, standing, standingOfAll, stoppedAtStep } from "./words.js";
 
 const HINT = "Describe a picture and press Generate. It comes out of noise here, step by step.";
 
@@ -20,7 +20,9 @@ export function mount(root, options, events) {
   section.append(tiles, make("div", { class: "stage-bar" }, words, buttons), spoken);
 
   const tileOf = new Map();
+  let arranged = null;
   let said = "";
+  let isDrawing = false;
   let startedAt = -Infinity;
 
   const all = () => (shown.get(options.place) ?? []).map((id) => jobs.get(id)).filter(stands);
@@ -33,20 +35,39 @@ export function mount(root, options, events) {
     if (failure) setText(words, failure);
   }
 
+  /** Draw with the next frame: with many pictures, events come quicker than frames. */
+  function drawSoon() {
+    if (isDrawing) return;
+    isDrawing = true;
+    requestAnimationFrame(() => {
+      isDrawing = false;
+      draw();
+    });
+  }
+
   function draw() {
     const standingJobs = all();
     arrange(standingJobs);
     for (const job of standingJobs) tileOf.get(job.id).update(job, standingJobs.length);
-    setText(words, isConnected() ? standingOfAll(standingJobs) : "The studio does not answer. Trying again…");
+    setText(words, isConnected() ? wordsFor(standingJobs) : "The studio does not answer. Trying again…");
     buttons.hidden = paused().length === 0 || moving().length > 0;
     const stop = document.getElementById(options.stop);
     if (stop) stop.disabled = moving().length === 0;
     speak(standingJobs);
   }
 
+  /** How it stands, unless the only tile says so itself. */
+  function wordsFor(standingJobs) {
+    const [only] = standingJobs;
+    if (standingJobs.length !== 1 || !tileOf.get(only.id).speaks()) return standingOfAll(standingJobs);
+    return only.state === "paused" ? stoppedAtStep(only) : "";
+  }
+
   /** One tile for each job, in order; tiles that stay are not touched. */
   function arrange(standingJobs) {
     const ids = standingJobs.map((job) => job.id);
+    if (arranged === ids.join()) return;
+    arranged = ids.join();
     for (const [id, tile] of tileOf) {
       if (!ids.includes(id)) {
         tile.element.remove();
@@ -54,18 +75,24 @@ export function mount(root, options, events) {
       }
     }
     standingJobs.forEach((job, index) => {
-      if (!tileOf.has(job.id)) tileOf.set(job.id, makeTile(job, options.place, events));
+      if (!tileOf.has(job.id)) tileOf.set(job.id, makeTile(job, ids.length, options.place, events));
       const { element } = tileOf.get(job.id);
       if (tiles.children[index] !== element) tiles.insertBefore(element, tiles.children[index] ?? null);
     });
     if (standingJobs.length === 0) tiles.replaceChildren(hint);
     else hint.remove();
-    const { recipe } = standingJobs[0] ?? { recipe: { width: 1, height: 1 } };
-    const columns = columnsFor(standingJobs.length, recipe.width / recipe.height);
-    tiles.style.setProperty("--columns", columns);
-    tiles.style.setProperty("--rows", Math.ceil(Math.max(standingJobs.length, 1) / columns));
-    tiles.style.setProperty("--ratio", recipe.width / recipe.height);
     tiles.toggleAttribute("data-many", standingJobs.length > 1);
+    layOut();
+  }
+
+  function layOut() {
+    const count = Math.max(tileOf.size, 1);
+    const [job] = all();
+    const ratio = job ? job.recipe.width / job.recipe.height : 1;
+    const columns = columnsFor(tiles, count, ratio);
+    tiles.style.setProperty("--columns", columns);
+    tiles.style.setProperty("--rows", Math.ceil(count / columns));
+    tiles.style.setProperty("--ratio", ratio);
   }
 
   /** Tell those who cannot see it when it starts, is half way, and ends; no more. */
@@ -101,9 +128,11 @@ export function mount(root, options, events) {
     section.scrollIntoView({ block: "start" });
   }
 
+  addEventListener("resize", layOut);
   listen((change) => {
     if (change.kind === "jobs") section.dataset.ready = "true";
-    draw();
+    if (change.kind === "job") drawSoon();
+    else draw();
     lookAt(change);
   });
   draw();
@@ -115,13 +144,19 @@ const stands = (job) => job !== undefined && job.state !== "cancelled";
 /** Whether Escape is meant for an open list instead. */
 const closesSomething = (event) => event.target.closest?.("[aria-expanded='true']") != null;
 
-/** As many columns as make the tiles large in an area that is a little wider than high. */
-function columnsFor(count, ratio) {
+/** As many columns as make the tiles largest, with few gaps at the end; the same sum as in studio.css. */
+function columnsFor(tiles, count, ratio) {
+  const style = getComputedStyle(tiles);
+  const pixels = (name) => parseFloat(style.getPropertyValue(name));
+  const high = innerHeight - pixels("--around");
   let best = 1;
   let most = 0;
-  for (let columns = 1; columns <= Math.max(count, 1); columns++) {
-    const width = Math.min(1.3 / columns, ratio / Math.ceil(count / columns));
-    if (width > most + 1e-9) [best, most] = [columns, width];
+  for (let columns = 1; columns <= Math.min(count, 12); columns++) {
+    const rows = Math.ceil(count / columns);
+    const fromHeight = (high / rows - pixels("--caption")) * ratio;
+    const width = Math.min(tiles.clientWidth / columns, Math.max(pixels("--least"), fromHeight));
+    const worth = width - (rows * columns - count);
+    if (worth >= most) [best, most] = [columns, worth];
   }
   return best;
 }
@@ -139,7 +174,7 @@ function phase(all) {
 }
 
 /** A tile: a box of fixed shape in which nothing ever jumps, and what there is to say below it. */
-function makeTile(job, place, events) {
+function makeTile(job, count, place, events) {
   const { recipe } = job;
   const canvas = make("canvas", { "aria-hidden": "true" });
   const image = make("img", { alt: recipe.prompt || "Picture without a prompt" });
@@ -149,7 +184,7 @@ function makeTile(job, place, events) {
   frame.style.aspectRatio = `${recipe.width} / ${recipe.height}`;
   const caption = make("figcaption");
   const element = make("figure", { class: "tile" }, frame, caption);
-  const live = makeLive(canvas, recipe);
+  const live = makeLive(canvas, recipe, count > 2 ? 256 : 512);
   let captioned = "";
   let picture = "";
   let current = job;
@@ -196,12 +231,12 @@ function makeTile(job, place, events) {
     }
   }
 
-  return { element, update };
+  return { element, update, speaks: () => veil.textContent !== "" };
 }
 
-/** Draws previews on a canvas: decoded first, newest wins, enlarged smoothly. */
-function makeLive(canvas, recipe) {
-  const scale = 512 / Math.max(recipe.width, recipe.height);
+/** Draws previews on a canvas of `side` pixels: decoded first, newest wins, enlarged smoothly. */
+function makeLive(canvas, recipe, side) {
+  const scale = side / Math.max(recipe.width, recipe.height);
   canvas.width = Math.round(recipe.width * scale);
   canvas.height = Math.round(recipe.height * scale);
   const context = canvas.getContext("2d");

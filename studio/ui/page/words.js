@@ -50,13 +50,16 @@ export function standing(job) {
     case "step":
       return stepping(job);
     case "paused":
-      return job.reason || `Stopped at step ${job.done} of ${job.total}`;
+      return job.reason || stoppedAtStep(job);
     case "failed":
       return job.reason;
     default:
       return "";
   }
 }
+
+/** Where a paused job stands. */
+export const stoppedAtStep = (job) => `Stopped at step ${job.done} of ${job.total}`;
 
 function stepping(job) {
   if (job.done >= job.total) return "Saving the picture";
