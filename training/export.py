@@ -1,8 +1,9 @@
 """Write what was trained as an ordinary diffusers folder: `python -m training.export`.
 
-Takes the mean (EMA) weights from the checkpoint, in float16 safetensors.
+Takes the mean (EMA) weights from the checkpoint, in float16 safetensors. `--restore` goes the other way.
 """
 
+import argparse
 import shutil
 from pathlib import Path
 
@@ -49,7 +50,25 @@ def export(made: StableDiffusionPipeline, folder: Path = MODEL) -> None:
     part.rename(folder)
 
 
+def restore(folder: Path = MODEL) -> None:
+    """Make checkpoints of an exported folder, to train on from it on another machine."""
+    made = StableDiffusionPipeline.from_pretrained(folder)
+    autoencoder.CHECKPOINT.parent.mkdir(exist_ok=True)
+    shutil.copytree(folder / "tokenizer", denoiser.TOKENIZER, dirs_exist_ok=True)
+    autoencoder.save(made.vae, autoencoder.CHECKPOINT)
+    pair = denoiser.Pair(len(made.tokenizer))
+    pair.text_encoder.load_state_dict(made.text_encoder.state_dict())
+    pair.unet.load_state_dict(made.unet.state_dict())
+    weights, scale = pair.state_dict(), made.vae.config.scaling_factor
+    torch.save({"weights": weights, "mean": weights, "step": 1000, "scale": scale}, denoiser.CHECKPOINT)
+
+
 if __name__ == "__main__":
-    export(pipeline())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--restore", action="store_true", help="the other way: checkpoints from what ships")
+    if parser.parse_args().restore:
+        restore()
+    else:
+        export(pipeline())
     size = sum(file.stat().st_size for file in MODEL.rglob("*") if file.is_file())
     print(f"{MODEL}: {size / 1e6:.1f} MB")
