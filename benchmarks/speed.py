@@ -145,7 +145,9 @@ class Bench:
 
     def grid(self) -> list[Recipe]:
         """Three seeds by three guidance scales."""
-        return [replace(self.recipe, seed=seed, guidance_scale=scale) for seed in (1, 2, 3) for scale in (2.0, 4.0, 8.0)]
+        return [
+            replace(self.recipe, seed=seed, guidance_scale=scale) for seed in (1, 2, 3) for scale in (2.0, 4.0, 8.0)
+        ]
 
 
 def _read(previews: list[Step], over: threading.Event) -> None:
@@ -177,7 +179,11 @@ def measure(rounds: int) -> list[Line]:
     bench = Bench(rounds)
     one, nine = bench.recipe, bench.grid()
     lines = [
-        Line("The studio's loop, previews on / the bare model calls", bench.ratio(lambda: bench.studio(one), bench.bare), 1.1),
+        Line(
+            "The studio's loop, previews on / the bare model calls",
+            bench.ratio(lambda: bench.studio(one), bench.bare),
+            1.1,
+        ),
         Line(
             "The studio, previews on / diffusers' pipeline without",
             bench.ratio(lambda: bench.studio(one), lambda: bench.diffusers(one)),
@@ -190,7 +196,9 @@ def measure(rounds: int) -> list[Line]:
         ),
         Line("One picture, 20 steps", bench.seconds(), 5, " s"),
         Line("One preview, from latents to JPEG", bench.preview_ms(), 2, " ms"),
-        Line("A picture alone and among eight neighbours, float32: the most a pixel differs", apart(nine), 2, " of 255"),
+        Line(
+            "A picture alone and among eight neighbours, float32: the most a pixel differs", apart(nine), 2, " of 255"
+        ),
     ]
     bench.engine.close()
     return lines
@@ -201,7 +209,8 @@ def table(lines: list[Line]) -> str:
     model = Manager()
     where = f"{platform.machine()}, {torch.get_num_threads()} threads, {str(model.dtype).removeprefix('torch.')}"
     rows = "\n".join(line.markdown() for line in lines)
-    return f"| | measured | at most |\n|---|---|---|\n{rows}\n\nMeasured by `python -m benchmarks.speed` on {model.device} ({where})."
+    measured = f"Measured by `python -m benchmarks.speed` on {model.device} ({where})."
+    return f"| | measured | at most |\n|---|---|---|\n{rows}\n\n{measured}"
 
 
 if __name__ == "__main__":

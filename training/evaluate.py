@@ -42,7 +42,7 @@ SHEET = [
     "cactus, cartoon, in the desert",
     "a robot, 3d render, on a black background",
     "a ghost, flat illustration, on a purple background",
-    "laughing face, 3d render, on a light blue background",
+    "happy face, 3d render, on a light blue background",
     "a rose, cartoon, on a gray background",
     "a tree, flat illustration, on a beige background",
     "an owl, 3d render, on a brown background",

@@ -19,7 +19,7 @@ from studio.web.live import Live, owner_of
 PLACE = "text_to_image"
 
 EXAMPLES = (
-    "a red apple, 3d render",
+    "a red apple, 3d render, on a white background",
     "cartoon cat on a yellow background",
     "a sailing boat, flat illustration",
     "an owl on a dark blue background",
