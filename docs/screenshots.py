@@ -15,14 +15,14 @@ from playwright.sync_api import Page, sync_playwright
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "assets" / "screenshots"
 FIRST = (
-    "a rocket, cartoon, under a starry sky",
+    "a red apple, 3d render, on a white background",
+    "a tree, flat illustration, on a beige background",
     "a cat, 3d render, on a blue background",
-    "a pizza, cartoon, on a purple background",
     "flat illustration of a fox on a teal background",
-    "a rose, 3d render, on a white background",
-    "a sailboat on a beach",
+    "a cactus, cartoon, in the desert",
+    "a house, 3d render, on a meadow",
 )
-SHOWN = "a red apple, 3d render, on a yellow background"
+SHOWN = "a ghost, flat illustration, on a purple background"
 MIDDLE = 9
 
 
