@@ -227,9 +227,7 @@ class Library:
         (width, height), found = _read(path)
         if not found:
             return (picture_id, made_at, width, height, 0, None, changed)
-        # Half a surrogate pair, which a JSON file from elsewhere can hold, cannot be stored in the index.
-        recipe = found[0].to_json().encode("utf-8", "replace").decode("utf-8")
-        return (picture_id, made_at, width, height, found[1], recipe, changed)
+        return (picture_id, made_at, width, height, found[1], found[0].to_json(), changed)
 
     def _select(self, where: str, *values: object) -> list[Picture]:
         return [

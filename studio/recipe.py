@@ -124,4 +124,6 @@ def _faults(recipe: Recipe) -> list[str]:
     for name, text in (("prompt", recipe.prompt), ("negative prompt", recipe.negative_prompt)):
         if len(text) > MAX_PROMPT:
             faults.append(f"The {name} has {len(text):,} characters, and the most is {MAX_PROMPT:,}. Shorten it.")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            faults.append(f"The {name} holds half a character. Type it anew.")
     return faults

@@ -179,7 +179,7 @@ def test_a_refused_write_is_a_sentence_and_leaves_nothing(
         patched.setattr(module.os, call, refuse)
         with pytest.raises(StorageError, match=told) as caught:
             library.add(picture(), RECIPE, 1)
-    assert str(folder) in str(caught.value) and "resume" in str(caught.value)
+    assert str(folder) in str(caught.value) and "continue" in str(caught.value).lower()
     assert names(folder) == [] and library.recent(5) == []
     assert library.get(library.add(picture(), RECIPE, 1))  # and it works again
 
@@ -342,4 +342,4 @@ def test_hostile_files_do_not_keep_the_library_from_starting(library: Library, f
     os.symlink("nowhere", folder / "dangling.png")
     with open(os.fsencode(folder) + b"/\xff.png", "wb") as file:
         file.write((folder / f"{added}.png").read_bytes())
-    assert set(reopened(folder)) == {added, "surrogate"}
+    assert set(reopened(folder)) == {added}

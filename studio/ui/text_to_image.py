@@ -19,11 +19,11 @@ from studio.web.live import Live, owner_of
 PLACE = "text_to_image"
 
 EXAMPLES = (
-    "a ghost, flat illustration, on a purple background",
-    "a red apple, 3d render, on a white background",
-    "a tree, flat illustration, on a beige background",
-    "a cat, 3d render, on a blue background",
-    "a cactus, cartoon, in the desert",
+    "a red apple, 3d render",
+    "cartoon cactus",
+    "a ghost on a purple background",
+    "a tree, flat illustration",
+    "a cat on a blue background",
 )
 
 # Handlers go straight to their thread: the engine is the only queue that matters. Values come as they were sent:
