@@ -163,16 +163,7 @@ def test_the_recogniser_takes_pictures(disc: np.ndarray) -> None:
 
 
 def test_the_export_is_an_ordinary_pipeline(words, pair: denoiser.Pair, tmp_path) -> None:
-    made = StableDiffusionPipeline(
-        vae=AutoencoderTiny(**TINY_VAE, scaling_factor=0.5),
-        text_encoder=pair.text_encoder,
-        tokenizer=words,
-        unet=pair.unet,
-        scheduler=DDIMScheduler(**denoiser.SCHEDULE),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
+    made = export.assemble(AutoencoderTiny(**TINY_VAE, scaling_factor=0.5), pair, words)
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "README.md").write_text("a card")

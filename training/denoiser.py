@@ -172,11 +172,10 @@ def training_loss(pair: Pair, scheduler: DDIMScheduler, latents: Tensor, ids: Te
     return (weight * error).mean() / weight.mean()
 
 
-def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float], compiled: bool = False) -> None:
+def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float]) -> None:
     """Train for so long and keep the mean of the weights (EMA) beside them.
 
     stretch: which part of the learning rate's course this is: (0, 1) is all of it, (0, 0.5) its first half.
-    compiled: two minutes of preparation, then a fifth more samples a second.
     """
     bank, tokenizer = load_bank(), learn_tokenizer()
     pair = Pair(len(tokenizer)).to(device())
@@ -190,8 +189,6 @@ def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float],
         mean.load_state_dict(saved["mean"])
     pair.to(torch.bfloat16).train()
     pair.unet.to(memory_format=torch.channels_last)
-    if compiled:
-        pair.unet.compile()
     optimiser = Optimiser(pair)
     empty = torch.tensor(encode(tokenizer, [""])[0], device=device())
     scheduler = DDIMScheduler(**SCHEDULE)
@@ -238,9 +235,8 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--stretch", type=float, nargs=2, default=(0.0, 1.0), help="part of the learning rate's course")
-    parser.add_argument("--compile", action="store_true", help="worth it from about 15 minutes on")
     given = parser.parse_args()
     if given.bank:
         fill_bank(given.bank)
     if given.minutes:
-        train(given.minutes, given.batch, given.rate, tuple(given.stretch), given.compile)
+        train(given.minutes, given.batch, given.rate, tuple(given.stretch))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
+from transformers import CLIPTokenizer
 
 from training import denoiser
 from training import vae as autoencoder
@@ -26,6 +27,11 @@ def pipeline() -> StableDiffusionPipeline:
     pair.load_state_dict(saved["mean"])
     vae = AutoencoderTiny(**autoencoder.CONFIG, scaling_factor=saved["scale"])
     vae.load_state_dict(torch.load(autoencoder.CHECKPOINT, weights_only=True))
+    return assemble(vae, pair, tokenizer)
+
+
+def assemble(vae: AutoencoderTiny, pair: denoiser.Pair, tokenizer: CLIPTokenizer) -> StableDiffusionPipeline:
+    """The parts as an ordinary pipeline, with the schedule they were trained on."""
     return StableDiffusionPipeline(
         vae=vae,
         text_encoder=pair.text_encoder,
