@@ -199,15 +199,17 @@ def _wire(settings: Settings) -> tuple[Any, contextlib.ExitStack]:
         from studio.engine import Engine
         from studio.library import Library
         from studio.models.manager import Manager
+        from studio.sources import Sources
         from studio.web.server import create_app
         from studio.worker import TorchWorker
 
         library = Library(settings.output_folder)
         stack.callback(library.close)
         manager = Manager(settings.models_folders, settings.device, settings.dtype)
-        engine = Engine(TorchWorker(manager), library.add)
+        sources = Sources(settings.output_folder / "sources")
+        engine = Engine(TorchWorker(manager, sources), library.add)
         stack.callback(engine.close)
-        app = create_app(settings, engine, library, manager)
+        app = create_app(settings, engine, library, manager, sources)
         return app, stack.pop_all()
 
 

@@ -22,10 +22,12 @@ from studio.events import FINAL, Event, Finished, Step
 from studio.families import Row
 from studio.models.manager import Manager
 from studio.recipe import Recipe
+from studio.sources import Sources
 from studio.worker import TorchRun, TorchWorker
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 MARKS = ("<!-- speed -->", "<!-- /speed -->")
+NO_SOURCES = Sources(Path("sources"))  # nothing here starts from a picture, so nothing is read or written
 PROMPT = "a red apple, 3d render, on a white background"
 
 
@@ -48,7 +50,7 @@ class Bench:
     def __init__(self, rounds: int) -> None:
         self.rounds = rounds
         self.models = Manager()
-        self.worker = TorchWorker(self.models)
+        self.worker = TorchWorker(self.models, NO_SOURCES)
         self.recipe = replace(self.models.default_recipe("sketchbook"), prompt=PROMPT, sampler="Euler", steps=20)
         self.engine = Engine(self.worker, keep=lambda picture, recipe, done: "kept")
         self.model = self.models.use("sketchbook")
@@ -161,7 +163,7 @@ def _read(previews: list[Step], over: threading.Event) -> None:
 
 def apart(recipes: list[Recipe]) -> int:
     """The most that a pixel of a picture among its neighbours differs from the same picture alone, in float32."""
-    worker = TorchWorker(Manager(dtype="float32"))
+    worker = TorchWorker(Manager(dtype="float32"), NO_SOURCES)
     worker.load(recipes[0].model, lambda share: None)
 
     def draw(wanted: list[Recipe]) -> list[np.ndarray]:

@@ -316,7 +316,7 @@ class Engine:
     def _pause(self, job: Job, reason: str = "") -> None:
         """Hold the job still, with its partial picture kept if there is one."""
         run, picture, by_person = job._run, None, not reason
-        done, total = (run.done, run.total) if run else (0, job.recipe.steps)
+        done, total = (run.done, run.total) if run else (0, job.recipe.steps_run)
         if run and 0 < done < total:
             try:
                 self._load(job.recipe.model, [job])

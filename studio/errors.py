@@ -6,6 +6,7 @@
     │   ├── ModelMissing     no model of that name in the models folders
     │   ├── ModelBroken      the folder is there, but files are missing, cut short or not readable
     │   └── ModelUnsafe      the weights are a pickle, which could run code; it is never opened
+    ├── SourceError      a start picture or a mask cannot be used
     ├── StorageError     a picture or the index could not be written or read
     ├── OutOfMemory      the device has no room for what was asked
     ├── JobMissing       no picture in the making has that id (any more)
@@ -38,6 +39,10 @@ class ModelBroken(ModelError):
 
 class ModelUnsafe(ModelError):
     """A model comes as a pickle, a format that can run any code when it is opened."""
+
+
+class SourceError(StudioError):
+    """A start picture or a mask is no picture, or not one that can be worked with."""
 
 
 class StorageError(StudioError):

@@ -66,8 +66,8 @@ class Picture:
 
     @property
     def complete(self) -> bool:
-        """Whether all the recipe's steps were taken; False for a picture that was stopped."""
-        return self.steps_done >= self.recipe.steps
+        """Whether all the steps that the recipe asks for were taken; False for a picture that was stopped."""
+        return self.steps_done >= self.recipe.steps_run
 
 
 class Library:

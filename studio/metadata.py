@@ -39,7 +39,7 @@ def png_text(recipe: Recipe, steps_done: int) -> PngInfo:
     result = PngInfo()
     result.add_text(PARAMETERS, _encodable(parameters(recipe)))
     result.add_text(RECIPE, _encodable(recipe.to_json()))
-    if steps_done != recipe.steps:
+    if steps_done != recipe.steps_run:
         result.add_text(STEPS_DONE, str(steps_done))
     return result
 
@@ -73,6 +73,7 @@ def parameters(recipe: Recipe) -> str:
         "Seed": recipe.seed,
         "Size": f"{recipe.width}x{recipe.height}",
         "Model": recipe.model,
+        **({"Denoising strength": f"{recipe.strength:.12g}"} if recipe.source else {}),
         "Version": f"Emerge Studio {__version__}",
     }
     lines = [recipe.prompt]
@@ -120,7 +121,8 @@ def _foreign(text: str) -> Recipe | None:
 
 
 def _steps_done(text: str, recipe: Recipe) -> int:
-    return min(int(text), recipe.steps) if re.fullmatch(r"[0-9]{1,6}", text) else recipe.steps
+    total = recipe.steps_run
+    return min(int(text), total) if re.fullmatch(r"[0-9]{1,6}", text) else total
 
 
 def _quote(value: str) -> str:

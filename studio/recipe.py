@@ -7,12 +7,13 @@ picture's file, sent by the page and handed to the engine.
 import dataclasses
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any, Self
 
 from studio.errors import RecipeError
 
-VERSION = 1
+VERSION = 2
 """The version written into JSON. Readers accept this one and older."""
 
 MAX_SEED = 2**53 - 1
@@ -23,6 +24,19 @@ MAX_STEPS = 500
 MAX_GUIDANCE = 100.0
 MAX_PROMPT = 10_000
 MAX_PICTURES = 64
+
+SOURCE_NAME = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})-[0-9a-f]{24}")
+"""What start pictures and masks are called in `studio.sources`: their size, and a part of the hash of their pixels."""
+
+FILL = re.compile(r"original|noise|blur|#[0-9a-f]{6}")
+"""What can be put under a mask before denoising."""
+
+
+def size_of(name: str) -> tuple[int, int]:
+    """Width and height of a start picture or a mask, from its name. Raises RecipeError."""
+    if not (match := SOURCE_NAME.fullmatch(name)):
+        raise RecipeError(f"{name[:60]!r} is not the name of a start picture.")
+    return int(match[1]), int(match[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +50,14 @@ class Recipe:
     guidance_scale: 0 to 100; 1 means "no guidance" (Ho & Salimans, arXiv:2207.12598).
     sampler: a label from `studio.samplers`.
     seed: 0 to 2**53 - 1; decides the starting noise and all noise added later.
+    source: name of the picture to start from (`studio.sources`); empty means from noise alone. Without a mask it has
+    the recipe's own size; with one the result has the source's size.
+    mask: name of a mask as large as the source: 0 keeps a pixel, 255 lets it change wholly, and what lies between lets
+    it change in the last steps only (differential diffusion, Levin & Fried, arXiv:2306.00950).
+    strength: 0 to 1, the share of the steps that is really run on the source.
+    fill: what is put under the mask first: "original" (nothing), "noise", "blur" of the surroundings, or "#rrggbb".
+    box: left, top, right and bottom, in pixels of the source, of the part that is worked on at width x height and
+    pasted back; None is all of it.
     """
 
     prompt: str = ""
@@ -47,6 +69,21 @@ class Recipe:
     guidance_scale: float = 5.0
     sampler: str = "DPM++ 2M"
     seed: int = 0
+    source: str = ""
+    mask: str = ""
+    strength: float = 1.0
+    fill: str = "original"
+    box: tuple[int, int, int, int] | None = None
+
+    @property
+    def steps_run(self) -> int:
+        """How many of the steps are run: with a source the last `strength` of them, rounded down."""
+        return int(self.steps * self.strength) if self.source else self.steps
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the finished picture."""
+        return size_of(self.source) if self.mask else (self.width, self.height)
 
     def check(self) -> Self:
         """Return self if every value is in its range; otherwise raise RecipeError with a sentence for each fault."""
@@ -85,7 +122,7 @@ class Recipe:
         return cls(**{name: _as_field(name, value) for name, value in values.items()}).check()
 
 
-_TEXT = {"prompt", "negative_prompt", "model", "sampler"}
+_TEXT = {"prompt", "negative_prompt", "model", "sampler", "source", "mask", "fill"}
 _WHOLE = {"width", "height", "steps", "seed"}
 
 
@@ -94,6 +131,8 @@ def _as_field(name: str, value: Any) -> Any:
         if not isinstance(value, str):
             raise RecipeError(f"The {_word(name)} must be text, not {value!r}.")
         return value
+    if name == "box":
+        return _as_box(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RecipeError(f"The {_word(name)} must be a number, not {value!r}.")
     if isinstance(value, int) and abs(value) > 2**63:
@@ -103,6 +142,14 @@ def _as_field(name: str, value: Any) -> Any:
     if not math.isfinite(value) or value != int(value):
         raise RecipeError(f"The {_word(name)} must be a whole number, not {value}.")
     return int(value)
+
+
+def _as_box(value: Any) -> tuple[int, int, int, int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple) or len(value) != 4 or not all(type(side) is int for side in value):
+        raise RecipeError(f"The box must be four whole numbers, not {value!r:.80}.")
+    return value[0], value[1], value[2], value[3]
 
 
 def _word(name: str) -> str:
@@ -126,4 +173,37 @@ def _faults(recipe: Recipe) -> list[str]:
             faults.append(f"The {name} has {len(text):,} characters, and the most is {MAX_PROMPT:,}. Shorten it.")
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             faults.append(f"The {name} holds half a character. Type it anew.")
+    return faults + _faults_of_source(recipe)
+
+
+def _faults_of_source(recipe: Recipe) -> list[str]:
+    faults = []
+    if not 0 <= recipe.strength <= 1:
+        faults.append(f"A strength of {recipe.strength:g} is out of range. Use 0 to 1.")
+    if not FILL.fullmatch(recipe.fill):
+        known = "original, noise, blur or a colour like #3366cc"
+        faults.append(f"{recipe.fill[:40]!r} is nothing to fill with. Use {known}.")
+    for name, text in (("start picture", recipe.source), ("mask", recipe.mask)):
+        if text and not SOURCE_NAME.fullmatch(text):
+            faults.append(f"{text[:60]!r} is not the name of a {name}.")
+    if faults:
+        return faults
+    if recipe.mask and not recipe.source:
+        return ["There is a mask, but no picture that it belongs to. Choose a start picture."]
+    if recipe.source:
+        faults += _faults_of_sizes(recipe, size_of(recipe.source))
     return faults
+
+
+def _faults_of_sizes(recipe: Recipe, size: tuple[int, int]) -> list[str]:
+    across, down = size
+    if not recipe.mask:
+        if size == (recipe.width, recipe.height):
+            return []
+        return [f"The start picture has {across}x{down} pixels, and {recipe.width}x{recipe.height} are asked for."]
+    if size_of(recipe.mask) != size:
+        return ["The mask and the picture differ in size. Paint the mask on this picture."]
+    left, top, right, bottom = recipe.box or (0, 0, across, down)
+    if not (0 <= left < right <= across and 0 <= top < bottom <= down):
+        return [f"The box {recipe.box} does not lie in a picture of {across}x{down} pixels."]
+    return []

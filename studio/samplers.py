@@ -48,6 +48,7 @@ FLOW: dict[str, tuple[str, dict[str, Any]]] = {
 class Sampler:
     """The timetable of one job and where it stands in it.
 
+    run: how many of the steps are taken, the last ones; the first `steps - run` are left out.
     shift: `mu` of schedules that shift with the picture's size, None for all others.
     Raises RecipeError if this scheduler cannot make so many steps.
     """
@@ -59,6 +60,7 @@ class Sampler:
         config: Mapping,
         steps: int,
         shift: float | None = None,
+        run: int | None = None,
     ) -> None:
         kind, options = table[label]
         self._scheduler = _build(getattr(diffusers, kind), config, options)
@@ -67,11 +69,14 @@ class Sampler:
             self._scheduler.set_timesteps(device="cpu", **_timetable(self._scheduler, steps, shift))
         except (ValueError, IndexError, ZeroDivisionError):
             raise RecipeError(f"The sampler {label} cannot make {steps} steps. Take fewer, or another one.") from None
+        self._run = steps if run is None else run
+        timesteps: Tensor = self._scheduler.timesteps
+        # Where in the scheduler's own lists this timetable begins. Second order means two calls for each step.
+        self._first = min((steps - self._run) * getattr(self._scheduler, "order", 1), len(timesteps))
         if hasattr(self._scheduler, "set_begin_index"):
-            self._scheduler.set_begin_index(0)
+            self._scheduler.set_begin_index(self._first)
         self._takes_generator = "generator" in inspect.signature(self._scheduler.step).parameters
-        self._timesteps: Tensor = self._scheduler.timesteps
-        self._steps = steps
+        self._timesteps = timesteps[self._first :]
         self._calls = 0
 
     @property
@@ -82,7 +87,7 @@ class Sampler:
     @property
     def done(self) -> int:
         """Whole steps taken. Samplers of second order call the model twice in a step."""
-        return self._calls * self._steps // len(self._timesteps)
+        return self._calls * self._run // max(len(self._timesteps), 1)
 
     @property
     def timestep(self) -> Tensor:
@@ -109,6 +114,15 @@ class Sampler:
             return output
         return (model_input - beta * output) / alpha
 
+    def noised(self, clean: Tensor, noise: Tensor) -> Tensor:
+        """Clean latents with as much noise as the latents hold at the present call; after the last one, none."""
+        if self._calls >= len(self._timesteps):
+            return clean
+        timestep = self.timestep[None].to(clean.device)
+        if hasattr(self._scheduler, "scale_noise"):
+            return self._scheduler.scale_noise(clean, timestep, noise)
+        return self._scheduler.add_noise(clean, noise, timestep)
+
     def step(self, output: Tensor, latents: Tensor, generator: torch.Generator) -> Tensor:
         """The next latents. Samplers that add noise draw it from the job's own generator, on the CPU."""
         options = {"generator": generator} if self._takes_generator else {}
@@ -120,7 +134,7 @@ class Sampler:
         """Noise relative to signal at the present call: sqrt((1 - ā) / ā), or the flow's own sigma."""
         sigmas = getattr(self._scheduler, "sigmas", None)
         if sigmas is not None and len(sigmas) >= len(self._timesteps):
-            return sigmas[self._calls].float().cpu()
+            return sigmas[self._first + self._calls].float().cpu()
         signal = self._scheduler.alphas_cumprod[int(self.timestep)].clamp(min=2**-24)
         return ((1 - signal) / signal) ** 0.5
 

@@ -10,12 +10,14 @@ from typing import Literal
 import torch
 from PIL.Image import Image
 
+from studio import originals
 from studio.errors import OutOfMemory, RecipeError
 from studio.families import Model, Row
 from studio.models import catalog
 from studio.models.manager import Manager
 from studio.previews import LatentPreview
 from studio.recipe import Recipe
+from studio.sources import Sources
 
 
 class TorchRun:
@@ -24,15 +26,23 @@ class TorchRun:
     latents: what the sampler holds, (1, c, h, w) float32. clean: the predicted clean latents, from the first step on.
     """
 
-    def __init__(self, model: Model, recipe: Recipe) -> None:
+    def __init__(self, model: Model, recipe: Recipe, sources: Sources) -> None:
         self.recipe = recipe
         self.prompts = model.encode(recipe.prompt, recipe.negative_prompt, model.guided(recipe))
         self.sampler = model.sampler(recipe)
         # Noise that the sampler adds later goes on where the starting noise ended.
         self.generator = torch.Generator().manual_seed(recipe.seed)
-        self.clean = model.noise(recipe, self.generator)
-        self.latents = self.clean * self.sampler.initial_scale
-        self.total = recipe.steps
+        noise = model.noise(recipe, self.generator)
+        picture, mask = originals.worked_on(recipe, sources)
+        self.beside = model.beside(recipe, picture, mask)
+        self.original = originals.encode(model, picture, mask, noise) if picture else None
+        if self.original:
+            self.latents = self.original.start(self.sampler, recipe.strength)
+            self.clean = self.sampler.model_input(self.latents)
+        else:
+            self.latents = noise * self.sampler.initial_scale
+            self.clean = noise
+        self.total = recipe.steps_run
         self.key: Hashable = (recipe.model, self.latents.shape, self.prompts.key)
         self._projection = model.projection
 
@@ -46,12 +56,12 @@ class TorchRun:
 
 
 class TorchWorker:
-    """Draws on the device of a model manager (`studio.engine.Worker`)."""
+    """Draws on the device of a model manager, from start pictures of a store (`studio.engine.Worker`)."""
 
     rows = 16
 
-    def __init__(self, models: Manager) -> None:
-        self._models = models
+    def __init__(self, models: Manager, sources: Sources) -> None:
+        self._models, self._sources = models, sources
 
     def check(self, recipe: Recipe) -> None:
         entry = self._models.entry(recipe.model)
@@ -61,6 +71,8 @@ class TorchWorker:
                 f"{family.family} has no sampler {recipe.sampler!r}. Choose one of {', '.join(family.samplers)}."
             )
         facts = entry.facts
+        for name in filter(None, (recipe.source, recipe.mask)):
+            self._sources.path(name)
         if facts and recipe.negative_prompt and not facts.negative_prompt:
             raise RecipeError(f"{recipe.model} takes no negative prompt. Clear it, and say what to draw instead.")
         if facts and (recipe.width % facts.multiple or recipe.height % facts.multiple):
@@ -78,26 +90,29 @@ class TorchWorker:
 
     def begin(self, recipe: Recipe) -> TorchRun:
         with _device_errors():
-            return TorchRun(self._models.use(recipe.model), recipe)
+            return TorchRun(self._models.use(recipe.model), recipe, self._sources)
 
     def step(self, runs: Sequence[TorchRun]) -> None:
         with _device_errors():
             model = self._models.use(runs[0].recipe.model)
             inputs = [run.sampler.model_input(run.latents) for run in runs]
             rows = [
-                Row(model_input, run.sampler.timestep, run.prompts, run.recipe.guidance_scale)
+                Row(model_input, run.sampler.timestep, run.prompts, run.recipe.guidance_scale, run.beside)
                 for run, model_input in zip(runs, inputs, strict=True)
             ]
             outputs = model.predict(rows)
             for run, model_input, output in zip(runs, inputs, outputs, strict=True):
                 run.clean = run.sampler.clean(model_input, output)
                 run.latents = run.sampler.step(output, run.latents, run.generator)
+                if run.original:
+                    run.latents = run.original.hold(run.sampler, run.latents, run.total)
                 if run.done == run.total:
                     run.clean = run.latents
 
     def decode(self, run: TorchRun) -> Image:
         with _device_errors():
-            return self._models.use(run.recipe.model).decode(run.clean)
+            drawn = self._models.use(run.recipe.model).decode(run.clean)
+            return originals.put_back(drawn, run.recipe, self._sources)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with three tiny models: sd (epsilon), velocity (v-prediction, zero terminal SNR), flux."""
+    """A models folder with tiny models: sd (epsilon), velocity (v-prediction, zero terminal SNR), inpaint, flux."""
     import torch
 
     from tests import tiny
@@ -23,5 +23,6 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rescale_betas_zero_snr=True,
         timestep_spacing="trailing",
     )
+    tiny.stable_diffusion(folder / "inpaint", inpainting=True)
     tiny.flux(folder / "flux")
     return folder

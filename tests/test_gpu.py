@@ -7,6 +7,7 @@ import torch
 
 from studio.models.manager import Manager
 from studio.previews import LatentPreview
+from studio.sources import Sources
 from studio.worker import TorchWorker
 from tests.test_worker import draw, recipe
 
@@ -17,7 +18,7 @@ pytestmark = [
 
 
 def worker(models_folder: Path, device: str) -> TorchWorker:
-    return TorchWorker(Manager([models_folder], device=device, dtype="float32"))
+    return TorchWorker(Manager([models_folder], device=device, dtype="float32"), Sources(models_folder / "sources"))
 
 
 @pytest.mark.parametrize("model", ["sd", "velocity", "flux"])

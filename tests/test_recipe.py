@@ -45,7 +45,7 @@ def test_what_is_no_recipe_is_refused(text: str) -> None:
 
 
 def test_a_recipe_of_a_newer_studio_is_refused_with_both_versions() -> None:
-    with pytest.raises(RecipeError, match=r"version 999.*up to version 1"):
+    with pytest.raises(RecipeError, match=r"version 999.*up to version 2"):
         Recipe.from_json('{"version": 999}')
 
 
@@ -104,3 +104,44 @@ def test_numbers_beyond_a_float_are_refused_too(name: str) -> None:
 def test_half_a_character_is_refused() -> None:
     with pytest.raises(RecipeError, match="half a character"):
         Recipe(prompt="\ud83e").check()
+
+
+NAME = "200x120-" + "0" * 24
+MASKED = {"source": NAME, "mask": "200x120-" + "1" * 24}
+
+
+def test_json_brings_back_what_a_picture_started_from() -> None:
+    made = Recipe(**MASKED, strength=0.4, fill="#102030", box=(8, 0, 136, 120))
+    assert Recipe.from_json(made.to_json()) == made
+    assert made.size == (200, 120) and Recipe(width=64, height=72).size == (64, 72)
+
+
+def test_the_steps_that_are_run() -> None:
+    assert Recipe(steps=20, strength=0.5).steps_run == 20
+    source = {"source": "128x128-" + "0" * 24}
+    for strength, run in ((0, 0), (0.04, 0), (0.05, 1), (0.3, 6), (0.99, 19), (1, 20)):
+        assert Recipe(steps=20, strength=strength, **source).check().steps_run == run
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"strength": 1.5}, "strength of 1.5 is out of range"),
+        ({"strength": math.nan}, "strength of nan"),
+        ({"strength": "much"}, "must be a number"),
+        ({"fill": "red"}, "'red' is nothing to fill with"),
+        ({"source": "../../etc/passwd"}, "not the name of a start picture"),
+        ({"source": NAME}, "has 200x120 pixels, and 128x128 are asked for"),
+        ({"mask": NAME}, "no picture that it belongs to"),
+        ({**MASKED, "mask": "64x64-" + "0" * 24}, "differ in size"),
+        ({**MASKED, "box": (0, 0, 201, 120)}, "does not lie in a picture of 200x120"),
+        ({**MASKED, "box": (8, 8, 8, 16)}, "does not lie in"),
+        ({"box": [1, 2, 3]}, "four whole numbers"),
+        ({"box": [1, 2, 3, "x"]}, "four whole numbers"),
+        ({"box": "all"}, "four whole numbers"),
+    ],
+)
+def test_a_wrong_start_is_told_in_a_sentence(values: dict[str, object], told: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_values(values)
+    assert told in str(caught.value) and str(caught.value).endswith(".")

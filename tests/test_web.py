@@ -17,10 +17,12 @@ from starlette.websockets import WebSocketDisconnect
 
 from studio.engine import Engine
 from studio.errors import ModelMissing, RecipeError
+from studio.families import Facts
 from studio.library import Library
 from studio.models.catalog import Entry
 from studio.recipe import MAX_SEED, Recipe
 from studio.settings import Settings
+from studio.sources import Sources
 from studio.web import live, pictures
 from studio.web.server import OWNER, Guard, create_app
 from tests.fakes import PATIENCE, Events, FakeKeeper, FakeWorker
@@ -37,9 +39,13 @@ class FakeModels:
         pickle = Entry("old.ckpt", Path("old.ckpt"), problem="old.ckpt is a pickle. Use the safetensors version.")
         return [Entry("sketchbook", Path("sketchbook"), "Stable Diffusion"), pickle]
 
-    def default_recipe(self, name: str) -> Recipe:
+    def facts(self, name: str) -> Facts:
         if name != "sketchbook":
             raise ModelMissing(f"There is no model named {name!r}.")
+        return Facts(128, 128, 8, 20, 5.0, "DPM++ 2M")
+
+    def default_recipe(self, name: str) -> Recipe:
+        self.facts(name)
         return Recipe()
 
 
@@ -170,11 +176,12 @@ class Studio:
     def __init__(self, output: Path, auth: str = "") -> None:
         self.worker = FakeWorker()
         self.library = Library(output)
+        self.sources = Sources(output / "sources")
         self.engine = Engine(self.worker, self.library.add)
         self.events = Events()
         self.engine.subscribe(self.events)
         settings = Settings(auth=auth)
-        self.app = create_app(settings, self.engine, self.library, FakeModels())  # type: ignore[arg-type]
+        self.app = create_app(settings, self.engine, self.library, FakeModels(), self.sources)  # type: ignore[arg-type]
         self.client = TestClient(self.app, base_url=HERE)
 
     def close(self) -> None:
@@ -191,20 +198,22 @@ class Studio:
         [job] = self.engine.submit([Recipe(**values)], self.owner())
         return self.events.final(job.id).picture  # type: ignore[attr-defined]
 
-    def press(self, button: str, **changes: Any) -> list[Any]:
-        """What Gradio answers when the form, changed in these fields, is sent by a button."""
+    def press(self, button: str, event: str = "click", data: dict[str, Any] | None = None, **changes: Any) -> list[Any]:
+        """What Gradio answers when the form, changed in these fields, is sent by an event with its data."""
         config = self.client.get("/config").json()
         components = {each["id"]: each for each in config["components"]}
         elem_ids = {number: each["props"].get("elem_id") for number, each in components.items()}
         [dependency] = [
             each
             for each in config["dependencies"]
-            if each["backend_fn"] and any(elem_ids.get(target) == button for target, _ in each["targets"])
+            if each["backend_fn"]
+            and any(elem_ids.get(target) == button and kind == event for target, kind in each["targets"])
         ]
         values = {each: components[each]["props"].get("value") for each in dependency["inputs"]}
-        labels = {components[each]["props"]["label"]: each for each in dependency["inputs"]}
+        labels = {components[each]["props"].get("label"): each for each in dependency["inputs"]}
         values |= {labels[label]: value for label, value in changes.items()}
         body = {"data": list(values.values()), "fn_index": dependency["id"], "session_hash": "test"}
+        body["event_data"] = data
         answer = self.client.post(
             "/gradio_api/run/predict", content=json.dumps(body), headers={"Content-Type": "application/json"}
         )
@@ -462,10 +471,12 @@ def test_a_window_hears_of_its_own_browsers_jobs_only(engine: Engine, worker: Fa
             streams.show("ann", "text_to_image", [own])
             heard = []
             async with asyncio.timeout(PATIENCE):
-                while '"finished"' not in "".join(heard):
+                # The two come in either order: a quick job is over before its place is told.
+                while '"finished"' not in "".join(heard) or "event: shown" not in "".join(heard):
                     heard.append(await anext(stream))
             assert "of bob" not in "".join(heard)
-            assert told(heard[0])[1]["recipe"]["prompt"] == "of ann"
+            first = next(values for kind, values in map(told, heard) if kind == "job")
+            assert first["recipe"]["prompt"] == "of ann"
             assert ("shown", {"text_to_image": [own.id]}) in map(told, heard)
 
     asyncio.run(scene())
@@ -530,6 +541,95 @@ def test_what_a_tab_shows(engine: Engine, worker: FakeWorker) -> None:
     assert streams.shown("ann", "never seen") == []
     streams.bring_back("ann", "text_to_image", done)
     assert [job.id for job in streams.shown("ann", "text_to_image")] == [moving.id, new.id, done.id]
+
+
+# The tabs that start from a picture
+
+
+class Start:
+    """A picture of 200 x 120 pixels in the store, with a mask of its middle."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.picture = Image.linear_gradient("L").resize((200, 120)).convert("RGB")
+        self.mask = Image.new("L", (200, 120))
+        self.mask.paste(255, (80, 40, 120, 80))
+        self.names = {
+            "source": studio.sources.add_image(self.picture),
+            "mask": studio.sources.add_image(self.mask),
+        }
+
+
+def latest(studio: Studio, count: int = 1) -> list[Recipe]:
+    """The recipes of this browser's newest jobs, once they are done."""
+    jobs = sorted(studio.engine.jobs(studio.owner()), key=lambda job: job.number)[-count:]
+    for job in jobs:
+        studio.events.final(job.id)
+    return [job.recipe for job in jobs]
+
+
+def test_image_to_image_starts_from_the_picture_at_the_size_asked_for(studio: Studio) -> None:
+    start = Start(studio)
+    sent = {"Width": 128, "Height": 64, "Strength": 0.5, "Steps": 4, "Seed": "5"}
+    assert studio.press("image_to_image-easel", "start", {**start.names, "mask": ""}, **sent) == [""]
+    [recipe] = latest(studio)
+    assert (recipe.strength, recipe.steps_run, recipe.mask) == (0.5, 2, "")
+    assert studio.sources.open(recipe.source).size == (128, 64)
+
+
+def test_inpainting_works_on_a_box_around_the_mask(studio: Studio) -> None:
+    start = Start(studio)
+    sent = {"Margin": 10, "Feather": 0, "Work at": 128, "Steps": 4, "Seed": "5"}
+    assert studio.press("inpainting-easel", "start", start.names, **sent) == [""]
+    [recipe] = latest(studio)
+    assert recipe.box == (70, 30, 130, 90) and (recipe.width, recipe.height) == (128, 128)
+    assert recipe.source == start.names["source"] and recipe.mask == start.names["mask"]
+    [sentence] = studio.press(
+        "inpainting-easel", "start", start.names, Repaint="outside", **{**sent, "The model works on": "whole"}
+    )
+    assert sentence == ""
+    [recipe] = latest(studio)
+    assert recipe.box == (0, 0, 200, 120) and recipe.width > recipe.height
+    assert studio.sources.open(recipe.mask).getpixel((100, 60)) == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "data", "changes", "told"),
+    [
+        ("image_to_image", {}, {}, "no picture to start from"),
+        ("image_to_image", {"source": "x"}, {}, "picture"),
+        ("image_to_image", {"source": "9x9-" + "0" * 24}, {}, "not there"),
+        ("image_to_image", None, {"Strength": 2}, "strength of 2"),
+        ("image_to_image", None, {"Width": 30_000}, "Width can be 64 to 4096"),
+        ("image_to_image", None, {"Width": None}, "Width is empty"),
+        ("inpainting", {}, {}, "no picture to paint on"),
+        ("inpainting", None, {"Feather": -1}, "Feather can be 0 to 512"),
+        ("inpainting", None, {"Grow": 2.5}, "whole number"),
+        ("inpainting", None, {"Repaint": "sideways"}, "not known"),
+        ("inpainting", "empty", {}, "mask is empty"),
+        ("inpainting", "full", {}, "covers the whole picture"),
+        ("inpainting", "smaller", {}, "differ in size"),
+    ],
+)
+def test_what_cannot_be_started_is_told(studio: Studio, place: str, data: Any, changes: dict, told: str) -> None:
+    start = Start(studio)
+    masks = {"empty": ((200, 120), 0), "full": ((200, 120), 255), "smaller": ((64, 64), None)}
+    if isinstance(data, str):
+        size, value = masks[data]
+        mask = Image.new("L", size, value or 0)
+        if value is None:
+            mask.paste(255, (8, 8, 16, 16))
+        data = {**start.names, "mask": studio.sources.add_image(mask)}
+    [sentence] = studio.press(f"{place}-easel", "start", start.names if data is None else data, **changes)
+    assert told in sentence and sentence.endswith("."), sentence
+
+
+def test_variations_of_a_result(studio: Studio) -> None:
+    name = studio.make(prompt="a boat", seed=3)
+    data = {"picture": {"id": name}, "strength": 0.35}
+    assert studio.press("image_to_image-easel", "vary", data) == [""]
+    recipes = latest(studio, 4)
+    assert len(recipes) == 4 == len({recipe.seed for recipe in recipes})
+    assert {(recipe.prompt, recipe.strength) for recipe in recipes} == {("a boat", 0.35)}
 
 
 # The form

@@ -13,6 +13,7 @@ from studio import samplers
 from studio.errors import ModelMissing, OutOfMemory, RecipeError
 from studio.models.manager import Manager
 from studio.recipe import Recipe
+from studio.sources import Sources
 from studio.worker import TorchRun, TorchWorker
 
 PROMPT = "a red cat on the table"
@@ -24,8 +25,13 @@ def models(models_folder: Path) -> Manager:
 
 
 @pytest.fixture(scope="module")
-def worker(models: Manager) -> TorchWorker:
-    return TorchWorker(models)
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    return Sources(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="module")
+def worker(models: Manager, sources: Sources) -> TorchWorker:
+    return TorchWorker(models, sources)
 
 
 def recipe(model: str = "sd", **changes: object) -> Recipe:
@@ -213,8 +219,8 @@ def test_decoding_in_the_middle_shows_the_prediction(worker: TorchWorker) -> Non
     assert image.size == (64, 64) and image.mode == "RGB"
 
 
-def test_half_precision_stays_near_full(models_folder: Path, worker: TorchWorker) -> None:
-    half = TorchWorker(Manager([models_folder], device="cpu", dtype="bfloat16"))
+def test_half_precision_stays_near_full(models_folder: Path, worker: TorchWorker, sources: Sources) -> None:
+    half = TorchWorker(Manager([models_folder], device="cpu", dtype="bfloat16"), sources)
     [one], [other] = draw(half, recipe()), draw(worker, recipe())
     assert (one.latents - other.latents).abs().max() < 0.1 * other.latents.std()
 

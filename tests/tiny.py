@@ -17,11 +17,17 @@ WORDS = [
 ]
 
 
-def stable_diffusion(folder: Path, seed: int = 0, tiny_vae: bool = False, **scheduler: object) -> Path:
-    """A Stable Diffusion pipeline for 64x64 pictures: latents of 4 x 8 x 8, with an autoencoder of factor 8."""
+def stable_diffusion(
+    folder: Path, seed: int = 0, tiny_vae: bool = False, inpainting: bool = False, **scheduler: object
+) -> Path:
+    """A Stable Diffusion pipeline for 64x64 pictures: latents of 4 x 8 x 8, with an autoencoder of factor 8.
+
+    inpainting: whether its UNet reads a mask and a masked picture beside the latents, nine channels in all.
+    """
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(
         sample_size=8,
+        in_channels=9 if inpainting else 4,
         block_out_channels=(8, 16),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
@@ -30,7 +36,8 @@ def stable_diffusion(folder: Path, seed: int = 0, tiny_vae: bool = False, **sche
         attention_head_dim=8,
         norm_num_groups=4,
     )
-    _save(folder, "StableDiffusionPipeline", unet=unet, text_encoder=_clip(), vae=_vae(tiny_vae))
+    kind = "StableDiffusionInpaintPipeline" if inpainting else "StableDiffusionPipeline"
+    _save(folder, kind, unet=unet, text_encoder=_clip(), vae=_vae(tiny_vae))
     _tokenizer(folder / "tokenizer")
     _scheduler(
         folder,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import diffusers
+import numpy as np
 import torch
 import transformers
 from PIL import Image
@@ -46,12 +47,16 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One job's part of a shared model call: its input (1, c, h, w), timestep (0-d, CPU), prompts and guidance."""
+    """One job's part of a shared model call: its input (1, c, h, w), timestep (0-d, CPU), prompts and guidance.
+
+    beside: what the model reads beside its input, (1, c', h, w), as `Model.beside` gave it.
+    """
 
     model_input: Tensor
     timestep: Tensor
     prompts: "Prompts"
     guidance_scale: float
+    beside: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +117,23 @@ class Model(ABC):
 
     def sampler(self, recipe: Recipe) -> Sampler:
         """A fresh sampler for a job."""
-        return Sampler(self.samplers, recipe.sampler, self.scheduler_config, recipe.steps)
+        return Sampler(self.samplers, recipe.sampler, self.scheduler_config, recipe.steps, run=recipe.steps_run)
 
     def noise(self, recipe: Recipe, generator: torch.Generator) -> Tensor:
         """Unit noise (1, c, h, w) float32, drawn on the CPU, so that a seed means the same on every device."""
         shape = (1, self.latent_channels, recipe.height // self.vae_factor, recipe.width // self.vae_factor)
         return torch.randn(shape, generator=generator).to(self.device)
+
+    def encode_picture(self, picture: Image.Image) -> Tensor:
+        """Latents (1, c, h, w) float32 of an RGB picture whose sides the model can take."""
+        return self._encode_pictures(to_pixels(picture)).float()
+
+    def beside(self, recipe: Recipe, picture: Image.Image | None, mask: Image.Image | None) -> Tensor | None:
+        """What `predict` shall be given beside the latents of a job: nothing, for most models.
+
+        picture: RGB of the recipe's size, what the job starts from. mask: of the same size, 255 where it changes.
+        """
+        return None
 
     def decode(self, latents: Tensor) -> Image.Image:
         """The picture of latents (1, c, h, w)."""
@@ -134,6 +150,11 @@ class Model(ABC):
         # A KL autoencoder answers with a distribution, a tiny one with the latents themselves.
         latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
         return (latents - (getattr(config, "shift_factor", None) or 0)) * config.scaling_factor
+
+
+def to_pixels(picture: Image.Image) -> Tensor:
+    """(1, 3, h, w) float32 in -1..1."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
 def load_parts(

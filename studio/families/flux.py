@@ -60,7 +60,7 @@ class Flux(Model):
             few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
             low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
             shift = low + (high - low) * (tokens - few) / (many - few)
-        return Sampler(self.samplers, recipe.sampler, config, recipe.steps, shift)
+        return Sampler(self.samplers, recipe.sampler, config, recipe.steps, shift, recipe.steps_run)
 
     def _encode(self, prompt: str, negative_prompt: str, guided: bool) -> Prompts:
         ids = self.t5_tokenizer(prompt, verbose=False).input_ids

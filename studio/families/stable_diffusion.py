@@ -7,12 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from studio import samplers
-from studio.families.base import Facts, Model, Prompts, Row
+from studio.families.base import Facts, Model, Prompts, Row, to_pixels
 from studio.models.files import read_json
+from studio.recipe import Recipe
 
 
 class StableDiffusion(Model):
@@ -67,12 +71,29 @@ class StableDiffusion(Model):
         hidden = self.text_encoder(torch.tensor(chunks, device=self.device))[0]
         return hidden.reshape(1, -1, hidden.shape[-1]).to(self.dtype)
 
+    def beside(self, recipe: Recipe, picture: Image.Image | None, mask: Image.Image | None) -> Tensor | None:
+        """For inpainting checkpoints of nine channels: the mask, and the latents of the picture without what is masked.
+
+        Without a mask everything counts as masked: so such a checkpoint draws from words alone too.
+        """
+        if self.unet.config.in_channels != 2 * self.latent_channels + 1:
+            return None
+        covered = torch.ones(1, 1, recipe.height, recipe.width)
+        pixels = torch.zeros(1, 3, recipe.height, recipe.width)
+        if picture and mask:
+            covered = torch.from_numpy(np.array(mask) >= 128)[None, None].float()
+            pixels = to_pixels(picture) * (1 - covered)
+        latents = self._encode_pictures(pixels).float()
+        small = F.interpolate(covered, size=latents.shape[-2:])
+        return torch.cat([small.to(latents.device), latents], 1)
+
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:
         inputs, timesteps, prompts = [], [], []
         for row in rows:
+            model_input = row.model_input if row.beside is None else torch.cat([row.model_input, row.beside], 1)
             for each in (row.prompts.negative, row.prompts.positive):
                 if each is not None:
-                    inputs.append(row.model_input)
+                    inputs.append(model_input)
                     timesteps.append(row.timestep)
                     prompts.append(each)
         outputs = self.unet(

@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from studio.errors import ModelMissing, OutOfMemory
-from studio.families import Model
+from studio.families import Facts, Model
 from studio.families.base import load_parts
 from studio.models import catalog, placement
 from studio.models.catalog import Entry
@@ -27,7 +27,7 @@ class Manager:
     """The studio's models.
 
     device: "auto", "cpu", "cuda" or "mps"; dtype: "auto", "float32", "bfloat16" or "float16" (`studio.settings`).
-    `entries`, `entry` and `default_recipe` may be called from any thread, `use` and `loaded` from the engine's alone.
+    `entries`, `entry`, `facts` and `default_recipe` may be called from any thread, `use` and `loaded` from the engine's alone.
     """
 
     def __init__(self, folders: Iterable[Path] = (), device: str = "auto", dtype: str = "auto") -> None:
@@ -57,12 +57,16 @@ class Manager:
             entry = found[name]
         return entry
 
-    def default_recipe(self, name: str) -> Recipe:
-        """A recipe with the size, steps, guidance and sampler that suit the model. Raises ModelError."""
+    def facts(self, name: str) -> Facts:
+        """What the model is made for. Raises ModelError."""
         entry = self.entry(name)
         catalog.family(entry)
-        facts = entry.facts
-        assert facts  # an entry without a problem has them
+        assert entry.facts  # an entry without a problem has them
+        return entry.facts
+
+    def default_recipe(self, name: str) -> Recipe:
+        """A recipe with the size, steps, guidance and sampler that suit the model. Raises ModelError."""
+        facts = self.facts(name)
         return Recipe(
             model=name,
             width=facts.width,

@@ -5,30 +5,31 @@ from typing import Any
 import gradio as gr
 from gradio.themes.utils.colors import Color
 
-from studio.engine import Engine
-from studio.models.manager import Manager
-from studio.ui import text_to_image
-from studio.web.live import Live
+from studio.ui import image_to_image, inpainting, text_to_image
+from studio.ui.painting import Studio
 
 HEAD = """
 <link rel="stylesheet" href="/page/studio.css">
+<link rel="stylesheet" href="/page/easel.css">
 <link rel="modulepreload" href="/page/stage.js">
+<link rel="modulepreload" href="/page/easel.js">
 <link rel="icon" type="image/svg+xml" href="/page/icon.svg">
 <meta name="color-scheme" content="light dark">
 """
 
 
-TABS = (("Text to image", text_to_image),)
+TABS = (("Text to image", text_to_image), ("Image to image", image_to_image), ("Inpainting", inpainting))
 """Title and module of each tab, in order."""
 
 
-def build(engine: Engine, models: Manager, live: Live) -> tuple[gr.Blocks, dict[str, Any]]:
+def build(studio: Studio) -> tuple[gr.Blocks, dict[str, Any]]:
     """The page, and the looks that are given to Gradio where it is mounted."""
     page = gr.Blocks(title="Emerge Studio", fill_width=True, analytics_enabled=False)
     with page, gr.Tabs(elem_classes="tabs-of-studio"):
         for title, tab in TABS:
-            with gr.Tab(title, id=tab.PLACE):
-                tab.build(page, engine, models, live)
+            # All tabs are there from the start, so that pictures can be sent to one that was never looked at.
+            with gr.Tab(title, id=tab.PLACE, elem_id=f"{tab.PLACE}-panel", render_children=True):
+                tab.build(page, studio)
     return page, {"theme": theme(), "head": HEAD}
 
 

@@ -8,6 +8,7 @@ They are functions, because Gradio writes a .pyi file beside every module that d
 """
 
 import json
+from typing import Literal
 
 import gradio as gr
 
@@ -37,6 +38,32 @@ def strip(place: str) -> gr.HTML:
         apply_default_css=False,
         elem_id=f"{place}-strip",
         elem_classes="recent",
+    )
+
+
+def easel(place: str, mode: Literal["paint", "mask"], start: str) -> gr.HTML:
+    """A picture to start from, and a brush: for colours on the picture, or for a mask of it.
+
+    start: the id of the Generate button. Events: `start` once it was pressed and what was painted is in
+    `studio.sources`, with the names `source` and `mask` (empty if there is none); `loaded` with `name`, `width` and
+    `height` of another picture, and `recipe` if it is one of the library; `vary` with `picture` and `strength`.
+    The value, JSON with `source` and `mask`, puts these on the easel.
+    """
+    names = ", ".join(f"{name}: (data) => trigger('{name}', data)" for name in ("start", "loaded", "vary"))
+    options = json.dumps({"place": place, "mode": mode, "start": start})
+    return gr.HTML(
+        "",
+        html_template='<section class="easel" aria-label="Start picture"></section>',
+        js_on_load=f"""
+            const given = {{
+                get: () => (props.value ? JSON.parse(props.value) : null),
+                watch: (listener) => watch("value", listener),
+            }};
+            import("/page/easel.js").then(({{ mount }}) => mount(element, {options}, {{ {names} }}, given));
+        """,
+        apply_default_css=False,
+        elem_id=f"{place}-easel",
+        elem_classes="easel-place",
     )
 
 

@@ -22,7 +22,13 @@ NUMBERS = {
     "steps": "Steps",
     "guidance_scale": "Guidance scale",
     "pictures": "Pictures",
+    "strength": "Strength",
+    "grow": "Grow",
+    "feather": "Feather",
+    "margin": "Margin",
+    "side": "Work at",
 }
+"""Fields that hold a number, and their labels."""
 
 SHAPES = ("9:16", "2:3", "3:4", "1:1", "4:3", "3:2", "16:9")
 """Width to height, from tall to wide."""
@@ -30,12 +36,32 @@ SHAPES = ("9:16", "2:3", "3:4", "1:1", "4:3", "3:2", "16:9")
 PREVIEWS = (("Clean", "clean"), ("Noisy", "noisy"), ("Off", "off"))
 """What can be watched: the picture that the model sees in the noise, what it really holds, or nothing."""
 
+FITS = (("Crop", "crop"), ("Pad", "pad"), ("Stretch", "stretch"))
+"""How a start picture of another shape is brought to the size."""
+
+AREAS = (("Whole picture", "whole"), ("Masked region", "region"))
+"""What the model works on when it inpaints."""
+
+SIDES = (("Inside the mask", "inside"), ("Outside", "outside"))
+"""What is repainted."""
+
+FILLS = (
+    ("The original", "original"),
+    ("A blur of the surroundings", "blur"),
+    ("Noise", "noise"),
+    ("A colour", "colour"),
+)
+"""What the repainting starts from."""
+
+CHOICES = {"previews": PREVIEWS, "fit": FITS, "area": AREAS, "repaint": SIDES, "start_from": FILLS}
+"""Fields with fixed choices."""
+
 RANDOM_SEEDS = 2**32
 """Random seeds stay below this, which other programs can use too."""
 
 
 class Form:
-    """Named components. Names are those of `Recipe`, and `pictures` and `previews` beside them."""
+    """Named components. Names are those of `Recipe`, `pictures` and `previews`, and a tab's own."""
 
     def __init__(self, components: dict[str, Component]) -> None:
         self.components = components
@@ -55,14 +81,18 @@ class Form:
         return {self.components[name]: value for name, value in values.items() if name in self.components}
 
 
-def read(values: dict[str, Any]) -> tuple[list[Recipe], PreviewKind]:
-    """The recipes that a form asks for, one for each picture, seeds counting up. Raises RecipeError."""
-    values = dict(values)
+def read(values: dict[str, Any], **chosen: Any) -> tuple[list[Recipe], PreviewKind]:
+    """The recipes that a form asks for, one for each picture, seeds counting up. Raises RecipeError.
+
+    values: by name; those that are none of a recipe's are a tab's own business. chosen: what the tab made of them.
+    """
+    names = {*asdict(Recipe()), "pictures", "previews"}
+    values = {name: value for name, value in values.items() if name in names} | chosen
     pictures, previews = values.pop("pictures"), values.pop("previews")
     values["seed"] = _seed(values["seed"])
     if not values["model"]:
         raise RecipeError("No model is chosen. Choose one first.")
-    first = Recipe.from_values({name: _typed(name, value) for name, value in values.items()})
+    first = Recipe.from_values({name: typed(name, value) for name, value in values.items()})
     if not isinstance(pictures, int | float) or not 1 <= pictures <= MAX_PICTURES or pictures != int(pictures):
         raise RecipeError(f"The number of pictures must be a whole number from 1 to {MAX_PICTURES}.")
     if previews not in get_args(PreviewKind):
@@ -70,10 +100,10 @@ def read(values: dict[str, Any]) -> tuple[list[Recipe], PreviewKind]:
     return [replace(first, seed=first.seed + index) for index in range(int(pictures))], previews
 
 
-def _typed(name: str, value: Any) -> Any:
-    """The value, if it is of the kind that the field is for."""
+def typed(name: str, value: Any) -> Any:
+    """The value, if it is of the kind that the field is for. Raises RecipeError."""
     if name not in NUMBERS:
-        return "" if value is None else value
+        return "" if value is None and name != "box" else value
     if value is None or value == "":
         raise RecipeError(f"{NUMBERS[name]} is empty. Fill in a number.")
     if isinstance(value, float) and not math.isfinite(value):
@@ -91,19 +121,29 @@ def _seed(text: Any) -> int:
     return int(text)
 
 
+def whole(name: str, value: Any, least: int, most: int) -> int:
+    """A whole number of this range from a tab's own field. Raises RecipeError."""
+    value = typed(name, value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise RecipeError(f"{NUMBERS[name]} must be a whole number, not {value!r:.40}.")
+    if not least <= value <= most:
+        raise RecipeError(f"{NUMBERS[name]} can be {least} to {most}, not {int(value)}.")
+    return int(value)
+
+
 def restored(saved: Any) -> dict[str, Any]:
     """The values among `saved` (from a browser, so it could be anything) that a form can show."""
     if not isinstance(saved, dict):
         return {}
-    names = {*asdict(Recipe()), "pictures", "previews"}
-    found = {name: value for name, value in saved.items() if name in names}
-    return {name: value for name, value in found.items() if _fits(name, value)}
+    return {name: value for name, value in saved.items() if _fits(name, value)}
 
 
 def _fits(name: str, value: Any) -> bool:
     if name in NUMBERS:
         return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, str) and (name != "previews" or value in get_args(PreviewKind))
+    if name in CHOICES:
+        return value in [choice for _, choice in CHOICES[name]]
+    return isinstance(value, str)
 
 
 def usable(entries: Iterable[Entry]) -> list[str]:

@@ -50,6 +50,7 @@ def described(picture: Picture) -> dict[str, Any]:
         "width": picture.width,
         "height": picture.height,
         "steps_done": picture.steps_done,
+        "complete": picture.complete,
         "recipe": asdict(picture.recipe),
     }
 

@@ -23,7 +23,9 @@ from studio.errors import JobMissing, RecipeError, StorageError, StudioError
 from studio.library import Library
 from studio.models.manager import Manager
 from studio.settings import Settings
+from studio.sources import Sources
 from studio.web import live, pictures
+from studio.web import sources as sources_web
 
 PAGE = Path(__file__).resolve().parents[1] / "ui" / "page"
 """The page's scripts and styles."""
@@ -129,7 +131,7 @@ class Page(StaticFiles):
         return response
 
 
-def create_app(settings: Settings, engine: Engine, library: Library, models: Manager) -> FastAPI:
+def create_app(settings: Settings, engine: Engine, library: Library, models: Manager, sources: Sources) -> FastAPI:
     """The whole web side of the studio, ready for uvicorn."""
     # Gradio reads these when it is imported: it would ask the internet for newer versions and count its users.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -137,6 +139,7 @@ def create_app(settings: Settings, engine: Engine, library: Library, models: Man
     import gradio
 
     from studio.ui.app import build
+    from studio.ui.painting import Studio
 
     app = FastAPI(title="Emerge Studio", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, settings=settings)
@@ -144,8 +147,9 @@ def create_app(settings: Settings, engine: Engine, library: Library, models: Man
     stream = live.Live(engine)
     app.include_router(live.routes(engine, stream))
     app.include_router(pictures.routes(library))
+    app.include_router(sources_web.routes(sources, library))
     app.mount("/page", Page(directory=PAGE))
-    blocks, look = build(engine, models, stream)
+    blocks, look = build(Studio(engine, models, stream, library, sources))
     _calm(blocks)
     return gradio.mount_gradio_app(
         app,

@@ -17,6 +17,7 @@ from playwright.sync_api import (
     BrowserContext,
     ConsoleMessage,
     Dialog,
+    Locator,
     Page,
     Request,
     ViewportSize,
@@ -59,7 +60,7 @@ class Studio:
 
     def files(self) -> list[Path]:
         """The pictures on disk, oldest first."""
-        return sorted(self.output.rglob("*.png"), key=lambda path: path.stat().st_mtime_ns)
+        return sorted(self.output.glob("*.png"), key=lambda path: path.stat().st_mtime_ns)
 
 
 @pytest.fixture(scope="package")
@@ -174,8 +175,14 @@ def page(only_page: Page, context: BrowserContext, studio: Studio, faults: list[
 def visit(page: Page, studio: Studio) -> None:
     """Open the studio and wait until it is ready for a person."""
     page.goto(studio.address)
-    page.locator("html[data-restored]").wait_for(state="attached")
-    page.locator(".stage[data-ready]").wait_for()
+    for place in ("text_to_image", "image_to_image", "inpainting"):
+        page.locator(f"html[data-restored~={place}]").wait_for(state="attached")
+        panel(page, place).locator(".stage[data-ready]").wait_for(state="attached")
+
+
+def panel(page: Page, place: str) -> Locator:
+    """What stands in a tab."""
+    return page.locator(f"#{place}-panel")
 
 
 def _free_port() -> int:

@@ -8,7 +8,7 @@ from PIL import Image
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from studio.recipe import Recipe
-from tests.browser.conftest import Studio, visit
+from tests.browser.conftest import Studio, panel, visit
 
 NASTY = "${alert(1)} {{value}} <img src=x onerror=alert(2)> <script>alert(3)</script>"
 
@@ -41,6 +41,11 @@ async () => {
 """
 
 
+def here(page: Page) -> Locator:
+    """What stands in the tab."""
+    return panel(page, "text_to_image")
+
+
 def field(page: Page, label: str) -> Locator:
     return page.get_by_label(label, exact=True).first
 
@@ -55,7 +60,7 @@ def start(page: Page) -> None:
 
 
 def tiles(page: Page, state: str) -> Locator:
-    return page.locator(f".tile[data-state={state}]")
+    return here(page).locator(f".tile[data-state={state}]")
 
 
 def wait_for(page: Page, state: str, count: int = 1) -> None:
@@ -63,7 +68,7 @@ def wait_for(page: Page, state: str, count: int = 1) -> None:
 
 
 def step_of(page: Page) -> int:
-    return int(page.locator(".tile").first.get_attribute("data-done") or 0)
+    return int(here(page).locator(".tile").first.get_attribute("data-done") or 0)
 
 
 def wait_for_step(page: Page, step: int) -> None:
@@ -71,7 +76,7 @@ def wait_for_step(page: Page, step: int) -> None:
 
 
 def sentence(page: Page) -> Locator:
-    return page.get_by_role("alert")
+    return here(page).get_by_role("alert")
 
 
 def test_a_picture_comes_out_of_noise(page: Page) -> None:
@@ -89,9 +94,9 @@ def test_progress_is_told(page: Page) -> None:
     fill(page, Prompt="a boat", Steps=LONG)
     start(page)
     wait_for_step(page, 5)
-    words = page.locator(".stage-words")
+    words = here(page).locator(".stage-words")
     expect(words).to_have_text(re.compile(rf"^Step \d+ of {LONG} · [\d.]+ s per step · .+ left$"))
-    expect(page.get_by_role("status").filter(has_text="Started")).to_be_attached()
+    expect(here(page).get_by_role("status").filter(has_text="Started")).to_be_attached()
     page.keyboard.press("Escape")
     wait_for(page, "paused")
 
@@ -105,8 +110,8 @@ def test_stop_keeps_the_partial_picture_and_it_can_be_continued(page: Page, stud
     wait_for(page, "paused")
     done = step_of(page)
     assert 4 <= done < LONG
-    expect(page.locator(".stage-words")).to_have_text(f"Stopped at step {done} of {LONG}")
-    expect(page.locator(".tile[data-kept]")).to_have_count(1)
+    expect(here(page).locator(".stage-words")).to_have_text(f"Stopped at step {done} of {LONG}")
+    expect(here(page).locator(".tile[data-kept]")).to_have_count(1)
     assert len(studio.files()) == before + 1
     expect(page.get_by_role("button", name="Stop", exact=True)).to_be_disabled()
 
@@ -116,8 +121,8 @@ def test_stop_keeps_the_partial_picture_and_it_can_be_continued(page: Page, stud
     wait_for(page, "paused")
     assert done + 2 <= step_of(page) < LONG
     page.get_by_role("button", name="Discard").click()
-    expect(page.locator(".tile")).to_have_count(0)
-    expect(page.locator(".hint")).to_be_visible()
+    expect(here(page).locator(".tile")).to_have_count(0)
+    expect(here(page).locator(".hint")).to_be_visible()
 
 
 def test_a_stopped_picture_can_be_continued_from_the_recent_ones(page: Page) -> None:
@@ -130,8 +135,8 @@ def test_a_stopped_picture_can_be_continued_from_the_recent_ones(page: Page) -> 
     fill(page, Prompt="something else", Steps=2)
     start(page)
     wait_for(page, "finished")
-    expect(page.locator(".tile")).to_have_count(1)
-    page.locator(".thumbnail").nth(1).click()
+    expect(here(page).locator(".tile")).to_have_count(1)
+    here(page).locator(".thumbnail").nth(1).click()
     page.get_by_role("dialog").get_by_role("button", name="Continue").click()
     wait_for(page, "step")
     wait_for_step(page, stopped + 1)
@@ -208,7 +213,7 @@ def test_a_reload_and_a_second_window_pick_up_a_running_job(
     wait_for(other, "paused")
     wait_for(page, "paused")
     other.close()
-    expect(page.locator(".tile[data-kept]")).to_have_count(1)
+    expect(here(page).locator(".tile[data-kept]")).to_have_count(1)
 
 
 def test_another_browser_does_not_see_it(page: Page, studio: Studio, browser: Any) -> None:
@@ -218,8 +223,8 @@ def test_another_browser_does_not_see_it(page: Page, studio: Studio, browser: An
     stranger = browser.new_context()
     window = stranger.new_page()
     visit(window, studio)
-    expect(window.locator(".hint")).to_be_visible()
-    expect(window.locator(".tile")).to_have_count(0)
+    expect(here(window).locator(".hint")).to_be_visible()
+    expect(here(window).locator(".tile")).to_have_count(0)
     stranger.close()
     page.keyboard.press("Escape")
     wait_for(page, "paused")
@@ -242,8 +247,8 @@ def test_what_is_typed_is_shown_as_text_everywhere(page: Page, studio: Studio) -
     fill(page, Prompt=NASTY, Negative_prompt=NASTY, Steps=3)
     start(page)
     wait_for(page, "finished")
-    expect(page.locator(".tile[data-kept] img")).to_have_attribute("alt", NASTY)
-    page.locator(".thumbnail").first.click()
+    expect(here(page).locator(".tile[data-kept] img")).to_have_attribute("alt", NASTY)
+    here(page).locator(".thumbnail").first.click()
     dialog = page.get_by_role("dialog")
     expect(dialog.locator(".viewer-prompt")).to_have_text(NASTY)
     expect(dialog.locator(".viewer-negative")).to_have_text(f"Not: {NASTY}")
@@ -272,7 +277,7 @@ def test_bad_input_is_told_on_the_page(page: Page, label: str, value: str, words
     field(page, label).fill(value)
     start(page)
     expect(sentence(page)).to_have_text(words)
-    expect(page.locator(".tile")).to_have_count(0)
+    expect(here(page).locator(".tile")).to_have_count(0)
     field(page, label).fill(was)
     fill(page, Steps=2)
     start(page)
@@ -283,12 +288,12 @@ def test_bad_input_is_told_on_the_page(page: Page, label: str, value: str, words
 def test_several_pictures_side_by_side(page: Page) -> None:
     fill(page, Prompt="a red apple", Steps=LONG, Pictures=4, Seed=10)
     start(page)
-    expect(page.locator(".tile[data-drawn]")).to_have_count(4)
-    boxes = [tile.bounding_box() for tile in page.locator(".tile").all()]
+    expect(here(page).locator(".tile[data-drawn]")).to_have_count(4)
+    boxes = [tile.bounding_box() for tile in here(page).locator(".tile").all()]
     assert all(box and box["y"] + box["height"] <= 900 for box in boxes), boxes
-    assert page.locator(".seed-of").all_text_contents() == [f"Seed {seed}" for seed in (10, 11, 12, 13)]
+    assert here(page).locator(".seed-of").all_text_contents() == [f"Seed {seed}" for seed in (10, 11, 12, 13)]
     page.get_by_role("button", name="Drop seed 12").click()
-    expect(page.locator(".tile")).to_have_count(3)
+    expect(here(page).locator(".tile")).to_have_count(3)
     page.get_by_role("button", name="Stop seed 11").click()
     wait_for(page, "paused")
     wait_for(page, "step", 2)
@@ -313,18 +318,18 @@ def test_use_these_settings_and_seeds(page: Page) -> None:
     choose(page, "Sampler", "Euler")
     start(page)
     wait_for(page, "finished")
-    seed = page.locator(".seed-of").inner_text().removeprefix("Seed ")
+    seed = here(page).locator(".seed-of").inner_text().removeprefix("Seed ")
     expect(field(page, "Seed")).to_have_value("")
     page.get_by_role("button", name="Reuse last").click()
     expect(field(page, "Seed")).to_have_value(seed)
     page.get_by_role("button", name="Random").click()
     expect(field(page, "Seed")).to_have_value("")
-    page.locator(".stage").get_by_role("button", name="Reuse seed").click()
+    here(page).locator(".stage").get_by_role("button", name="Reuse seed").click()
     expect(field(page, "Seed")).to_have_value(seed)
 
     fill(page, Prompt="other", Negative_prompt="", Steps=9, Guidance_scale=1, Width=64, Height=64, Seed=1)
     choose(page, "Sampler", "DDIM")
-    page.locator(".stage").get_by_role("button", name="Use these settings").click()
+    here(page).locator(".stage").get_by_role("button", name="Use these settings").click()
     expect(field(page, "Prompt")).to_have_value("a blue boat")
     expected = {"Negative prompt": "waves", "Steps": "3", "Guidance scale": "2.5", "Width": "64", "Height": "96"}
     for label, value in (expected | {"Sampler": "Euler", "Seed": seed}).items():
@@ -332,12 +337,12 @@ def test_use_these_settings_and_seeds(page: Page) -> None:
 
 
 def test_recent_pictures_appear_by_themselves_and_open_large(page: Page) -> None:
-    before = page.locator(".thumbnail").count()
+    before = here(page).locator(".thumbnail").count()
     fill(page, Prompt="a lighthouse", Steps=2, Seed=9)
     start(page)
     wait_for(page, "finished")
-    expect(page.locator(".thumbnail")).to_have_count(before + 1)
-    page.locator(".thumbnail").first.click()
+    expect(here(page).locator(".thumbnail")).to_have_count(before + 1)
+    here(page).locator(".thumbnail").first.click()
     dialog = page.get_by_role("dialog")
     expect(dialog.locator(".viewer-prompt")).to_have_text("a lighthouse")
     expect(dialog.locator(".viewer-facts")).to_contain_text("Seed 9")
@@ -351,21 +356,21 @@ def test_recent_pictures_appear_by_themselves_and_open_large(page: Page) -> None
 def test_another_model_brings_its_own_settings(page: Page) -> None:
     choose(page, "Model", "flux")
     expect(field(page, "Width")).not_to_have_value("128")
-    expect(page.get_by_label("Negative prompt")).to_have_count(0)
+    expect(here(page).get_by_label("Negative prompt")).to_have_count(0)
     fill(page, Prompt="a cat", Steps=2)
     start(page)
     wait_for(page, "finished")
-    expect(page.locator(".facts")).to_contain_text("flux")
+    expect(here(page).locator(".facts")).to_contain_text("flux")
 
 
 def test_a_model_that_cannot_be_used_is_told(page: Page) -> None:
-    expect(page.get_by_role("note")).to_contain_text("old.ckpt is a pickle")
+    expect(here(page).get_by_role("note")).to_contain_text("old.ckpt is a pickle")
     field(page, "Model").click()
     expect(page.get_by_role("option", name="old.ckpt")).to_have_count(0)
 
 
 def test_an_example_fills_in_the_prompt(page: Page) -> None:
-    example = page.locator(".examples button").first
+    example = here(page).locator(".examples button").first
     example.click()
     expect(field(page, "Prompt")).to_have_value(example.inner_text())
 
@@ -396,10 +401,10 @@ def test_a_small_screen(page: Page, studio: Studio, scheme: Any) -> None:
     expect(page.get_by_role("button", name="Generate")).to_be_in_viewport(ratio=1)
     start(page)
     wait_for(page, "finished", 2)
-    expect(page.locator(".tile").first).to_be_in_viewport()
+    expect(here(page).locator(".tile").first).to_be_in_viewport()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
-    page.locator(".thumbnail").first.click()
+    here(page).locator(".thumbnail").first.click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.keyboard.press("Escape")
 
@@ -407,11 +412,11 @@ def test_a_small_screen(page: Page, studio: Studio, scheme: Any) -> None:
 def test_nothing_jumps_while_a_picture_is_made(page: Page) -> None:
     fill(page, Prompt="a house", Steps=8)
     start(page)
-    expect(page.locator(".tile")).to_have_count(1)
-    first = page.locator(".frame").bounding_box()
-    strip = page.locator(".strip").bounding_box()
+    expect(here(page).locator(".tile")).to_have_count(1)
+    first = here(page).locator(".frame").bounding_box()
+    strip = here(page).locator(".strip").bounding_box()
     wait_for(page, "finished")
-    expect(page.locator(".tile[data-kept]")).to_have_count(1)
-    assert page.locator(".frame").bounding_box() == first
-    after = page.locator(".strip").bounding_box()
+    expect(here(page).locator(".tile[data-kept]")).to_have_count(1)
+    assert here(page).locator(".frame").bounding_box() == first
+    after = here(page).locator(".strip").bounding_box()
     assert strip is None or (after and after["y"] == strip["y"])

@@ -12,12 +12,17 @@ const HIDDEN_SECONDS = 30;
 const listeners = new Set();
 let source = null;
 let connected = true;
+let hasSnapshot = false;
 let hiding = 0;
 
-/** Call `listener` after every change, with the change: `{kind: "jobs" | "job" | "shown" | "connection", …}`. */
+/**
+ * Call `listener` after every change, with the change: `{kind: "jobs" | "job" | "shown" | "connection", …}`.
+ * Who comes late, in a tab that is built later, is told of the jobs that are known already.
+ */
 export function listen(listener) {
   listeners.add(listener);
   if (source === null) open();
+  if (hasSnapshot) queueMicrotask(() => listener({ kind: "jobs" }));
   return () => listeners.delete(listener);
 }
 
@@ -63,6 +68,7 @@ function on(kind, handle) {
 }
 
 function takeAll(snapshot) {
+  hasSnapshot = true;
   jobs.clear();
   shown.clear();
   snapshot.jobs.forEach(take);

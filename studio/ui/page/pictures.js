@@ -1,36 +1,49 @@
 // What can be done with a picture that is on disk, and the large view of one.
 
+import { compare } from "./compare.js";
+import { icon } from "./icons.js";
 import { act, stoppedAt } from "./live.js";
-import { facts, make, setText } from "./words.js";
+import { heading, item, opens } from "./menu.js";
+import { facts, make, setText, showTab, sizeOf, stepsRun } from "./words.js";
 
-const ICONS = {
-  download: "M12 4v11m0 0-4-4m4 4 4-4M5 20h14",
-  settings: "M4 7h9m4 0h3M4 17h3m4 0h9M13 4.5v5M7 14.5v5",
-  seed: "M5 5h14v14H5zM9 9h.01M15 15h.01M12 12h.01",
-  stop: "M7 7h10v10H7z",
-  continue: "M8 6v12l10-6z",
-  drop: "M6.5 6.5l11 11m0-11-11 11",
-};
+/** Place (a tab's name) → the events of its stage, so that settings can be used in the tab that they were made in. */
+export const stages = new Map();
 
-/** A small drawing; its meaning must be said elsewhere. */
-export function icon(name) {
-  const drawing = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  drawing.setAttribute("viewBox", "0 0 24 24");
-  drawing.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", ICONS[name]);
-  drawing.append(path);
-  return drawing;
-}
-
-/** Download, use these settings, reuse seed. `events` has `use_settings` and `reuse_seed`. */
+/** Download, use these settings, reuse seed, send to. `events` has `use_settings` and `reuse_seed`. */
 export function actions(picture, events, done = () => {}) {
   const recipe = picture.recipe;
   const download = make("a", { class: "act", href: `/pictures/${picture.id}.png?download=1`, download: "" });
   label(download, "download", "Download");
-  const settings = button("settings", "Use these settings", () => events.use_settings({ recipe }), done);
+  const settings = button("settings", "Use these settings", () => useSettings(recipe, events), done);
   const seed = button("seed", "Reuse seed", () => events.reuse_seed({ recipe }), done);
-  return make("div", { class: "acts" }, download, settings, seed);
+  return make("div", { class: "acts" }, download, settings, seed, sender(picture, done));
+}
+
+/** Settings with a start picture belong to the tab that works from one; others are used where the person is. */
+function useSettings(recipe, events) {
+  const place = recipe.mask ? "inpainting" : "image_to_image";
+  const stage = recipe.source ? stages.get(place) : null;
+  if (stage) showTab(place);
+  (stage ?? events).use_settings({ recipe });
+}
+
+/** A menu of what else can be made of a picture. */
+function sender(picture, done) {
+  const element = make("button", { type: "button", class: "act" });
+  label(element, "send", "Send to…");
+  const tell = (name, detail) => () => {
+    done();
+    document.dispatchEvent(new CustomEvent(name, { detail: { picture, ...detail } }));
+  };
+  opens(element, (close) => [
+    heading("Work on it in"),
+    item("picture", "Image to image", tell("emerge:send", { place: "image_to_image" }), close),
+    item("brush", "Inpainting", tell("emerge:send", { place: "inpainting" }), close),
+    heading("Variations"),
+    item("subtle", "Subtle", tell("emerge:vary", { strength: 0.35 }), close, "stays close"),
+    item("strong", "Strong", tell("emerge:vary", { strength: 0.65 }), close, "more freely"),
+  ], { label: "Send to" });
+  return element;
 }
 
 function button(drawing, text, act, done) {
@@ -50,9 +63,9 @@ function label(element, drawing, text) {
 
 /**
  * Show pictures[index] large, with its settings; the arrow keys lead to the others.
- * `place`: where a stopped one goes on if it is continued from here.
+ * `place`: where a stopped one goes on if it is continued from here. `isComparing`: with its start picture beside it.
  */
-export function show(pictures, index, events, place) {
+export function show(pictures, index, events, place, isComparing = false) {
   const dialog = make("dialog", { class: "viewer", "aria-label": "Picture" });
   const image = make("img", { alt: "" });
   const prompt = make("p", { class: "viewer-prompt" });
@@ -63,7 +76,8 @@ export function show(pictures, index, events, place) {
   const before = make("button", { type: "button", class: "viewer-turn", title: "Newer" }, "‹");
   const after = make("button", { type: "button", class: "viewer-turn", title: "Older" }, "›");
   const text = make("div", { class: "viewer-text" }, prompt, negative, line, acts, close);
-  dialog.append(make("div", { class: "viewer-picture" }, before, image, after), text);
+  const seen = make("div", { class: "viewer-seen" }, image);
+  dialog.append(make("div", { class: "viewer-picture" }, before, seen, after), text);
 
   function turn(by) {
     index = Math.min(Math.max(index + by, 0), pictures.length - 1);
@@ -71,16 +85,40 @@ export function show(pictures, index, events, place) {
     const { recipe } = picture;
     image.src = `/pictures/${picture.id}.png`;
     image.alt = recipe.prompt;
-    image.width = recipe.width;
-    image.height = recipe.height;
-    image.style.aspectRatio = `${recipe.width} / ${recipe.height}`;
-    image.style.setProperty("--ratio", recipe.width / recipe.height);
+    const { width, height } = sizeOf(recipe);
+    Object.assign(image, { width, height });
+    seen.style.aspectRatio = `${width} / ${height}`;
+    seen.style.setProperty("--ratio", width / height);
+    drawComparing();
     setText(prompt, recipe.prompt || "(no prompt)");
     setText(negative, recipe.negative_prompt ? `Not: ${recipe.negative_prompt}` : "");
     setText(line, `Seed ${recipe.seed} · ${facts(recipe)}${unfinished(picture)}`);
-    acts.replaceChildren(...continuing(picture), actions(picture, events, () => dialog.close()));
+    acts.replaceChildren(
+      ...continuing(picture),
+      ...comparing(recipe),
+      actions(picture, events, () => dialog.close()),
+    );
     before.disabled = index === 0;
     after.disabled = index === pictures.length - 1;
+  }
+
+  /** The button that lays the start picture over the result, if there is one. */
+  function comparing(recipe) {
+    if (!recipe.source) return [];
+    const toggle = make("button", { type: "button", class: "act" });
+    label(toggle, "compare", "Compare with start");
+    toggle.setAttribute("aria-pressed", String(isComparing));
+    toggle.addEventListener("click", () => {
+      isComparing = !isComparing;
+      toggle.setAttribute("aria-pressed", String(isComparing));
+      drawComparing();
+    });
+    return [toggle];
+  }
+
+  function drawComparing() {
+    const { source } = pictures[index].recipe;
+    seen.replaceChildren(image, ...(isComparing && source ? [compare(source)] : []));
   }
 
   function continuing(picture) {
@@ -110,5 +148,5 @@ export function show(pictures, index, events, place) {
 
 /** ", stopped at step 7" for a partial picture. */
 export function unfinished(picture) {
-  return picture.steps_done < picture.recipe.steps ? ` · stopped at step ${picture.steps_done}` : "";
+  return picture.steps_done < stepsRun(picture.recipe) ? ` · stopped at step ${picture.steps_done}` : "";
 }

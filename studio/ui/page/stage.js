@@ -1,9 +1,15 @@
 // The pictures in the making. One tile for each job: noise first, then what the model sees in it, then the picture.
 
+import { icon } from "./icons.js";
 import { act, isConnected, isMoving, jobs, listen, shown } from "./live.js";
-import { actions, icon, show } from "./pictures.js";
-import { facts, make, setText, standing, standingOfAll, stoppedAtStep } from "./words.js";
+import { isMenuOpen } from "./menu.js";
+import { actions, show, stages } from "./pictures.js";
+import { facts, make, setText, sizeOf, standing, standingOfAll, stepsRun, stoppedAtStep } from "./words.js";
 
+const HINTS = {
+  image_to_image: "Put a picture on the easel, or paint one, say what it shall become, and press Generate. It changes here.",
+  inpainting: "Put a picture on the easel, paint over what shall change, and press Generate. It is repainted here, in place.",
+};
 const HINT = "Describe a picture and press Generate. It comes out of noise here, step by step.";
 
 /** Fill `root` with the stage of a tab and give its buttons their keys. `options`: place, start, stop. */
@@ -16,8 +22,9 @@ export function mount(root, options, events) {
   drop.title = "Forget where it stands. The partial picture stays among the recent ones.";
   const buttons = make("div", { class: "acts" }, go, drop);
   const spoken = make("p", { class: "only-spoken", role: "status", "aria-live": "polite" });
-  const hint = make("div", { class: "hint" }, make("p", {}, HINT));
+  const hint = make("div", { class: "hint" }, make("p", {}, HINTS[options.place] ?? HINT));
   section.append(tiles, make("div", { class: "stage-bar" }, words, buttons), spoken);
+  stages.set(options.place, events);
 
   const tileOf = new Map();
   let arranged = null;
@@ -88,7 +95,7 @@ export function mount(root, options, events) {
   function layOut() {
     const count = Math.max(tileOf.size, 1);
     const [job] = all();
-    const ratio = job ? job.recipe.width / job.recipe.height : 1;
+    const ratio = job ? ratioOf(job.recipe) : 1;
     const columns = columnsFor(tiles, count, ratio);
     tiles.style.setProperty("--columns", columns);
     tiles.style.setProperty("--rows", Math.ceil(count / columns));
@@ -138,11 +145,17 @@ export function mount(root, options, events) {
   draw();
 }
 
+function ratioOf(recipe) {
+  const { width, height } = sizeOf(recipe);
+  return width / height;
+}
+
 /** Whether a job has a place on the stage: not if it was dropped. */
 const stands = (job) => job !== undefined && job.state !== "cancelled";
 
-/** Whether Escape is meant for an open list instead. */
-const closesSomething = (event) => event.target.closest?.("[aria-expanded='true']") != null;
+/** Whether Escape is meant for an open list, a menu or the large easel instead. */
+const closesSomething = (event) =>
+  event.target.closest?.("[aria-expanded='true']") != null || isMenuOpen() || document.querySelector(".easel.large") !== null;
 
 /** As many columns as make the tiles largest, with few gaps at the end; the same sum as in studio.css. */
 function columnsFor(tiles, count, ratio) {
@@ -180,8 +193,9 @@ function makeTile(job, count, place, events) {
   const image = make("img", { alt: recipe.prompt || "Picture without a prompt" });
   const veil = make("span", { class: "veil" });
   const bar = make("span", { class: "bar", "aria-hidden": "true" }, make("i"));
-  const frame = make("button", { type: "button", class: "frame", title: "Show large" }, canvas, image, veil, bar);
-  frame.style.aspectRatio = `${recipe.width} / ${recipe.height}`;
+  const beneath = recipe.mask ? inPlace(canvas, recipe) : [canvas];
+  const frame = make("button", { type: "button", class: "frame", title: "Show large" }, ...beneath, image, veil, bar);
+  frame.style.aspectRatio = ratioOf(recipe);
   const caption = make("figcaption");
   const element = make("figure", { class: "tile" }, frame, caption);
   const live = makeLive(canvas, recipe, count > 2 ? 256 : 512);
@@ -227,11 +241,29 @@ function makeTile(job, count, place, events) {
     const key = `${now.state} ${now.picture} ${count > 1} ${now.reason}`;
     if (key !== captioned) {
       captioned = key;
-      caption.replaceChildren(...captionOf(now, count, events));
+      caption.replaceChildren(...captionOf(now, count, events, place));
     }
   }
 
   return { element, update, speaks: () => veil.textContent !== "" };
+}
+
+/** The whole start picture, and over it the canvas where it is worked on, seen only through the mask. */
+function inPlace(canvas, recipe) {
+  const { width, height } = sizeOf(recipe);
+  const [left, top, right, bottom] = recipe.box ?? [0, 0, width, height];
+  const percent = (part, all) => `${(part / all) * 100}%`;
+  Object.assign(canvas.style, {
+    inset: "auto",
+    left: percent(left, width),
+    top: percent(top, height),
+    width: percent(right - left, width),
+    height: percent(bottom - top, height),
+  });
+  const start = make("img", { class: "start", src: `/sources/${recipe.source}.png`, alt: "" });
+  const through = make("span", { class: "through" }, canvas);
+  through.style.maskImage = `url("/sources/${recipe.mask}.png")`;
+  return [start, through];
 }
 
 /** Draws previews on a canvas of `side` pixels: decoded first, newest wins, enlarged smoothly. */
@@ -290,17 +322,29 @@ function veilText(job, isEmpty) {
 const described = (job) => ({
   id: job.picture,
   recipe: job.recipe,
-  steps_done: job.state === "paused" ? job.done : job.recipe.steps,
+  steps_done: job.state === "paused" ? job.done : stepsRun(job.recipe),
 });
 
-function captionOf(job, count, events) {
+function captionOf(job, count, events, place) {
   const seed = make("span", { class: "seed-of" }, `Seed ${job.recipe.seed}`);
   const line = make("p", { class: "facts", title: facts(job.recipe) }, seed);
   if (count === 1) line.append(` · ${facts(job.recipe)}`);
   const parts = [line];
   if (count > 1) parts.push(make("div", { class: "own acts" }, ...ownButtons(job)));
-  if (job.picture) parts.push(actions(described(job), events));
+  if (job.picture) {
+    const acts = actions(described(job), events);
+    if (job.recipe.source) acts.prepend(beforeAfter(job, events, place));
+    parts.push(acts);
+  }
   return parts;
+}
+
+/** Opens the large view with the start picture beside the result. */
+function beforeAfter(job, events, place) {
+  const element = make("button", { type: "button", class: "act", title: "Before / after" });
+  element.append(icon("compare"), make("span", {}, "Before / after"));
+  element.addEventListener("click", () => show([described(job)], 0, events, place, true));
+  return element;
 }
 
 /** With several pictures, each can be stopped, continued and dropped by itself. */

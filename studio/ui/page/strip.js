@@ -1,8 +1,9 @@
 // The library's newest pictures in a row. New ones appear by themselves.
 
+import { DRAGGED } from "./bring.js";
 import { listen } from "./live.js";
 import { show, unfinished } from "./pictures.js";
-import { make } from "./words.js";
+import { make, sizeOf } from "./words.js";
 
 const PAGE = 24;
 
@@ -21,7 +22,9 @@ export function mount(root, options, events) {
     image.src = `/thumbnails/${picture.id}`;
     const button = make("button", { type: "button", class: "thumbnail" }, image);
     button.title = `${recipe.prompt.slice(0, 200)}\nSeed ${recipe.seed}${unfinished(picture)}`;
-    button.style.aspectRatio = `${recipe.width} / ${recipe.height}`;
+    const { width, height } = sizeOf(recipe);
+    button.style.aspectRatio = `${width} / ${height}`;
+    button.addEventListener("dragstart", (event) => event.dataTransfer.setData(DRAGGED, JSON.stringify(picture)));
     if (unfinished(picture)) button.classList.add("unfinished");
     button.addEventListener("click", () => show(pictures, pictures.indexOf(picture), events, options.place));
     return button;

@@ -29,15 +29,33 @@ export function remaining(seconds) {
   return seconds < 100 ? `${Math.ceil(seconds)} s left` : `${Math.ceil(seconds / 60)} min left`;
 }
 
+/** Width and height that the name of a start picture or a mask tells. */
+export function namedSize(name) {
+  const [width, height] = name.split("-")[0].split("x").map(Number);
+  return { width, height };
+}
+
+/** Width and height of the finished picture: with a mask, those of the picture that was started from. */
+export function sizeOf(recipe) {
+  return recipe.mask ? namedSize(recipe.source) : { width: recipe.width, height: recipe.height };
+}
+
+/** How many of a recipe's steps are run. */
+export const stepsRun = (recipe) => (recipe.source ? Math.trunc(recipe.steps * recipe.strength) : recipe.steps);
+
 /** What decided a picture besides its prompts, in one line. */
 export function facts(recipe) {
-  return [
-    `${recipe.steps} steps`,
-    `guidance ${recipe.guidance_scale}`,
-    recipe.sampler,
-    `${recipe.width} × ${recipe.height}`,
-    recipe.model,
-  ].join(" · ");
+  const { width, height } = sizeOf(recipe);
+  const steps = recipe.source
+    ? `${stepsRun(recipe)} of ${recipe.steps} steps · strength ${recipe.strength}`
+    : `${recipe.steps} steps`;
+  return [steps, `guidance ${recipe.guidance_scale}`, recipe.sampler, `${width} × ${height}`, recipe.model].join(" · ");
+}
+
+/** Bring a tab of the page to the front. */
+export function showTab(place) {
+  const tab = document.querySelector(`[role="tab"][data-tab-id="${place}"]`);
+  if (tab?.getAttribute("aria-selected") !== "true") tab?.click();
 }
 
 /** How a job stands, in one line. */

@@ -1,0 +1,94 @@
+"""The image-to-image tab: a picture or a sketch to start from, and how much of it may change."""
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from studio import masks
+from studio.errors import SourceError, StudioError
+from studio.ui import form, painting
+from studio.ui.canvas import canvas, easel, notice, strip
+from studio.ui.painting import AT_ONCE, Settings, Studio
+from studio.web.live import owner_of
+
+PLACE = "image_to_image"
+
+VARIATIONS = 4
+"""How many variations of a picture are made at once."""
+
+
+def build(page: gr.Blocks, studio: Studio) -> None:
+    """Lay the tab out in the current context and connect it."""
+    settings = Settings(PLACE, studio.models)
+    with gr.Row(elem_classes="workplace"):
+        with gr.Column(elem_classes="controls", min_width=0):
+            with gr.Column(elem_classes="fields", min_width=0):
+                settings.prompts()
+                settings.strength(0.6)
+                settings.choice_of_model()
+                settings.size()
+                settings.fields["fit"] = gr.Radio(
+                    list(form.FITS), value="crop", label="If the picture has another shape", elem_classes="shapes"
+                )
+                settings.sampling()
+                warnings = notice(painting.problems(studio.models.entries()))
+            _, failure = painting.actions(PLACE)
+        with gr.Column(elem_classes="pictures with-easel", min_width=0):
+            start_picture = easel(PLACE, "paint", f"{PLACE}-start")
+            pictures = canvas(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
+    _connect_start(start_picture, settings.form, failure, studio)
+    _connect_variations(start_picture, failure, studio)
+    painting.connect_loaded(start_picture, settings, failure, sized=True)
+    painting.connect_model(settings, failure)
+    painting.connect_strength(settings)
+    painting.connect_seed(settings, failure, studio.live)
+    painting.connect_pictures(pictures, settings, failure, start_picture)
+    painting.connect_memory(page, settings, warnings)
+
+
+def _connect_start(start_picture: gr.HTML, fields: form.Form, failure: gr.HTML, studio: Studio) -> None:
+    def generate(values: dict[Component, Any], event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
+        owner, named = owner_of(request.request), fields.named(values)
+        try:
+            width, height = (form.whole(side, named[side], 64, 4096) for side in ("width", "height"))
+            source = _fitted(studio, event._data.get("source"), width, height, named["fit"])
+            recipes, previews = form.read(named, source=source)
+            studio.live.show(owner, PLACE, studio.engine.submit(recipes, owner, previews))
+        except StudioError as error:
+            return {failure: str(error)}
+        return {failure: ""}
+
+    start_picture.start(generate, inputs=set(fields), outputs=[failure], **AT_ONCE)
+
+
+def _fitted(studio: Studio, name: Any, width: int, height: int, fit: str) -> str:
+    """The name of the start picture at this size."""
+    if not isinstance(name, str) or not name:
+        raise SourceError("There is no picture to start from. Bring one in, or start a blank one and draw.")
+    picture = studio.sources.open(name)
+    if picture.size == (width, height):
+        return name
+    if fit not in [choice for _, choice in form.FITS]:
+        raise SourceError("A picture can be cropped, padded or stretched.")
+    return studio.sources.add_image(masks.fitted(picture, width, height, fit))
+
+
+def _connect_variations(start_picture: gr.HTML, failure: gr.HTML, studio: Studio) -> None:
+    def vary(event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
+        owner = owner_of(request.request)
+        try:
+            kept = studio.library.get(str(event._data["picture"]["id"]))
+            recipe = replace(kept.recipe, strength=float(event._data["strength"]), mask="", box=None, fill="original")
+            width, height = painting.suited_size(studio.models, recipe.model, kept.width, kept.height)
+            source = _fitted(studio, studio.sources.add(kept.path.read_bytes()).name, width, height, "crop")
+            recipe = replace(recipe, source=source, width=width, height=height)
+            recipes = [replace(recipe, seed=random.randrange(form.RANDOM_SEEDS)) for _ in range(VARIATIONS)]
+            studio.live.show(owner, PLACE, studio.engine.submit(recipes, owner))
+        except StudioError as error:
+            return {failure: str(error)}
+        return {failure: ""}
+
+    start_picture.vary(vary, outputs=[failure], **AT_ONCE)

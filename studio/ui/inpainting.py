@@ -1,0 +1,174 @@
+"""The inpainting tab: a picture, a mask painted on it, and what shall be where the mask is."""
+
+import json
+import math
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+from PIL import ImageOps
+
+from studio import masks
+from studio.errors import RecipeError, SourceError, StudioError
+from studio.recipe import Recipe
+from studio.ui import form, painting
+from studio.ui.canvas import canvas, easel, notice, strip
+from studio.ui.painting import AT_ONCE, IN_PAGE, Settings, Studio
+from studio.web.live import owner_of
+
+PLACE = "inpainting"
+
+INTENTS: dict[str, tuple[dict[str, Any], str]] = {
+    "Fill": (
+        {"strength": 1.0, "start_from": "blur", "area": "region", "repaint": "inside"},
+        "Paint over what should become something else, and describe what.",
+    ),
+    "Change": (
+        {"strength": 0.6, "start_from": "original", "area": "region", "repaint": "inside"},
+        "Paint over what should change. Its shapes and colours are kept in part.",
+    ),
+    "Add": (
+        {"strength": 1.0, "start_from": "original", "area": "whole", "repaint": "inside"},
+        "Paint where the new thing should be, and describe it.",
+    ),
+    "Remove": (
+        {"strength": 0.9, "start_from": "blur", "area": "region", "repaint": "inside"},
+        "Paint over what should go, a little more than it. Describe only what is around it, or leave the prompt empty.",
+    ),
+    "Background": (
+        {"strength": 1.0, "start_from": "blur", "area": "whole", "repaint": "outside"},
+        "Paint over what should stay, and describe the new background.",
+    ),
+    "Extend": (
+        {"strength": 1.0, "start_from": "original", "area": "whole", "repaint": "inside"},
+        "Say below the picture how far it should reach beyond its sides, and describe what is there.",
+    ),
+}
+"""What a person means to do → the settings for it, and what to do next."""
+
+
+def build(page: gr.Blocks, studio: Studio) -> None:
+    """Lay the tab out in the current context and connect it."""
+    settings = Settings(PLACE, studio.models)
+    with gr.Row(elem_classes="workplace"):
+        with gr.Column(elem_classes="controls", min_width=0):
+            with gr.Column(elem_classes="fields", min_width=0):
+                intents, advice = _intents()
+                settings.prompts()
+                settings.strength(1.0)
+                _mask_fields(settings)
+                settings.choice_of_model()
+                settings.sampling()
+                warnings = notice(painting.problems(studio.models.entries()))
+            _, failure = painting.actions(PLACE)
+        with gr.Column(elem_classes="pictures with-easel", min_width=0):
+            brush = easel(PLACE, "mask", f"{PLACE}-start")
+            pictures = canvas(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
+    _connect_intents(intents, advice, settings)
+    _connect_start(brush, settings.form, failure, studio)
+    painting.connect_loaded(brush, settings, failure, sized=False)
+    painting.connect_model(settings, failure)
+    painting.connect_strength(settings)
+    painting.connect_seed(settings, failure, studio.live)
+    painting.connect_pictures(pictures, settings, failure, brush, _restored(studio))
+    painting.connect_memory(page, settings, warnings)
+
+
+def _intents() -> tuple[list[gr.Button], gr.HTML]:
+    with gr.Row(elem_classes="intents"):
+        buttons = [gr.Button(name, size="sm", min_width=0, scale=0) for name in INTENTS]
+    return buttons, notice(INTENTS["Fill"][1])
+
+
+def _mask_fields(settings: Settings) -> None:
+    fields = settings.fields
+    fields["start_from"] = gr.Dropdown(list(form.FILLS), value="blur", label="Start from", filterable=False)
+    fields["colour"] = gr.ColorPicker("#808080", label="Colour", visible=False)
+    fields["area"] = gr.Radio(list(form.AREAS), value="region", label="The model works on", elem_classes="shapes")
+    fields["repaint"] = gr.Radio(list(form.SIDES), value="inside", label="Repaint", elem_classes="shapes")
+    with gr.Row(elem_classes="together"):
+        for name, value in (("grow", 0), ("feather", 6), ("margin", 32)):
+            fields[name] = gr.Number(value, label=form.NUMBERS[name], min_width=0)
+        side = _side(settings.first["width"], settings.first["height"])
+        fields["side"] = gr.Number(side, label=form.NUMBERS["side"], step=8, min_width=0)
+    fields["start_from"].change(
+        js="(chosen) => ({ __type__: 'update', visible: chosen === 'colour' })",
+        inputs=fields["start_from"],
+        outputs=fields["colour"],
+        **IN_PAGE,
+    )
+
+
+def _side(width: int, height: int) -> int:
+    """The side of a square with as many pixels."""
+    return round(math.sqrt(width * height))
+
+
+def _connect_intents(buttons: list[gr.Button], advice: gr.HTML, settings: Settings) -> None:
+    for button, (values, sentence) in zip(buttons, INTENTS.values(), strict=True):
+        outputs = [*(settings.fields[name] for name in values), advice]
+        button.click(js=f"() => {json.dumps([*values.values(), sentence])}", outputs=outputs, **IN_PAGE)
+
+
+def _connect_start(brush: gr.HTML, fields: form.Form, failure: gr.HTML, studio: Studio) -> None:
+    def generate(values: dict[Component, Any], event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
+        owner = owner_of(request.request)
+        try:
+            recipes, previews = _read(fields.named(values), event._data, studio)
+            studio.live.show(owner, PLACE, studio.engine.submit(recipes, owner, previews))
+        except StudioError as error:
+            return {failure: str(error)}
+        return {failure: ""}
+
+    brush.start(generate, inputs=set(fields), outputs=[failure], **AT_ONCE)
+
+
+def _read(values: dict[str, Any], handed: dict[str, Any], studio: Studio) -> tuple[list[Recipe], Any]:
+    """The recipes of the form, with the painted mask as the settings change it."""
+    source, painted = str(handed.get("source") or ""), str(handed.get("mask") or "")
+    if not source:
+        raise SourceError("There is no picture to paint on. Bring one in first.")
+    for name in ("start_from", "area", "repaint"):
+        if values[name] not in [choice for _, choice in form.CHOICES[name]]:
+            raise RecipeError(f"The choice {values[name]!r:.40} is not known.")
+    mask = studio.sources.open(painted)
+    if values["repaint"] == "outside":
+        mask = ImageOps.invert(mask)
+    mask = masks.grown(mask, form.whole("grow", values["grow"], -512, 512))
+    mask = masks.feathered(mask, form.whole("feather", values["feather"], 0, 512))
+    margin = form.whole("margin", values["margin"], 0, 4096)
+    box = masks.box_around(mask, margin)
+    if values["area"] == "whole":
+        box = (0, 0, *mask.size)
+    side = form.whole("side", values["side"], 64, 2048)
+    multiple = studio.models.facts(str(values["model"] or "")).multiple
+    width, height = masks.work_size(box[2] - box[0], box[3] - box[1], side * side, multiple)
+    fill = values["colour"] if values["start_from"] == "colour" else values["start_from"]
+    return form.read(
+        values,
+        source=source,
+        mask=studio.sources.add_image(mask),
+        fill=fill,
+        box=box,
+        width=width,
+        height=height,
+    )
+
+
+def _restored(studio: Studio) -> Any:
+    """Values of this tab's own fields from a recipe, whose mask has been grown and feathered already."""
+
+    def restored(recipe: Recipe) -> dict[str, Any]:
+        if not recipe.mask:
+            return {}
+        size, box = recipe.size, recipe.box or (0, 0, *recipe.size)
+        values: dict[str, Any] = {"repaint": "inside", "grow": 0, "feather": 0, "area": "whole"}
+        if box != (0, 0, *size):
+            left, top, right, bottom = studio.sources.open(recipe.mask).getbbox() or box
+            sides = (left - box[0], top - box[1], box[2] - right, box[3] - bottom)
+            values |= {"area": "region", "margin": max(0, *sides)}
+        is_colour = recipe.fill.startswith("#")
+        values |= {"start_from": "colour" if is_colour else recipe.fill, "side": _side(recipe.width, recipe.height)}
+        return {**values, **({"colour": recipe.fill} if is_colour else {})}
+
+    return restored

@@ -1,0 +1,70 @@
+// What only the easel for masks has: masks as files, and a picture that is extended beyond its sides.
+
+import { heading, item, opens } from "./menu.js";
+import { fileOf } from "./server.js";
+import { make } from "./words.js";
+
+const SIDES = ["left", "top", "right", "bottom"];
+const MOST = 4096;
+
+/** A menu on `button` to upload and download the mask. `take(file)` takes one; `strokes` holds what is painted. */
+export function maskMenuOn(button, section, strokes, take) {
+  const chooser = make("input", { type: "file", accept: "image/*", class: "only-spoken", tabIndex: -1, "aria-label": "Mask file" });
+  chooser.addEventListener("change", () => {
+    if (chooser.files[0]) take(chooser.files[0]);
+    chooser.value = "";
+  });
+  section.append(chooser);
+
+  async function download() {
+    const address = URL.createObjectURL(await fileOf(strokes.grey()));
+    make("a", { href: address, download: "mask.png" }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+  }
+
+  opens(button, (close) => [
+    item("upload", "Upload a mask", () => chooser.click(), close),
+    item("download", "Download the mask", download, close),
+    make("p", { class: "panel-hint" }, "A grey picture as large as this one: white changes, black stays."),
+  ], { label: "Mask" });
+}
+
+/** A form on `button` for how many pixels to add on each side. `extend` gets them as {left, top, right, bottom}. */
+export function extendFormOn(button, sizeOfPicture, extend) {
+  opens(button, (close) => {
+    const { width, height } = sizeOfPicture();
+    const inputs = SIDES.map((side) => make("input", { type: "number", min: 0, max: MOST, step: 8, value: 0, "aria-label": `Extend ${side}` }));
+    const fields = inputs.map((input, at) => {
+      const name = SIDES[at][0].toUpperCase() + SIDES[at].slice(1);
+      return make("label", { class: `extend-${SIDES[at]}` }, make("span", {}, name), input);
+    });
+    const quick = (text, share, among) => {
+      const one = make("button", { type: "button", class: "shape" }, text);
+      one.addEventListener("click", () => {
+        SIDES.forEach((side, at) => {
+          const length = at % 2 ? height : width;
+          inputs[at].value = among.includes(side) ? Math.round((length * share) / 8) * 8 : 0;
+        });
+      });
+      return one;
+    };
+    const go = make("button", { type: "button", class: "act strong" }, "Extend");
+    go.addEventListener("click", () => {
+      const pixels = (input) => Math.max(0, Math.round(Number(input.value) || 0));
+      close();
+      extend(Object.fromEntries(SIDES.map((side, at) => [side, pixels(inputs[at])])));
+    });
+    return [
+      heading("Pixels to add on each side"),
+      make("div", { class: "extend-fields" }, ...fields, make("div", { class: "extend-middle", "aria-hidden": "true" })),
+      make(
+        "div",
+        { class: "blank-shapes" },
+        quick("25 % all round", 0.25, SIDES),
+        quick("50 % wider", 0.25, ["left", "right"]),
+        quick("50 % taller", 0.25, ["top", "bottom"]),
+      ),
+      go,
+    ];
+  }, { role: "dialog", label: "Extend the picture" });
+}

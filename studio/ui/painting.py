@@ -1,0 +1,317 @@
+"""What the painting tabs have in common: the settings of a picture, and what their buttons and lists do."""
+
+import json
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from studio import masks
+from studio.engine import Engine
+from studio.errors import StudioError
+from studio.library import Library
+from studio.models.catalog import Entry
+from studio.models.manager import Manager
+from studio.recipe import Recipe
+from studio.sources import Sources
+from studio.ui import form
+from studio.ui.canvas import notice
+from studio.web.live import Live, owner_of
+
+# Handlers go straight to their thread: the engine is the only queue that matters. Values come as they were sent:
+# they are judged by the recipe's own check, in its own words.
+AT_ONCE: dict[str, Any] = {
+    "queue": False,
+    "preprocess": False,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
+IN_PAGE: dict[str, Any] = {"fn": None, "show_progress": "hidden", "api_visibility": "private"}
+
+
+@dataclass(frozen=True)
+class Studio:
+    """All that the page is connected to."""
+
+    engine: Engine
+    models: Manager
+    live: Live
+    library: Library
+    sources: Sources
+
+
+class Settings:
+    """A tab's form while it is laid out, part by part, and the controls beside it that only help to fill it in.
+
+    Its methods make components in Gradio's current context, so a tab puts its parts in the order it wants.
+    """
+
+    def __init__(self, place: str, models: Manager) -> None:
+        self.place, self.models = place, models
+        self.fields: dict[str, Component] = {}
+        self.names = form.usable(models.entries())
+        self.model = self.names[0] if self.names else None
+        self.first = {**asdict(Recipe()), **(form.defaults(models, self.model) if self.model else {})}
+
+    @property
+    def form(self) -> form.Form:
+        return form.Form(self.fields)
+
+    def prompts(self, examples: Iterable[str] = ()) -> None:
+        """The prompt, examples that fill it in, and the negative prompt."""
+        self.fields["prompt"] = gr.Textbox(
+            label="Prompt",
+            placeholder="What do you want to see?",
+            lines=3,
+            max_lines=10,
+            elem_id=f"{self.place}-prompt",
+        )
+        if examples:
+            with gr.Row(elem_classes="examples"):
+                for text in examples:
+                    example = gr.Button(text, size="sm", min_width=0, scale=0)
+                    example.click(js=f"() => {json.dumps(text)}", outputs=self.fields["prompt"], **IN_PAGE)
+        self.fields["negative_prompt"] = gr.Textbox(
+            label="Negative prompt", placeholder="What to keep away from", lines=1, max_lines=6
+        )
+
+    def choice_of_model(self) -> None:
+        self.fields["model"] = gr.Dropdown(self.names, value=self.model, label="Model", filterable=len(self.names) > 8)
+
+    def shape(self) -> None:
+        """Shapes that fill in the size."""
+        native = (self.first["width"], self.first["height"])
+        shape = form.shape_of_size(*native, native)
+        self.shapes = gr.Radio(list(form.SHAPES), value=shape, label="Shape", elem_classes="shapes")
+
+    def size(self) -> None:
+        with gr.Row(elem_classes="together"):
+            for name in ("width", "height"):
+                self.fields[name] = gr.Number(self.first[name], label=form.NUMBERS[name], step=8, min_width=0)
+
+    def strength(self, value: float) -> None:
+        """The share of the steps that is run, and a line that says how many steps that makes."""
+        self.fields["strength"] = gr.Slider(0, 1, value, step=0.01, label=form.NUMBERS["strength"], min_width=0)
+        steps = self.first["steps"]
+        self.steps_run = notice(f"{int(steps * value)} of {steps} steps are run")
+
+    def sampling(self) -> None:
+        """Steps, guidance, sampler, number of pictures, kind of preview and seed."""
+        with gr.Row(elem_classes="together"):
+            self.fields["steps"] = gr.Number(self.first["steps"], label=form.NUMBERS["steps"], min_width=0)
+            guidance = form.NUMBERS["guidance_scale"]
+            self.fields["guidance_scale"] = gr.Number(
+                self.first["guidance_scale"], label=guidance, step=0.5, min_width=0
+            )
+            self.fields["pictures"] = gr.Number(1, label=form.NUMBERS["pictures"], min_width=0)
+        with gr.Row(elem_classes="together"):
+            # The choices are filled in when the page is loaded, and with every other model.
+            sampler = self.first["sampler"]
+            self.fields["sampler"] = gr.Dropdown(
+                [sampler], value=sampler, label="Sampler", filterable=False, min_width=0
+            )
+            self.fields["previews"] = gr.Dropdown(
+                list(form.PREVIEWS), value="clean", label="Preview", filterable=False, min_width=0
+            )
+        with gr.Row(elem_classes="together seed"):
+            self.fields["seed"] = gr.Textbox(label="Seed", placeholder="a new one each time", max_lines=1, min_width=0)
+            self.dice = gr.Button("Random", size="sm", min_width=0, scale=0)
+            self.last = gr.Button("Reuse last", size="sm", min_width=0, scale=0)
+
+
+def actions(place: str) -> tuple[gr.Button, gr.HTML]:
+    """Generate and Stop below the settings, and above them what went wrong."""
+    with gr.Column(elem_classes="actions", min_width=0):
+        failure = notice(alert=True, elem_id=f"{place}-notice")
+        with gr.Row(elem_classes="buttons"):
+            start = gr.Button("Generate", variant="primary", elem_id=f"{place}-start", min_width=0, scale=3)
+            gr.Button("Stop", variant="secondary", elem_id=f"{place}-stop", min_width=0, scale=1)
+    return start, failure
+
+
+def problems(entries: Sequence[Entry]) -> str:
+    """What there is to say of models that cannot be used."""
+    sentences = [f"{entry.name}: {entry.problem}" for entry in entries if entry.problem]
+    if not form.usable(entries):
+        sentences.insert(0, "No model was found that can be used. Put a diffusers folder into a models folder.")
+    return "\n".join(sentences)
+
+
+def connect_model(settings: Settings, failure: gr.HTML) -> None:
+    """Another model brings its own size, steps, guidance and samplers."""
+    fields, models = settings.form, settings.models
+    shapes = [settings.shapes] if hasattr(settings, "shapes") else []
+
+    def choose(model: str) -> dict[Component, Any]:
+        try:
+            suited = form.defaults(models, model)
+        except StudioError as error:
+            return {failure: str(error)}
+        size = (suited["width"], suited["height"])
+        updates = fields.update(form.for_model(models.entries(), model, suited))
+        return {**updates, **{each: form.shape_of_size(*size, size) for each in shapes}, failure: ""}
+
+    fields["model"].input(choose, inputs=[fields["model"]], outputs=[*fields, *shapes, failure], **AT_ONCE)
+
+
+def connect_shape(settings: Settings) -> None:
+    """A shape fills in a size, and a size shows which shape it is."""
+    fields, models = settings.form, settings.models
+
+    def native(model: str) -> tuple[int, int]:
+        try:
+            recipe = models.default_recipe(model)
+        except StudioError:
+            recipe = Recipe()
+        return recipe.width, recipe.height
+
+    def shape_to_size(shape: str, model: str) -> tuple[int, int]:
+        return form.size_of_shape(shape, *native(model))
+
+    def size_to_shape(width: Any, height: Any, model: str) -> str | None:
+        return form.shape_of_size(width, height, native(model))
+
+    size = [fields["width"], fields["height"]]
+    settings.shapes.input(shape_to_size, inputs=[settings.shapes, fields["model"]], outputs=size, **AT_ONCE)
+    gr.on(
+        [each.change for each in size],
+        size_to_shape,
+        inputs=[*size, fields["model"]],
+        outputs=settings.shapes,
+        trigger_mode="always_last",
+        **AT_ONCE,
+    )
+
+
+def connect_strength(settings: Settings) -> None:
+    """The line under the strength follows it; the same sum as in `Recipe.steps_run`."""
+    pair = [settings.fields["strength"], settings.fields["steps"]]
+    words = """(strength, steps) => {
+        const run = Math.floor(steps * strength);
+        return run ? `${run} of ${steps} steps are run` : "No step is run: the picture comes back unchanged";
+    }"""
+    gr.on(
+        [each.change for each in pair],
+        js=words,
+        inputs=pair,
+        outputs=settings.steps_run,
+        trigger_mode="always_last",
+        **IN_PAGE,
+    )
+
+
+def connect_seed(settings: Settings, failure: gr.HTML, live: Live) -> None:
+    def last(request: gr.Request) -> dict[Component, Any]:
+        shown = live.shown(owner_of(request.request), settings.place)
+        if not shown:
+            return {failure: "No picture was made here yet whose seed could be used again."}
+        return {seed: str(shown[0].recipe.seed), failure: ""}
+
+    seed = settings.fields["seed"]
+    settings.dice.click(js="() => null", outputs=seed, **IN_PAGE)
+    settings.last.click(last, outputs=[seed, failure], **AT_ONCE)
+
+
+def settings_of(recipe: Recipe, models: Manager, fields: form.Form) -> dict[Component, Any]:
+    """Updates that fill a form with a recipe. Raises RecipeError if its model is gone."""
+    entries = models.entries()
+    if recipe.model not in form.usable(entries):
+        raise StudioError(f"The model {recipe.model!r} that made this picture is not here any more.")
+    values = {**asdict(recipe), "seed": str(recipe.seed), "pictures": 1}
+    return fields.update(form.for_model(entries, recipe.model, values))
+
+
+def connect_pictures(
+    pictures: Iterable[gr.HTML],
+    settings: Settings,
+    failure: gr.HTML,
+    start_picture: gr.HTML | None = None,
+    own: Callable[[Recipe], dict[str, Any]] = lambda recipe: {},
+) -> None:
+    """Use these settings, and reuse seed, of the pictures on the stage and in the strip.
+
+    start_picture: the tab's easel, which gets the recipe's source. own: values of the tab's own fields for a recipe.
+    """
+    fields, models = settings.form, settings.models
+    easels = [start_picture] if start_picture else []
+
+    def use_settings(event: gr.EventData) -> dict[Component, Any]:
+        try:
+            recipe = Recipe.from_values(event._data["recipe"])
+            updates = {**settings_of(recipe, models, fields), **fields.update(own(recipe)), failure: ""}
+        except StudioError as error:
+            return {failure: str(error)}
+        if recipe.source:
+            # The number makes it another value, so that the same picture can be asked for twice.
+            value = {"source": recipe.source, "mask": recipe.mask, "nonce": random.random()}
+            updates |= {each: json.dumps(value) for each in easels}
+        return updates
+
+    def reuse_seed(event: gr.EventData) -> Any:
+        return str(event._data["recipe"]["seed"])
+
+    for each in pictures:
+        each.use_settings(use_settings, outputs=[*fields, *easels, failure], **AT_ONCE)
+        each.reuse_seed(reuse_seed, outputs=fields["seed"], **AT_ONCE)
+
+
+def connect_loaded(start_picture: gr.HTML, settings: Settings, failure: gr.HTML, sized: bool) -> None:
+    """What another picture on the easel changes: the size, if `sized`; and a picture of ours brings its words along."""
+    fields, models = settings.form, settings.models
+
+    def loaded(model: str, event: gr.EventData) -> dict[Component, Any]:
+        data, values = event._data, {}
+        try:
+            if data.get("recipe"):
+                recipe = Recipe.from_values(data["recipe"])
+                values = {name: getattr(recipe, name) for name in ("prompt", "negative_prompt")}
+            if sized:
+                size = suited_size(models, model, int(data["width"]), int(data["height"]))
+                values |= dict(zip(("width", "height"), size, strict=True))
+        except StudioError as error:
+            return {failure: str(error)}
+        return {**fields.update(values), failure: ""}
+
+    start_picture.loaded(loaded, inputs=[fields["model"]], outputs=[*fields, failure], **AT_ONCE)
+
+
+def suited_size(models: Manager, model: Any, width: int, height: int) -> tuple[int, int]:
+    """The size to make a picture of this shape at: as it is, if the model can, but no larger than it is made for."""
+    known = models.facts(str(model or ""))
+    return masks.work_size(width, height, min(width * height, known.width * known.height), known.multiple)
+
+
+def connect_memory(page: gr.Blocks, settings: Settings, warnings: gr.HTML) -> None:
+    """Fill in what was set before a reload, and remember every change, in the browser itself."""
+    fields, models, place = settings.form, settings.models, settings.place
+    saved = gr.BrowserState({}, storage_key=f"emerge.{place}", secret="emerge")
+
+    def restore(memory: Any) -> dict[Component, Any]:
+        entries = models.entries()
+        names = form.usable(entries)
+        values = form.restored(memory)
+        model = values.get("model")
+        if model not in names:
+            model = names[0] if names else None
+            values |= form.defaults(models, model) if model else {}
+        return {**fields.update(form.for_model(entries, model, values)), warnings: problems(entries)}
+
+    names = json.dumps(list(fields.components))
+    remember = f"(...values) => Object.fromEntries({names}.map((name, index) => [name, values[index]]))"
+    # Whoever waits until the form can be used finds the names of the tabs that are ready on the root element.
+    ready = f"""() => {{
+        const {{ dataset }} = document.documentElement;
+        dataset.restored = `${{dataset.restored ?? ""}} {place}`;
+    }}"""
+    page.load(restore, inputs=[saved], outputs=[*fields, warnings], **AT_ONCE).then(js=ready, **IN_PAGE)
+    gr.on(
+        [each.change for each in fields],
+        js=remember,
+        inputs=list(fields),
+        outputs=saved,
+        trigger_mode="always_last",
+        **IN_PAGE,
+    )

@@ -1,0 +1,90 @@
+"""Start pictures and masks: brought in as files or from the library, extended, and shown by name."""
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse, JSONResponse
+
+from studio import masks
+from studio.errors import SourceError
+from studio.library import Library
+from studio.recipe import size_of
+from studio.sources import Source, Sources
+from studio.web.pictures import FOREVER
+
+MAX_UPLOAD = 200 * 2**20
+"""Bytes of a file that are taken in, as many as Gradio takes."""
+
+
+class UploadTooLarge(SourceError):
+    """More bytes were sent than are taken in."""
+
+
+def routes(sources: Sources, library: Library) -> APIRouter:
+    """`/sources` to bring in a start picture, `/sources/masks` for masks, `/sources/{name}/extended`, and the files.
+
+    Files are sent as the body itself, with no form around them.
+    """
+    router = APIRouter()
+
+    @router.post("/sources")
+    async def add(request: Request, background: str = "#ffffff", picture: str | None = None) -> JSONResponse:
+        if picture is not None:
+            return JSONResponse(await run_in_threadpool(from_library, picture))
+        try:
+            data = await _body(request)
+        except UploadTooLarge as error:
+            return JSONResponse({"error": str(error)}, 413)
+        return JSONResponse(_described(await run_in_threadpool(sources.add, data, background)))
+
+    def from_library(picture: str) -> dict[str, Any]:
+        return _described(sources.add(library.get(picture).path.read_bytes()))
+
+    @router.post("/sources/masks")
+    async def add_mask(request: Request, source: str) -> JSONResponse:
+        size = size_of(source)
+        try:
+            data = await _body(request)
+        except UploadTooLarge as error:
+            return JSONResponse({"error": str(error)}, 413)
+        return JSONResponse({"name": await run_in_threadpool(sources.add_mask, data, size)})
+
+    @router.post("/sources/{name}/extended")
+    def extended(name: str, left: str = "0", top: str = "0", right: str = "0", bottom: str = "0") -> JSONResponse:
+        sides = [_pixels(side) for side in (left, top, right, bottom)]
+        picture, mask = masks.extended(sources.open(name), *sides)
+        source = Source(sources.add_image(picture), *picture.size)
+        return JSONResponse({"source": _described(source), "mask": sources.add_image(mask)})
+
+    @router.get("/sources/{name}.png")
+    def file(name: str, download: bool = False) -> FileResponse:
+        path = sources.path(name)
+        return FileResponse(path, media_type="image/png", headers=FOREVER, filename=path.name if download else None)
+
+    return router
+
+
+async def _body(request: Request) -> bytes:
+    """What was sent, read no farther than the limit. Raises UploadTooLarge."""
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > MAX_UPLOAD:
+            raise UploadTooLarge(
+                f"The file is larger than {MAX_UPLOAD // 2**20} MB, the most that is taken in. Save it smaller, as "
+                "JPEG for example."
+            )
+    return bytes(data)
+
+
+def _described(source: Source) -> dict[str, Any]:
+    """What the page needs to know of a start picture."""
+    return {"name": source.name, "width": source.width, "height": source.height, "note": source.note}
+
+
+def _pixels(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise SourceError(f"{text[:40]!r} is not a whole number of pixels.") from None
