@@ -1,8 +1,8 @@
 """What a mask costs beside the model: `python -m benchmarks.masks`.
 
-All that is done to a mask and a picture before and after an inpainting, at 2048x2048, on one thread: the mask is grown and
-feathered, the part around it cropped to a model's 1024x1024 and filled, and what was drawn is laid back. The median of
-some rounds for each step, and for all together.
+All that is done to a mask and a picture before and after an inpainting, at 2048x2048, on one thread: the mask is grown
+and feathered, the part around it cropped to a model's 1024x1024 and filled, and what was drawn is laid back. The median
+of some rounds for each step, and for all together.
 """
 
 import argparse

@@ -200,8 +200,9 @@ def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float])
     empty = torch.tensor(encode(tokenizer, [""])[0], device=device())
     scheduler = DDIMScheduler(**SCHEDULE)
     print(f"{sum(p.numel() for p in pair.parameters()) / 1e6:.1f} M weights, {len(bank.ids)} pictures", flush=True)
-    start, first, since, seen = time.monotonic(), step, time.monotonic(), 0.0
-    while (share := (time.monotonic() - start) / (60 * minutes)) < 1:
+    spent, first, since, seen = 0.0, step, time.monotonic(), 0.0
+    while (share := spent / (60 * minutes)) < 1:
+        began = time.monotonic()
         loss = training_loss(pair, scheduler, *bank.batch(batch), empty)
         place = stretch[0] + share * (stretch[1] - stretch[0])
         rate = peak * min(1, (step - first + 1) / 200) * 0.5 * (1 + math.cos(math.pi * place))
@@ -209,11 +210,10 @@ def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float])
         step += 1
         average(mean, optimiser.masters, min(0.999, (step + 1) / (step + 30)))
         seen = 0.98 * seen + 0.02 * loss.item() if seen else loss.item()
+        # A step that takes this long was held up: a suspended training goes on where it was.
+        spent += min(time.monotonic() - began, 5)
         if step % 100 == 0:
-            print(
-                f"{share:4.0%} step {step} loss {seen:.4f} {(step - first) * batch / (time.monotonic() - start):.0f}/s",
-                flush=True,
-            )
+            print(f"{share:4.0%} step {step} loss {seen:.4f} {(step - first) * batch / spent:.0f}/s", flush=True)
         if time.monotonic() - since > 180:
             save(optimiser.masters, pair, mean, step, bank.scale)
             since = time.monotonic()

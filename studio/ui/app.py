@@ -27,8 +27,8 @@ def build(studio: Studio) -> tuple[gr.Blocks, dict[str, Any]]:
     page = gr.Blocks(title="Emerge Studio", fill_width=True, analytics_enabled=False)
     with page, gr.Tabs(elem_classes="tabs-of-studio"):
         for title, tab in TABS:
-            # All tabs are there from the start, so that pictures can be sent to one that was never looked at.
-            with gr.Tab(title, id=tab.PLACE, elem_id=f"{tab.PLACE}-panel", render_children=True):
+            # Gradio builds a tab in the browser when it is first shown (studio/ui/page/places.js waits for that).
+            with gr.Tab(title, id=tab.PLACE, elem_id=f"{tab.PLACE}-panel"):
                 tab.build(page, studio)
     return page, {"theme": theme(), "head": HEAD}
 

@@ -41,7 +41,7 @@ INTENTS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "Extend": (
         {"strength": 1.0, "start_from": "original", "area": "whole", "repaint": "inside"},
-        "Say below the picture how far it should reach beyond its sides, and describe what is there.",
+        "Press Extend at the picture, say how far it shall reach beyond its sides, and describe what is there.",
     ),
 }
 """What a person means to do → the settings for it, and what to do next."""

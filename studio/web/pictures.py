@@ -50,7 +50,6 @@ def described(picture: Picture) -> dict[str, Any]:
         "width": picture.width,
         "height": picture.height,
         "steps_done": picture.steps_done,
-        "complete": picture.complete,
         "recipe": asdict(picture.recipe),
     }
 

@@ -8,11 +8,12 @@ import { extendFormOn, maskMenuOn } from "./masks.js";
 import { recall, remember } from "./memory.js";
 import { isMenuOpen } from "./menu.js";
 import { isTyping, listenToPen } from "./pen.js";
+import { offer } from "./places.js";
 import { post, sourceImage } from "./server.js";
 import { Strokes, alphaOf, newCanvas } from "./strokes.js";
 import { makeTools } from "./tools.js";
-import { View } from "./view.js";
-import { make, namedSize, setText, showTab } from "./words.js";
+import { View, makeGlass } from "./view.js";
+import { make, namedSize, setText } from "./words.js";
 
 /** Milliseconds for which the brush is shown after it was changed away from the picture. */
 const SHOWN = 900;
@@ -20,7 +21,7 @@ const SHOWN = 900;
 /**
  * Fill `root` with the easel of a tab. `options`: place, mode ("paint" or "mask"), start (the id of its Generate button).
  * `events`: start({source, mask}); loaded({name, width, height, recipe}), the recipe only of pictures of the library, and
- * no name for a blank sheet; vary({picture, recipe, strength}).
+ * no name for a blank sheet; vary({picture, strength}), the picture one of the library.
  * `value`: get() and watch(listener) for what the server puts on the easel, {source, mask}.
  */
 export function mount(root, options, events, value) {
@@ -31,15 +32,16 @@ export function mount(root, options, events, value) {
   const strokes = new Strokes(mode);
   const handOver = makeHandOver(mode, strokes, drawPicture);
   let picture = null; // {name, width, height, colour}; a blank sheet has a colour and no name
+  let image = null; // its pixels, unless it is blank
   let asked = 0;
   let bringing = Promise.resolve();
 
   // ---- What there is to see ----
 
-  const image = make("img", { class: "easel-picture", alt: "Start picture", draggable: false });
+  const glass = makeGlass(() => view, (context) => picture && drawPicture(context));
   strokes.canvas.className = "easel-strokes";
-  const sheet = make("div", { class: "easel-sheet" }, image, strokes.canvas);
-  const paper = make("div", { class: "easel-paper" }, sheet);
+  const sheet = make("div", { class: "easel-sheet" }, strokes.canvas);
+  const paper = make("div", { class: "easel-paper" }, glass.canvas, sheet);
   const cursor = make("div", { class: "easel-cursor", hidden: true });
   const size = make("span", { class: "easel-size" });
   const frame = make("div", { class: "easel-view" }, paper, cursor, size);
@@ -52,6 +54,7 @@ export function mount(root, options, events, value) {
   const { zooms, showScale, showLarge } = makeZooms(() => view, () => enlarge(!section.classList.contains("large")));
   const view = new View(frame, sheet, () => {
     showScale(view.scale);
+    glass.draw();
     showCursor();
   });
   const take = { file: takeFile, picture: takeFromLibrary, blank: takeBlank, say };
@@ -230,9 +233,7 @@ export function mount(root, options, events, value) {
 
   function showPicture(shown) {
     const { name, width, height, colour } = picture;
-    if (shown) image.src = shown.src;
-    else image.removeAttribute("src");
-    sheet.style.background = colour;
+    image = shown;
     section.style.setProperty("--ratio", width / height);
     section.dataset.source = name;
     section.toggleAttribute("data-blank", colour !== "");
@@ -327,7 +328,7 @@ export function mount(root, options, events, value) {
     setText(note, remark);
   }
 
-  // ---- Generate, and what other tabs send ----
+  // ---- Generate ----
 
   let isHandingOver = false;
   document.addEventListener("click", async (event) => {
@@ -345,22 +346,16 @@ export function mount(root, options, events, value) {
     }
   });
 
-  document.addEventListener("emerge:send", ({ detail }) => {
-    if (detail.place !== place) return;
-    showTab(place);
-    // A mask stays for the next round.
-    takeFromLibrary(detail.picture, { keep: mode === "mask" });
-  });
-  document.addEventListener("emerge:vary", ({ detail }) => {
-    if (place !== "image_to_image") return;
-    showTab(place);
-    events.vary({ picture: detail.picture.id, recipe: detail.picture.recipe, strength: detail.strength });
-  });
-
-  // ---- Memory ----
+  // ---- Memory, and what other tabs ask for ----
 
   function save() {
     if (section.dataset.ready) remember(place, { picture, entries: strokes.entries, brush: tools.state, settings });
+  }
+
+  function offerAll() {
+    // A mask stays for the next round.
+    offer(place, "send", (sent) => takeFromLibrary(sent, { keep: mode === "mask" }));
+    offer(place, "vary", events.vary);
   }
 
   async function restore() {
@@ -373,9 +368,10 @@ export function mount(root, options, events, value) {
     changed();
     takeValue(value.get());
     value.watch(() => takeValue(value.get()));
+    offerAll();
   }
 
-  Object.assign(section.dataset, { mode, source: "" });
+  section.dataset.mode = mode;
   zooms.hidden = true;
   changed();
   restore();

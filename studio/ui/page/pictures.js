@@ -4,10 +4,8 @@ import { compare } from "./compare.js";
 import { icon } from "./icons.js";
 import { act, stoppedAt } from "./live.js";
 import { heading, item, opens } from "./menu.js";
-import { facts, make, setText, showTab, sizeOf, stepsRun } from "./words.js";
-
-/** Place (a tab's name) → the events of its stage, so that settings can be used in the tab that they were made in. */
-export const stages = new Map();
+import { ask } from "./places.js";
+import { facts, make, setText, sizeOf, stepsRun } from "./words.js";
 
 /** Download, use these settings, reuse seed, send to. `events` has `use_settings` and `reuse_seed`. */
 export function actions(picture, events, done = () => {}) {
@@ -21,27 +19,25 @@ export function actions(picture, events, done = () => {}) {
 
 /** Settings with a start picture belong to the tab that works from one; others are used where the person is. */
 function useSettings(recipe, events) {
-  const place = recipe.mask ? "inpainting" : "image_to_image";
-  const stage = recipe.source ? stages.get(place) : null;
-  if (stage) showTab(place);
-  (stage ?? events).use_settings({ recipe });
+  if (recipe.source) ask(recipe.mask ? "inpainting" : "image_to_image", "use", recipe);
+  else events.use_settings({ recipe });
 }
 
 /** A menu of what else can be made of a picture. */
 function sender(picture, done) {
   const element = make("button", { type: "button", class: "act" });
   label(element, "send", "Send to…");
-  const tell = (name, detail) => () => {
+  const asking = (place, verb, detail) => () => {
     done();
-    document.dispatchEvent(new CustomEvent(name, { detail: { picture, ...detail } }));
+    ask(place, verb, detail);
   };
   opens(element, (close) => [
     heading("Work on it in"),
-    item("picture", "Image to image", tell("emerge:send", { place: "image_to_image" }), close),
-    item("brush", "Inpainting", tell("emerge:send", { place: "inpainting" }), close),
+    item("picture", "Image to image", asking("image_to_image", "send", picture), close),
+    item("brush", "Inpainting", asking("inpainting", "send", picture), close),
     heading("Variations"),
-    item("subtle", "Subtle", tell("emerge:vary", { strength: 0.35 }), close, "stays close"),
-    item("strong", "Strong", tell("emerge:vary", { strength: 0.65 }), close, "more freely"),
+    item("subtle", "Subtle", asking("image_to_image", "vary", { picture, strength: 0.35 }), close, "stays close"),
+    item("strong", "Strong", asking("image_to_image", "vary", { picture, strength: 0.65 }), close, "more freely"),
   ], { label: "Send to" });
   return element;
 }

@@ -3,7 +3,8 @@
 import { icon } from "./icons.js";
 import { act, isConnected, isMoving, jobs, listen, shown } from "./live.js";
 import { isMenuOpen } from "./menu.js";
-import { actions, show, stages } from "./pictures.js";
+import { actions, show } from "./pictures.js";
+import { offer } from "./places.js";
 import { facts, make, setText, sizeOf, standing, standingOfAll, stepsRun, stoppedAtStep } from "./words.js";
 
 const HINTS = {
@@ -24,7 +25,7 @@ export function mount(root, options, events) {
   const spoken = make("p", { class: "only-spoken", role: "status", "aria-live": "polite" });
   const hint = make("div", { class: "hint" }, make("p", {}, HINTS[options.place] ?? HINT));
   section.append(tiles, make("div", { class: "stage-bar" }, words, buttons), spoken);
-  stages.set(options.place, events);
+  offer(options.place, "use", (recipe) => events.use_settings({ recipe }));
 
   const tileOf = new Map();
   let arranged = null;
@@ -328,7 +329,7 @@ const described = (job) => ({
 function captionOf(job, count, events, place) {
   const seed = make("span", { class: "seed-of" }, `Seed ${job.recipe.seed}`);
   const line = make("p", { class: "facts", title: facts(job.recipe) }, seed);
-  if (count === 1) line.append(` · ${facts(job.recipe)}`);
+  if (count === 1) line.append(`\u00a0· ${facts(job.recipe)}`);
   const parts = [line];
   if (count > 1) parts.push(make("div", { class: "own acts" }, ...ownButtons(job)));
   if (job.picture) {

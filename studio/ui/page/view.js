@@ -1,6 +1,11 @@
 // Where a picture lies in its frame: how large, and moved how far. Pixels of the picture ↔ pixels of the window.
 
+import { make } from "./words.js";
+
 const MOST = 32;
+
+/** From this scale on, the picture's pixels are shown as squares. */
+const PIXELS = 8;
 
 /** Screen pixels of the picture that always stay in the frame, so that it cannot be lost. */
 const STAYS = 48;
@@ -76,7 +81,41 @@ export class View {
     this.x = within(this.x, this.width * this.scale, this.frame.clientWidth);
     this.y = within(this.y, this.height * this.scale, this.frame.clientHeight);
     this.sheet.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.scale})`;
-    this.sheet.classList.toggle("pixels", this.scale >= 8);
+    this.sheet.classList.toggle("pixels", this.scale >= PIXELS);
     this.changed();
   }
+}
+
+/**
+ * A canvas as large as the frame, on which the picture is drawn whenever the view changes. An <img> under a canvas that
+ * is painted on would be scaled down anew with every touch of the brush, which takes twice as long as all the rest.
+ * `draw(context)` draws the picture in its own pixels.
+ */
+export function makeGlass(view, draw) {
+  const canvas = make("canvas", { class: "easel-picture", role: "img", "aria-label": "Start picture" });
+  const context = canvas.getContext("2d");
+  let isWaiting = false;
+
+  function drawNow() {
+    isWaiting = false;
+    const { frame, scale, x, y } = view();
+    const fine = devicePixelRatio;
+    const [width, height] = [Math.round(frame.clientWidth * fine), Math.round(frame.clientHeight * fine)];
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.clearRect(0, 0, width, height);
+    context.setTransform(scale * fine, 0, 0, scale * fine, x * fine, y * fine);
+    context.imageSmoothingEnabled = scale < PIXELS;
+    context.imageSmoothingQuality = "high";
+    draw(context);
+  }
+
+  return {
+    canvas,
+    /** With the next frame: a wheel turns faster than frames come. */
+    draw() {
+      if (!isWaiting) requestAnimationFrame(drawNow);
+      isWaiting = true;
+    },
+  };
 }

@@ -49,13 +49,7 @@ export function facts(recipe) {
   const steps = recipe.source
     ? `${stepsRun(recipe)} of ${recipe.steps} steps · strength ${recipe.strength}`
     : `${recipe.steps} steps`;
-  return [steps, `guidance ${recipe.guidance_scale}`, recipe.sampler, `${width} × ${height}`, recipe.model].join(" · ");
-}
-
-/** Bring a tab of the page to the front. */
-export function showTab(place) {
-  const tab = document.querySelector(`[role="tab"][data-tab-id="${place}"]`);
-  if (tab?.getAttribute("aria-selected") !== "true") tab?.click();
+  return [steps, `guidance ${recipe.guidance_scale}`, recipe.sampler, `${width} × ${height}`, recipe.model].join("\u00a0· ");
 }
 
 /** How a job stands, in one line. */
