@@ -199,7 +199,7 @@ def _wire(settings: Settings) -> tuple[Any, contextlib.ExitStack]:
         from studio.engine import Engine
         from studio.library import Library
         from studio.models.manager import Manager
-        from studio.sources import Sources
+        from studio.sources import UNUSED_KEPT, Sources
         from studio.web.server import create_app
         from studio.worker import TorchWorker
 
@@ -207,6 +207,7 @@ def _wire(settings: Settings) -> tuple[Any, contextlib.ExitStack]:
         stack.callback(library.close)
         manager = Manager(settings.models_folders, settings.device, settings.dtype)
         sources = Sources(settings.output_folder / "sources")
+        sources.prune(library.sources(), UNUSED_KEPT)
         engine = Engine(TorchWorker(manager, sources), library.add)
         stack.callback(engine.close)
         app = create_app(settings, engine, library, manager, sources)

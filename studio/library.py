@@ -122,6 +122,16 @@ class Library:
             _check_id(before)
         return self._indexed(lambda: self._recent(count, before))
 
+    def sources(self) -> set[str]:
+        """Names of all start pictures and masks that recipes of the library ask for."""
+
+        def found() -> set[str]:
+            rows = self._index.execute('SELECT recipe FROM pictures WHERE recipe LIKE \'%"source": "_%\'')
+            recipes = [Recipe.from_json(text) for (text,) in rows]
+            return {name for recipe in recipes for name in (recipe.source, recipe.mask) if name}
+
+        return self._indexed(found)
+
     def thumbnail(self, picture_id: str, side: int = 256) -> bytes:
         """A JPEG of the picture that fits into `side` x `side` pixels (16 to 1024). Raises StorageError."""
         key = (picture_id, max(16, min(side, 1024)))

@@ -68,8 +68,8 @@ def worked_on(recipe: Recipe, sources: Sources) -> tuple[Image.Image | None, Ima
         return picture, None
     mask, box = sources.open(recipe.mask), recipe.box or (0, 0, *picture.size)
     size = (recipe.width, recipe.height)
-    filled = masks.filled(picture.crop(box), mask.crop(box), recipe.fill, recipe.seed)
-    return filled.resize(size, Image.Resampling.LANCZOS), mask.crop(box).resize(size, Image.Resampling.BOX)
+    part, hole = masks.cropped(picture, box, size), masks.cropped(mask, box, size)
+    return masks.filled(part, hole, recipe.fill, recipe.seed), hole
 
 
 def put_back(picture: Image.Image, recipe: Recipe, sources: Sources) -> Image.Image:

@@ -37,6 +37,9 @@ MAX_FILE_PIXELS = 100_000_000
 CACHED = 128 * 2**20
 """Bytes of decoded pictures held in memory."""
 
+UNUSED_KEPT = 30 * 86400.0
+"""Seconds for which a start picture that no picture of the library came from is kept after its last use."""
+
 log = logging.getLogger(__name__)
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")

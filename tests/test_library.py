@@ -54,6 +54,15 @@ def names(folder: Path) -> list[str]:
 # Adding and finding
 
 
+def test_the_start_pictures_that_are_asked_for(library: Library) -> None:
+    names = ("200x120-" + "0" * 24, "200x120-" + "1" * 24)
+    library.add(picture(), RECIPE, 1)
+    assert library.sources() == set()
+    library.add(picture(), Recipe(source=names[0], mask=names[1]), 20)
+    library.add(picture(), Recipe(prompt='"source": "x"'), 20)
+    assert library.sources() == set(names)
+
+
 def test_a_picture_is_on_disk_with_its_recipe(library: Library, folder: Path) -> None:
     added = library.add(picture(200), RECIPE, RECIPE.steps)
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{8}", added)

@@ -27,7 +27,7 @@ class Manager:
     """The studio's models.
 
     device: "auto", "cpu", "cuda" or "mps"; dtype: "auto", "float32", "bfloat16" or "float16" (`studio.settings`).
-    `entries`, `entry`, `facts` and `default_recipe` may be called from any thread, `use` and `loaded` from the engine's alone.
+    `use` and `loaded` may be called from the engine's thread alone, all else from any.
     """
 
     def __init__(self, folders: Iterable[Path] = (), device: str = "auto", dtype: str = "auto") -> None:

@@ -25,11 +25,14 @@ TABS = (("Text to image", text_to_image), ("Image to image", image_to_image), ("
 def build(studio: Studio) -> tuple[gr.Blocks, dict[str, Any]]:
     """The page, and the looks that are given to Gradio where it is mounted."""
     page = gr.Blocks(title="Emerge Studio", fill_width=True, analytics_enabled=False)
-    with page, gr.Tabs(elem_classes="tabs-of-studio"):
-        for title, tab in TABS:
-            # Gradio builds a tab in the browser when it is first shown (studio/ui/page/places.js waits for that).
-            with gr.Tab(title, id=tab.PLACE, elem_id=f"{tab.PLACE}-panel"):
-                tab.build(page, studio)
+    with page:
+        # Gradio builds a tab in the browser when it is first shown (studio/ui/page/places.js waits for that). What the
+        # browser has kept is read outside of it, or it would be read too late.
+        saved = {tab: gr.BrowserState({}, storage_key=f"emerge.{tab.PLACE}", secret="emerge") for _, tab in TABS}
+        with gr.Tabs(elem_classes="tabs-of-studio"):
+            for title, tab in TABS:
+                with gr.Tab(title, id=tab.PLACE, elem_id=f"{tab.PLACE}-panel"):
+                    tab.build(page, saved[tab], studio)
     return page, {"theme": theme(), "head": HEAD}
 
 

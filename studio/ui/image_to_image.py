@@ -20,8 +20,8 @@ VARIATIONS = 4
 """How many variations of a picture are made at once."""
 
 
-def build(page: gr.Blocks, studio: Studio) -> None:
-    """Lay the tab out in the current context and connect it."""
+def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
+    """Lay the tab out in the current context and connect it. saved: what the browser keeps of its settings."""
     settings = Settings(PLACE, studio.models)
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
@@ -46,7 +46,7 @@ def build(page: gr.Blocks, studio: Studio) -> None:
     painting.connect_strength(settings)
     painting.connect_seed(settings, failure, studio.live)
     painting.connect_pictures(pictures, settings, failure, start_picture)
-    painting.connect_memory(page, settings, warnings)
+    painting.connect_memory(page, saved, settings, warnings)
 
 
 def _connect_start(start_picture: gr.HTML, fields: form.Form, failure: gr.HTML, studio: Studio) -> None:

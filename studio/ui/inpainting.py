@@ -47,8 +47,8 @@ INTENTS: dict[str, tuple[dict[str, Any], str]] = {
 """What a person means to do → the settings for it, and what to do next."""
 
 
-def build(page: gr.Blocks, studio: Studio) -> None:
-    """Lay the tab out in the current context and connect it."""
+def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
+    """Lay the tab out in the current context and connect it. saved: what the browser keeps of its settings."""
     settings = Settings(PLACE, studio.models)
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
@@ -71,7 +71,7 @@ def build(page: gr.Blocks, studio: Studio) -> None:
     painting.connect_strength(settings)
     painting.connect_seed(settings, failure, studio.live)
     painting.connect_pictures(pictures, settings, failure, brush, _restored(studio))
-    painting.connect_memory(page, settings, warnings)
+    painting.connect_memory(page, saved, settings, warnings)
 
 
 def _intents() -> tuple[list[gr.Button], gr.HTML]:

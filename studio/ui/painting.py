@@ -284,10 +284,9 @@ def suited_size(models: Manager, model: Any, width: int, height: int) -> tuple[i
     return masks.work_size(width, height, min(width * height, known.width * known.height), known.multiple)
 
 
-def connect_memory(page: gr.Blocks, settings: Settings, warnings: gr.HTML) -> None:
+def connect_memory(page: gr.Blocks, saved: gr.BrowserState, settings: Settings, warnings: gr.HTML) -> None:
     """Fill in what was set before a reload, and remember every change, in the browser itself."""
     fields, models, place = settings.form, settings.models, settings.place
-    saved = gr.BrowserState({}, storage_key=f"emerge.{place}", secret="emerge")
 
     def restore(memory: Any) -> dict[Component, Any]:
         entries = models.entries()

@@ -22,8 +22,8 @@ EXAMPLES = (
 )
 
 
-def build(page: gr.Blocks, studio: Studio) -> None:
-    """Lay the tab out in the current context and connect it."""
+def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
+    """Lay the tab out in the current context and connect it. saved: what the browser keeps of its settings."""
     settings = Settings(PLACE, studio.models)
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
@@ -42,7 +42,7 @@ def build(page: gr.Blocks, studio: Studio) -> None:
     painting.connect_shape(settings)
     painting.connect_seed(settings, failure, studio.live)
     painting.connect_pictures(pictures, settings, failure)
-    painting.connect_memory(page, settings, warnings)
+    painting.connect_memory(page, saved, settings, warnings)
 
 
 def _connect_start(start: gr.Button, fields: form.Form, failure: gr.HTML, studio: Studio) -> None:

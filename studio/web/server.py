@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studio.engine import Engine
-from studio.errors import JobMissing, RecipeError, StorageError, StudioError
+from studio.errors import JobMissing, RecipeError, SourceError, StorageError, StudioError
 from studio.library import Library
 from studio.models.manager import Manager
 from studio.settings import Settings
@@ -180,7 +180,7 @@ def _calm(blocks: object) -> None:
 def _sentence(request: Request, error: Exception) -> JSONResponse:
     """A StudioError as JSON, in the words that the person is shown."""
     missing = isinstance(error, JobMissing | StorageError)
-    status = 404 if missing else 422 if isinstance(error, RecipeError) else 400
+    status = 404 if missing else 422 if isinstance(error, RecipeError | SourceError) else 400
     return JSONResponse({"error": str(error)}, status)
 
 

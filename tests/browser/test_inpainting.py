@@ -394,7 +394,7 @@ def test_a_small_screen(page: Page, picture: Path, title: str, scheme: Any) -> N
 def test_what_was_set_is_there_after_a_reload(page: Page, studio: Studio) -> None:
     tab = open_tab(page, "Inpainting")
     fill(tab, Prompt="a bridge", Feather=9, Strength=0.4)
-    tab.get_by_role("radio", name="Whole picture").click()
+    tab.get_by_text("Whole picture", exact=True).click()
     page.wait_for_function(
         "JSON.stringify(localStorage).length > 0 && localStorage.getItem('emerge.inpainting') !== null"
     )

@@ -20,10 +20,16 @@ export function opens(button, fill, { role = "menu", label = "" } = {}) {
   button.setAttribute("aria-expanded", "false");
   button.setAttribute("aria-controls", panel.id);
 
-  let closedAt = -Infinity;
+  // The press that closes the panel, because it is outside of it, shall not open it again.
+  let wasOpen = false;
+  button.addEventListener("pointerdown", () => {
+    wasOpen = panel.isConnected && panel.matches(":popover-open");
+  });
   button.addEventListener("click", () => {
-    // The press that closed the panel, because it was outside of it, shall not open it again.
-    if (performance.now() - closedAt < 250) return;
+    if (wasOpen) {
+      wasOpen = false;
+      return;
+    }
     panel.replaceChildren(...fill(close));
     // Within a dialog, what lies outside of it cannot be pressed.
     (button.closest("dialog") ?? document.body).append(panel);
@@ -34,7 +40,6 @@ export function opens(button, fill, { role = "menu", label = "" } = {}) {
   });
   panel.addEventListener("toggle", (event) => {
     if (event.newState !== "closed") return;
-    closedAt = performance.now();
     button.setAttribute("aria-expanded", "false");
     const focused = panel.contains(document.activeElement) || document.activeElement === document.body;
     panel.remove();
