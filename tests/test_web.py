@@ -477,7 +477,7 @@ def test_a_window_hears_of_its_own_browsers_jobs_only(engine: Engine, worker: Fa
             assert "of bob" not in "".join(heard)
             first = next(values for kind, values in map(told, heard) if kind == "job")
             assert first["recipe"]["prompt"] == "of ann"
-            assert ("shown", {"text_to_image": [own.id]}) in map(told, heard)
+            assert ("shown", {"shown": {"text_to_image": [own.id]}, "layouts": {}}) in map(told, heard)
 
     asyncio.run(scene())
 
@@ -670,3 +670,78 @@ def test_only_what_fits_is_restored_from_a_browser() -> None:
 def test_pictures_of_the_fake_worker_are_pictures(studio: Studio) -> None:
     name = studio.make()
     assert Image.open(studio.library.get(name).path).size == (8, 8)
+
+
+def test_a_grid_tells_how_it_stands(engine: Engine, worker: FakeWorker) -> None:
+    async def scene() -> None:
+        worker.go_freely()
+        streams = live.Live(engine)
+        jobs = engine.submit([Recipe(seed=1), Recipe(seed=2)], "ann")
+        layout = {"rows": [""], "columns": ["seed 1", "seed 2"], "cells": [[job.id for job in jobs]], "note": ""}
+        streams.show("ann", "compare", jobs, layout)
+        async with aclosing(streams.stream("ann")) as stream:
+            _, snapshot = told(await anext(stream))
+            assert snapshot["layouts"] == {"compare": layout}
+            streams.show("ann", "compare", jobs[:1], {**layout, "note": "new"})
+            news = await until(stream, "shown")
+            assert news["layouts"]["compare"]["note"] == "new" and news["shown"]["compare"] == [jobs[0].id]
+
+    asyncio.run(scene())
+
+
+# The compare tab
+
+
+def test_a_grid_of_seeds_and_guidance(studio: Studio) -> None:
+    sent = {"Prompt": "a {red|blue} boat", "Seed": "5", "Steps": 3, "Columns: values": "1, 4", "Rows": "sampler"}
+    assert studio.press("compare-start", **{**sent, "Rows: values": "Euler, DDIM"}) == [""]
+    recipes = latest(studio, 8)
+    found = [(each.guidance_scale, each.sampler, each.prompt.split()[1]) for each in recipes]
+    assert found == [
+        (guidance, sampler, word) for word in ("red", "blue") for sampler in ("Euler", "DDIM") for guidance in (1, 4)
+    ]
+    assert {each.seed for each in recipes} == {5}
+
+
+def test_an_empty_seed_is_one_for_the_whole_grid(studio: Studio) -> None:
+    assert studio.press("compare-start", **{"Columns: values": "1-4", "Rows": ""}) == [""]
+    recipes = latest(studio, 4)
+    assert len({each.seed for each in recipes}) == 1 and len(set(recipes)) == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"Columns: values": ""}, "Guidance scale has no values"),
+        ({"Columns: values": "1-9999 +0.5"}, "values, and 64 pictures are the most"),
+        ({"Rows": "guidance_scale", "Rows: values": "2"}, "chosen twice"),
+        ({"Steps": None}, "Steps is empty"),
+    ],
+)
+def test_a_grid_that_cannot_be_made_is_told(studio: Studio, changes: dict, told: str) -> None:
+    before = len(studio.engine.jobs(studio.owner()))
+    [sentence] = studio.press("compare-start", **changes)
+    assert told in sentence
+    assert len(studio.engine.jobs(studio.owner())) == before
+
+
+def test_a_contact_sheet_brings_its_grid_back(studio: Studio) -> None:
+    sent = {
+        "Prompt": "a boat",
+        "Seed": "5",
+        "Steps": 3,
+        "Columns: values": "1, 4",
+        "Rows": "seed",
+        "Rows: values": "8-9",
+    }
+    assert studio.press("compare-start", **sent) == [""]
+    latest(studio, 4)
+    saved = studio.client.get("/sheets/compare.png")
+    assert saved.headers["content-type"] == "image/png" and "attachment" in saved.headers["content-disposition"]
+    told = studio.client.post("/sheets", content=saved.content).json()
+    assert told["axes"] == [["guidance_scale", "1, 4"], ["seed", "8-9"]] and told["recipe"]["prompt"] == "a boat"
+    answer = studio.press("compare-grid", "restore", told)
+    assert "a boat" in answer and "8-9" in answer
+    assert studio.client.post("/sheets", content=b"x").status_code == 422
+    stranger = TestClient(studio.app, base_url=HERE)
+    assert stranger.get("/sheets/compare.png").status_code == 404

@@ -5,12 +5,13 @@ from typing import Any
 import gradio as gr
 from gradio.themes.utils.colors import Color
 
-from studio.ui import image_to_image, inpainting, text_to_image
+from studio.ui import compare, image_to_image, inpainting, text_to_image
 from studio.ui.painting import Studio
 
 HEAD = """
 <link rel="stylesheet" href="/page/studio.css">
 <link rel="stylesheet" href="/page/easel.css">
+<link rel="stylesheet" href="/page/grid.css">
 <link rel="modulepreload" href="/page/stage.js">
 <link rel="modulepreload" href="/page/easel.js">
 <link rel="icon" type="image/svg+xml" href="/page/icon.svg">
@@ -18,7 +19,12 @@ HEAD = """
 """
 
 
-TABS = (("Text to image", text_to_image), ("Image to image", image_to_image), ("Inpainting", inpainting))
+TABS = (
+    ("Text to image", text_to_image),
+    ("Image to image", image_to_image),
+    ("Inpainting", inpainting),
+    ("Compare", compare),
+)
 """Title and module of each tab, in order."""
 
 

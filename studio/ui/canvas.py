@@ -8,11 +8,10 @@ They are functions, because Gradio writes a .pyi file beside every module that d
 """
 
 import json
+from collections.abc import Iterable
 from typing import Literal
 
 import gradio as gr
-
-_EVENTS = "use_settings: (data) => trigger('use_settings', data), reuse_seed: (data) => trigger('reuse_seed', data)"
 
 
 def canvas(place: str, start: str, stop: str) -> gr.HTML:
@@ -26,6 +25,20 @@ def canvas(place: str, start: str, stop: str) -> gr.HTML:
         js_on_load=_mount("stage.js", {"place": place, "start": start, "stop": stop}),
         apply_default_css=False,
         elem_id=f"{place}-canvas",
+        elem_classes="canvas",
+    )
+
+
+def comparison(place: str, start: str, stop: str) -> gr.HTML:
+    """Pictures in rows and columns, all alive at once. As `canvas`, laid out as `Live.show` was told.
+
+    A further event, `restore`, carries the `recipe` and the `axes` of a contact sheet that was dropped on it.
+    """
+    return gr.HTML(
+        html_template='<section class="grid-place-section" aria-label="Pictures compared"></section>',
+        js_on_load=_mount("grid.js", {"place": place, "start": start, "stop": stop}, "restore"),
+        apply_default_css=False,
+        elem_id=f"{place}-grid",
         elem_classes="canvas",
     )
 
@@ -49,7 +62,7 @@ def easel(place: str, mode: Literal["paint", "mask"], start: str) -> gr.HTML:
     `height` of another picture, and `recipe` if it is one of the library; `vary` with `picture` and `strength`.
     The value, JSON with `source` and `mask`, puts these on the easel.
     """
-    names = ", ".join(f"{name}: (data) => trigger('{name}', data)" for name in ("start", "loaded", "vary"))
+    events = _events(("start", "loaded", "vary"))
     options = json.dumps({"place": place, "mode": mode, "start": start})
     return gr.HTML(
         "",
@@ -59,7 +72,7 @@ def easel(place: str, mode: Literal["paint", "mask"], start: str) -> gr.HTML:
                 get: () => (props.value ? JSON.parse(props.value) : null),
                 watch: (listener) => watch("value", listener),
             }};
-            import("/page/easel.js").then(({{ mount }}) => mount(element, {options}, {{ {names} }}, given));
+            import("/page/easel.js").then(({{ mount }}) => mount(element, {options}, {events}, given));
         """,
         apply_default_css=False,
         elem_id=f"{place}-easel",
@@ -85,6 +98,12 @@ def notice(value: str = "", *, alert: bool = False, elem_id: str | None = None) 
     )
 
 
-def _mount(script: str, options: dict[str, str]) -> str:
-    load = f'import("/page/{script}").then(({{ mount }}) => '
-    return f"{load}mount(element, {json.dumps(options)}, {{ {_EVENTS} }}));"
+def _mount(script: str, options: dict[str, str], *more: str) -> str:
+    """The script that fills a component in. more: names of its events beside those that every picture has."""
+    names = ("use_settings", "reuse_seed", *more)
+    return f'import("/page/{script}").then(({{ mount }}) => mount(element, {json.dumps(options)}, {_events(names)}));'
+
+
+def _events(names: Iterable[str]) -> str:
+    """An object of functions, each of which triggers the event of its name."""
+    return "{ " + ", ".join(f"{name}: (data) => trigger('{name}', data)" for name in names) + " }"

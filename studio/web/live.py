@@ -29,6 +29,10 @@ HEARTBEAT = 15.0
 OWNERS_KEPT = 1000
 """Browsers whose pictures on show are remembered; the one seen longest ago is forgotten first."""
 
+Layout = dict[str, Any]
+"""How a tab's pictures stand in a grid, as JSON: `rows` and `columns` (labels), `cells` (job ids, row by row), a `note`
+for the person, and the `plan` that it was made of (`studio.sheets.Plan`)."""
+
 
 def owner_of(request: Request) -> str:
     """The random id of the browser that asks, which `server.Guard` put there."""
@@ -71,22 +75,34 @@ class Live:
         self._engine = engine
         self._lock = threading.Lock()
         self._shown: OrderedDict[str, dict[str, list[str]]] = OrderedDict()
+        self._layouts: dict[str, dict[str, Layout]] = {}
         self._readers: list[tuple[str, Mailbox]] = []
 
-    def show(self, owner: str, place: str, jobs: Sequence[Job]) -> None:
-        """Have the owner's windows show these jobs in a tab, beside those there that are still moving."""
+    def show(self, owner: str, place: str, jobs: Sequence[Job], layout: "Layout | None" = None) -> None:
+        """Have the owner's windows show these jobs in a tab, beside those there that are still moving.
+
+        layout: how they stand in a grid, which makes room for nothing else.
+        """
         with self._lock:
             places = self._shown.setdefault(owner, {})
             new = [job.id for job in jobs]
-            moving = [job_id for job_id in places.get(place, []) if self._moves(job_id)]
+            moving = [job_id for job_id in places.get(place, []) if not layout and self._moves(job_id)]
             places[place] = [*(job_id for job_id in moving if job_id not in new), *new]
+            if layout:
+                self._layouts.setdefault(owner, {})[place] = layout
             self._shown.move_to_end(owner)
             while len(self._shown) > OWNERS_KEPT:
-                self._shown.popitem(last=False)
-            news = _message("shown", {place: places[place]})
+                self._layouts.pop(self._shown.popitem(last=False)[0], None)
+            layouts = {place: layout} if layout else {}
+            news = _message("shown", {"shown": {place: places[place]}, "layouts": layouts})
             for reader, mailbox in self._readers:
                 if reader == owner:
                     mailbox.put(f"shown {place}", news)
+
+    def layout(self, owner: str, place: str) -> "Layout | None":
+        """How the pictures of a tab stand in a grid, None if they don't."""
+        with self._lock:
+            return self._layouts.get(owner, {}).get(place)
 
     def bring_back(self, owner: str, place: str, job: Job) -> None:
         """Have a tab show a job that went on, if it has made room for others meanwhile."""
@@ -110,11 +126,12 @@ class Live:
         with self._lock:
             self._readers.append(reader)
             shown = {place: list(ids) for place, ids in self._shown.get(owner, {}).items()}
+            layouts = dict(self._layouts.get(owner, {}))
         try:
             current = self._current(owner, shown)
             known = {job.id for job in current}
             told = [await _described(job, job.event) for job in current]
-            yield _message("jobs", {"jobs": told, "shown": shown})
+            yield _message("jobs", {"jobs": told, "shown": shown, "layouts": layouts})
             while True:
                 news = await mailbox.take(HEARTBEAT)
                 for each in news:

@@ -17,10 +17,6 @@ MAX_UPLOAD = 200 * 2**20
 """Bytes of a file that are taken in, as many as Gradio takes."""
 
 
-class UploadTooLarge(SourceError):
-    """More bytes were sent than are taken in."""
-
-
 def routes(sources: Sources, library: Library) -> APIRouter:
     """`/sources` to bring in a start picture, `/sources/masks` for masks, `/sources/{name}/extended`, and the files.
 
@@ -32,10 +28,7 @@ def routes(sources: Sources, library: Library) -> APIRouter:
     async def add(request: Request, background: str = "#ffffff", picture: str | None = None) -> JSONResponse:
         if picture is not None:
             return JSONResponse(await run_in_threadpool(from_library, picture))
-        try:
-            data = await _body(request)
-        except UploadTooLarge as error:
-            return JSONResponse({"error": str(error)}, 413)
+        data = await body_of(request)
         return JSONResponse(_described(await run_in_threadpool(sources.add, data, background)))
 
     def from_library(picture: str) -> dict[str, Any]:
@@ -49,10 +42,7 @@ def routes(sources: Sources, library: Library) -> APIRouter:
     @router.post("/sources/masks")
     async def add_mask(request: Request, source: str) -> JSONResponse:
         size = size_of(source)
-        try:
-            data = await _body(request)
-        except UploadTooLarge as error:
-            return JSONResponse({"error": str(error)}, 413)
+        data = await body_of(request)
         return JSONResponse({"name": await run_in_threadpool(sources.add_mask, data, size)})
 
     @router.post("/sources/{name}/extended")
@@ -70,13 +60,13 @@ def routes(sources: Sources, library: Library) -> APIRouter:
     return router
 
 
-async def _body(request: Request) -> bytes:
-    """What was sent, read no farther than the limit. Raises UploadTooLarge."""
+async def body_of(request: Request) -> bytes:
+    """What was sent, read no farther than the limit. Raises SourceError."""
     data = bytearray()
     async for part in request.stream():
         data += part
         if len(data) > MAX_UPLOAD:
-            raise UploadTooLarge(
+            raise SourceError(
                 f"The file is larger than {MAX_UPLOAD // 2**20} MB, the most that is taken in. Save it smaller, as "
                 "JPEG for example."
             )

@@ -31,6 +31,9 @@ const ICONS = {
   smaller: "M4 9h5V4M20 9h-5V4M4 15h5v5M20 15h-5v5",
   minus: "M6 12h12",
   plus: "M6 12h12M12 6v12",
+  hold: "M9 6.500v11M15 6.500v11",
+  only: "M4 9V4.500h4.500M15.500 4.500H20V9M20 15v4.500h-4.500M8.500 19.500H4V15M9.500 9.500h5v5h-5z",
+  keys: "M3.500 7h17v10.500h-17zM7 10.500h.01M10.300 10.500h.01M13.700 10.500h.01M17 10.500h.01M8.500 14h7",
 };
 
 /** A small drawing; its meaning must be said elsewhere. */

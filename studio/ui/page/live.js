@@ -6,6 +6,9 @@ export const jobs = new Map();
 /** Place (a tab's name) → ids of the jobs that stand there. */
 export const shown = new Map();
 
+/** Place → how its jobs lie in rows and columns: `rows`, `columns`, `cells`, `note`; null if they just follow one another. */
+export const layouts = new Map();
+
 /** Seconds after which a page that nobody looks at gives its connection back: a browser has only six for a site. */
 const HIDDEN_SECONDS = 30;
 
@@ -71,8 +74,9 @@ function takeAll(snapshot) {
   hasSnapshot = true;
   jobs.clear();
   shown.clear();
+  layouts.clear();
   snapshot.jobs.forEach(take);
-  takeShown(snapshot.shown);
+  takeShown(snapshot);
 }
 
 function take(job) {
@@ -81,8 +85,9 @@ function take(job) {
   jobs.set(job.id, { recipe, number, done, total, preview, ...job });
 }
 
-function takeShown(places) {
-  for (const [place, ids] of Object.entries(places)) shown.set(place, ids);
+function takeShown(news) {
+  for (const [place, ids] of Object.entries(news.shown)) shown.set(place, ids);
+  for (const [place, layout] of Object.entries(news.layouts)) layouts.set(place, layout);
 }
 
 function setConnected(now) {

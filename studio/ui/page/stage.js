@@ -31,7 +31,6 @@ export function mount(root, options, events) {
   let arranged = null;
   let said = "";
   let isDrawing = false;
-  let startedAt = -Infinity;
 
   const all = () => (shown.get(options.place) ?? []).map((id) => jobs.get(id)).filter(stands);
   const moving = () => all().filter(isMoving);
@@ -111,14 +110,24 @@ export function mount(root, options, events) {
     setText(spoken, phase(standingJobs));
   }
 
-  document.addEventListener("click", (event) => {
-    if (event.target.closest?.(`#${options.stop}`)) each(moving(), "pause");
-    if (event.target.closest?.(`#${options.start}`)) startedAt = event.timeStamp;
-  });
-  // While capturing, so that an open list still looks open when Escape comes to close it.
-  document.addEventListener("keydown", onKey, { capture: true });
+  takeOrders(section, options, () => each(moving(), "pause"));
   go.addEventListener("click", () => each(paused(), "resume"));
   drop.addEventListener("click", () => each(paused(), "cancel"));
+  addEventListener("resize", layOut);
+  listen((change) => {
+    if (change.kind === "jobs") section.dataset.ready = "true";
+    if (change.kind === "job") drawSoon();
+    else draw();
+  });
+  lookAtNew(section, options);
+  draw();
+}
+
+/** Obey the tab's Stop button, and while `section` is seen, the keys: Escape stops, with Ctrl Enter starts. */
+export function takeOrders(section, options, stop) {
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.(`#${options.stop}`)) stop();
+  });
 
   function onKey(event) {
     if (section.offsetParent === null || document.querySelector("dialog[open]")) return;
@@ -126,33 +135,32 @@ export function mount(root, options, events) {
       event.preventDefault();
       document.getElementById(options.start)?.click();
     }
-    if (event.key === "Escape" && !closesSomething(event)) each(moving(), "pause");
+    if (event.key === "Escape" && !closesSomething(event)) stop();
   }
-
-  /** On a small screen the controls can be far below what was just started. */
-  function lookAt(change) {
-    if (change.kind !== "shown" || !(options.place in change.data)) return;
-    if (performance.now() - startedAt > 5000 || section.getBoundingClientRect().top >= 0) return;
-    section.scrollIntoView({ block: "start" });
-  }
-
-  addEventListener("resize", layOut);
-  listen((change) => {
-    if (change.kind === "jobs") section.dataset.ready = "true";
-    if (change.kind === "job") drawSoon();
-    else draw();
-    lookAt(change);
-  });
-  draw();
+  // While capturing, so that an open list still looks open when Escape comes to close it.
+  document.addEventListener("keydown", onKey, { capture: true });
 }
 
-function ratioOf(recipe) {
+/** Show what was just started: on a small screen the controls can be far below it. */
+export function lookAtNew(section, options) {
+  let startedAt = -Infinity;
+  document.addEventListener("click", (event) => {
+    if (event.target.closest?.(`#${options.start}`)) startedAt = event.timeStamp;
+  });
+  listen((change) => {
+    if (change.kind !== "shown" || !(options.place in change.data.shown)) return;
+    if (performance.now() - startedAt > 5000 || section.getBoundingClientRect().top >= 0) return;
+    section.scrollIntoView({ block: "start" });
+  });
+}
+
+export function ratioOf(recipe) {
   const { width, height } = sizeOf(recipe);
   return width / height;
 }
 
 /** Whether a job has a place on the stage: not if it was dropped. */
-const stands = (job) => job !== undefined && job.state !== "cancelled";
+export const stands = (job) => job !== undefined && job.state !== "cancelled";
 
 /** Whether Escape is meant for an open list, a menu or the large easel instead. */
 const closesSomething = (event) =>
@@ -175,7 +183,8 @@ function columnsFor(tiles, count, ratio) {
   return best;
 }
 
-function phase(all) {
+/** What to tell those who cannot see it. */
+export function phase(all) {
   if (all.length === 0) return "";
   const failed = all.find((job) => job.state === "failed");
   if (failed) return failed.reason;
@@ -189,24 +198,47 @@ function phase(all) {
 
 /** A tile: a box of fixed shape in which nothing ever jumps, and what there is to say below it. */
 function makeTile(job, count, place, events) {
-  const { recipe } = job;
-  const canvas = make("canvas", { "aria-hidden": "true" });
-  const image = make("img", { alt: recipe.prompt || "Picture without a prompt" });
-  const veil = make("span", { class: "veil" });
-  const bar = make("span", { class: "bar", "aria-hidden": "true" }, make("i"));
-  const beneath = recipe.mask ? inPlace(canvas, recipe) : [canvas];
-  const frame = make("button", { type: "button", class: "frame", title: "Show large" }, ...beneath, image, veil, bar);
-  frame.style.aspectRatio = ratioOf(recipe);
+  const frame = make("button", { type: "button", class: "frame", title: "Show large" });
+  frame.style.aspectRatio = ratioOf(job.recipe);
   const caption = make("figcaption");
   const element = make("figure", { class: "tile" }, frame, caption);
-  const live = makeLive(canvas, recipe, count > 2 ? 256 : 512);
+  const picture = makePicture(element, job, count > 2 ? 256 : 512);
+  frame.append(...picture.layers, picture.veil, picture.bar);
   let captioned = "";
-  let picture = "";
   let current = job;
 
   frame.addEventListener("click", () => {
     if (current.picture) show([described(current)], 0, events, place);
   });
+
+  function update(now, count) {
+    current = now;
+    picture.update(now);
+    frame.disabled = !now.picture;
+    const key = `${now.state} ${now.picture} ${count > 1} ${now.reason}`;
+    if (key !== captioned) {
+      captioned = key;
+      caption.replaceChildren(...captionOf(now, count, events, place));
+    }
+  }
+
+  return { element, update, speaks: () => picture.veil.textContent !== "" };
+}
+
+/**
+ * The picture of a job from its noise on: `layers` to fill a frame of its shape, and to lie over them a `veil` with words
+ * and a `bar`. `element`, around them, is told how it stands: data-state, -done, -drawn once there is something to
+ * see, -kept once it is the picture from disk. `side`: pixels of the canvas for what is not finished.
+ */
+export function makePicture(element, job, side) {
+  const { recipe } = job;
+  const canvas = make("canvas", { "aria-hidden": "true" });
+  const image = make("img", { alt: recipe.prompt || "Picture without a prompt", draggable: false });
+  const veil = make("span", { class: "veil" });
+  const bar = make("span", { class: "bar", "aria-hidden": "true" }, make("i"));
+  const live = makeLive(canvas, recipe, side);
+  let picture = "";
+  let current = job;
 
   async function showFile(id) {
     picture = id;
@@ -224,7 +256,7 @@ function makeTile(job, count, place, events) {
     if (picture === id) element.dataset.kept = "true";
   }
 
-  function update(now, count) {
+  function update(now) {
     current = now;
     element.dataset.state = now.state;
     element.dataset.done = now.done ?? 0;
@@ -237,16 +269,10 @@ function makeTile(job, count, place, events) {
     }
     if (now.picture && now.picture !== picture) showFile(now.picture);
     if (!now.picture) picture = "";
-    frame.disabled = !now.picture;
     setText(veil, veilText(now, live.isEmpty()));
-    const key = `${now.state} ${now.picture} ${count > 1} ${now.reason}`;
-    if (key !== captioned) {
-      captioned = key;
-      caption.replaceChildren(...captionOf(now, count, events, place));
-    }
   }
 
-  return { element, update, speaks: () => veil.textContent !== "" };
+  return { layers: [...(recipe.mask ? inPlace(canvas, recipe) : [canvas]), image], veil, bar, update };
 }
 
 /** The whole start picture, and over it the canvas where it is worked on, seen only through the mask. */
@@ -320,7 +346,8 @@ function veilText(job, isEmpty) {
   return isEmpty && !job.picture && job.state !== "finished" ? standing(job) : "";
 }
 
-const described = (job) => ({
+/** The picture of a job, as `pictures.js` takes it. */
+export const described = (job) => ({
   id: job.picture,
   recipe: job.recipe,
   steps_done: job.state === "paused" ? job.done : stepsRun(job.recipe),

@@ -1,0 +1,207 @@
+"""Axes of a comparison: what a person types ("3-9 +1.5", "4 random", "cat, dog") → a grid of recipes.
+
+An axis is one setting with several values. Up to three axes are crossed: the first gives the columns, the second the
+rows, and a third puts several rows in place of each. Alternatives in the prompt itself, `a {red|blue} apple`, are axes
+too, one for each pair of braces.
+"""
+
+import itertools
+import math
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from studio.errors import RecipeError
+from studio.recipe import MAX_PICTURES, Recipe
+
+LABELS = {
+    "guidance_scale": "Guidance scale",
+    "seed": "Seed",
+    "steps": "Steps",
+    "sampler": "Sampler",
+    "prompt": "Words in the prompt",
+    "size": "Size",
+    "strength": "Strength",
+    "model": "Model",
+}
+"""Settings that can be an axis, and what they are called."""
+
+EXAMPLES = {
+    "guidance_scale": "1, 3, 5-9 +2",
+    "seed": "1-4, or: 4 random",
+    "steps": "4, 8, 20",
+    "sampler": "Euler, DDIM, DPM++ 2M",
+    "prompt": "cat, dog, fox (the first is what is replaced)",
+    "size": "128x128, 160x96",
+    "strength": "0.3-0.9 +0.2",
+    "model": "names of models",
+}
+"""What could be typed for each."""
+
+RANDOM_SEEDS = 2**32
+
+_NUMBER = r"\d{1,16}(?:\.\d{1,6})?"
+_RANGE = re.compile(rf"({_NUMBER})\s*(?:-|–|\.\.)\s*({_NUMBER})(?:\s*\+\s*({_NUMBER}))?")
+_RANDOM = re.compile(r"(\d{1,4})\s+random(?:\s+seeds?)?")
+_SIZE = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})")
+_BRACES = re.compile(r"\{([^{}]*\|[^{}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One value of an axis: what to write beside its row or column, and what it does to a recipe."""
+
+    label: str
+    change: Callable[[Recipe], Recipe]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """Recipes in rows. rows, columns: a label for each; a single empty one where there is no axis."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    recipes: tuple[tuple[Recipe, ...], ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+
+def plan(centre: Recipe, chosen: Sequence[tuple[str, str]], choices: Mapping[str, Sequence[str]]) -> Grid:
+    """The grid around a recipe.
+
+    chosen: names from LABELS with what was typed, in the order columns, rows, further rows. choices: the names that
+    exist, for "sampler" and "model". Raises RecipeError with a sentence.
+    """
+    names = [name for name, _ in chosen]
+    for name in names:
+        if name not in LABELS:
+            raise RecipeError(f"{name!r:.40} is no setting that can be compared.")
+        if names.count(name) > 1:
+            raise RecipeError(f"{LABELS[name]} is chosen twice. Choose another setting for one of the axes.")
+    axes = [parse(name, text, centre, choices) for name, text in chosen] + alternatives(centre.prompt)
+    count = math.prod(map(len, axes))
+    if count > MAX_PICTURES:
+        raise RecipeError(f"That makes {count:,} pictures, and {MAX_PICTURES} are the most. Take fewer values.")
+    columns = axes[0] if axes else [_same()]
+    rows = [_both(each) for each in itertools.product(*reversed(axes[1:]))]
+    recipes = tuple(tuple(row.change(column.change(centre)).check() for column in columns) for row in rows)
+    return Grid(tuple(row.label for row in rows), tuple(column.label for column in columns), recipes)
+
+
+def parse(name: str, text: str, centre: Recipe, choices: Mapping[str, Sequence[str]]) -> list[Value]:
+    """The values of one axis. Raises RecipeError."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise RecipeError(f"{LABELS[name]} has no values. Type some, such as {EXAMPLES[name]}.")
+    if name == "prompt":
+        return _replacements(words, centre)
+    if name == "strength" and not centre.source:
+        raise RecipeError("A strength needs a picture to start from. Send one here, or choose another setting.")
+    values = [value for word in words for value in _values(name, word, choices.get(name, ()))]
+    unique = {value.label: value for value in values}
+    return list(unique.values())
+
+
+def alternatives(prompt: str) -> list[list[Value]]:
+    """An axis for each `{a|b}` in the prompt, in order."""
+    axes = []
+    for number, found in enumerate(_BRACES.finditer(prompt)):
+        words = list(dict.fromkeys(word.strip() for word in found[1].split("|")))
+        axes.append([Value(word or "(nothing)", _choosing(found[0], word)) for word in words])
+        if number >= 7:
+            raise RecipeError("The prompt has more than seven pairs of braces. Take fewer.")
+    return axes
+
+
+def _choosing(braces: str, word: str) -> Callable[[Recipe], Recipe]:
+    # Each axis replaces its own braces, the first of these that are left.
+    return lambda recipe: replace(recipe, prompt=" ".join(recipe.prompt.replace(braces, word, 1).split()))
+
+
+def _replacements(words: Sequence[str], centre: Recipe) -> list[Value]:
+    searched = words[0]
+    if searched not in centre.prompt:
+        raise RecipeError(f"The prompt does not say {searched[:60]!r}. The first word of the list is the one replaced.")
+
+    def replaced(word: str) -> Callable[[Recipe], Recipe]:
+        return lambda recipe: replace(recipe, prompt=recipe.prompt.replace(searched, word))
+
+    return [Value(word, replaced(word)) for word in dict.fromkeys(words)]
+
+
+def _values(name: str, word: str, choices: Sequence[str]) -> list[Value]:
+    if name in ("sampler", "model"):
+        return [_named(name, word, choices)]
+    if name == "size":
+        return [_size(word)]
+    if name == "seed" and (found := _RANDOM.fullmatch(word)):
+        count = int(found[1])
+        if count > MAX_PICTURES:
+            raise RecipeError(f"{count:,} random seeds are too many; {MAX_PICTURES} pictures are the most.")
+        return [_number("seed", Decimal(seed)) for seed in random.sample(range(RANDOM_SEEDS), count)]
+    return [_number(name, number) for number in _numbers(name, word)]
+
+
+def _named(name: str, word: str, choices: Sequence[str]) -> Value:
+    for choice in choices:
+        if choice.lower() == word.lower():
+            return Value(choice, _setting(name, choice))
+    raise RecipeError(f"There is no {name} {word[:60]!r}. There are: {', '.join(choices)}.")
+
+
+def _setting(name: str, value: Any) -> Callable[[Recipe], Recipe]:
+    return lambda recipe: replace(recipe, **{name: value})
+
+
+def _size(word: str) -> Value:
+    if not (found := _SIZE.fullmatch(word)):
+        raise RecipeError(f"{word[:40]!r} is no size. Write width x height, such as 128x96.")
+    width, height = int(found[1]), int(found[2])
+    return Value(f"{width} × {height}", lambda recipe: replace(recipe, width=width, height=height))
+
+
+def _numbers(name: str, word: str) -> list[Decimal]:
+    if re.fullmatch(_NUMBER, word):
+        return [Decimal(word)]
+    if not (found := _RANGE.fullmatch(word)):
+        raise RecipeError(f"{word[:40]!r} is no number or range for {LABELS[name]}. Write, say, {EXAMPLES[name]}.")
+    first, last, step = Decimal(found[1]), Decimal(found[2]), Decimal(found[3] or 1)
+    if not step:
+        raise RecipeError(f"The range {word!r} has a step of 0 and would never end.")
+    count = int(abs(last - first) / step) + 1
+    if count > MAX_PICTURES:
+        raise RecipeError(f"The range {word!r} has {count:,} values, and {MAX_PICTURES} pictures are the most.")
+    step = step if last >= first else -step
+    return [first + step * number for number in range(count)]
+
+
+def _number(name: str, number: Decimal) -> Value:
+    if name in ("seed", "steps") and number != int(number):
+        raise RecipeError(f"{LABELS[name]} takes whole numbers, not {number}.")
+    value: Any = int(number) if name in ("seed", "steps") else float(number)
+    text = f"{number.normalize():f}"
+    label = {"seed": f"seed {text}", "steps": f"{text} steps", "strength": f"strength {text}"}.get(
+        name, f"guidance {text}"
+    )
+    return Value(label, _setting(name, value))
+
+
+def _same() -> Value:
+    return Value("", lambda recipe: recipe)
+
+
+def _both(values: Sequence[Value]) -> Value:
+    """Several values at once, the outermost first."""
+
+    def change(recipe: Recipe) -> Recipe:
+        # In the order in which the axes were made: alternatives replace the first braces that are left.
+        for value in reversed(values):
+            recipe = value.change(recipe)
+        return recipe
+
+    return Value(" · ".join(value.label for value in values), change)

@@ -1,0 +1,172 @@
+"""The compare tab: a grid of pictures over two or three settings, all of them alive at once."""
+
+from dataclasses import asdict
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from studio import axes, sheets
+from studio.engine import Job
+from studio.errors import StudioError
+from studio.models import catalog
+from studio.recipe import Recipe
+from studio.ui import form, painting
+from studio.ui.canvas import comparison, notice, strip
+from studio.ui.painting import AT_ONCE, Settings, Studio
+from studio.web.live import Layout, owner_of
+
+PLACE = "compare"
+
+AXES = ("columns", "rows", "third")
+"""The axes' names in the form: each a setting and what is typed for it."""
+
+FIRST = (("guidance_scale", "1, 4, 7"), ("seed", "1-3"), ("", ""))
+
+_SOURCE = ("source", "mask", "strength", "fill", "box")
+"""What a recipe of the grid takes over from the picture it was compared from, without a field of its own."""
+
+
+def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
+    """Lay the tab out in the current context and connect it. saved: what the browser keeps of its settings."""
+    settings = Settings(PLACE, studio.models)
+    with gr.Row(elem_classes="workplace"):
+        with gr.Column(elem_classes="controls", min_width=0):
+            with gr.Column(elem_classes="fields", min_width=0):
+                settings.prompts()
+                _axis_fields(settings)
+                summary = notice()
+                start_from = gr.State({})
+                settings.choice_of_model()
+                settings.size()
+                settings.sampling()
+                settings.fields["pictures"].visible = False
+                warnings = notice(painting.problems(studio.models.entries()))
+            start, failure = painting.actions(PLACE)
+        with gr.Column(elem_classes="pictures", min_width=0):
+            cells, recent = comparison(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
+    _connect_summary(settings.form, start_from, summary, studio)
+    _connect_start(start, settings.form, start_from, failure, studio)
+    _connect_centre((cells, recent), settings, start_from, failure)
+    painting.connect_model(settings, failure)
+    painting.connect_seed(settings, failure, studio.live)
+    painting.connect_memory(page, saved, settings, warnings)
+
+
+def _axis_fields(settings: Settings) -> None:
+    choices = [("none", ""), *((label, name) for name, label in axes.LABELS.items())]
+    for axis, title, (name, text) in zip(AXES, ("Columns", "Rows", "And"), FIRST, strict=True):
+        with gr.Row(elem_classes="together"):
+            settings.fields[axis] = gr.Dropdown(choices, value=name, label=title, filterable=False, min_width=0)
+            settings.fields[f"{axis}_values"] = gr.Textbox(
+                text, label=f"{title}: values", show_label=False, max_lines=1, min_width=0, elem_classes="axis-values"
+            )
+
+
+def _read(values: dict[str, Any], start_from: Any, studio: Studio) -> tuple[axes.Grid, sheets.Plan, Any]:
+    """The grid that the form asks for, what it is made of, and the kind of preview."""
+    chosen = [(values[axis], str(values[f"{axis}_values"] or "")) for axis in AXES if values[axis]]
+    source = start_from if isinstance(start_from, dict) else {}
+    [centre], previews = form.read({**values, "pictures": 1}, **source)
+    entries = studio.models.entries()
+    entry = next((each for each in entries if each.name == centre.model and not each.problem), None)
+    samplers = list(catalog.family(entry).samplers) if entry else []
+    plan = sheets.Plan(centre, tuple(chosen))
+    return axes.plan(centre, chosen, {"sampler": samplers, "model": form.usable(entries)}), plan, previews
+
+
+def _connect_summary(fields: form.Form, start_from: gr.State, summary: gr.HTML, studio: Studio) -> None:
+    """How many pictures it will be, or what is wrong, while one types."""
+
+    def sum_up(values: dict[Component, Any]) -> str:
+        try:
+            grid, _, _ = _read(fields.named(values), values[start_from], studio)
+        except StudioError as error:
+            return str(error)
+        steps = sum(recipe.steps_run for row in grid.recipes for recipe in row)
+        words = f"{grid.count} pictures, {steps:,} steps in all"
+        return f"{words}, each from the picture sent here" if values[start_from] else words
+
+    watched = [name for name in fields.components if name not in ("previews", "negative_prompt")]
+    gr.on(
+        [fields[name].change for name in watched],
+        sum_up,
+        inputs={*fields, start_from},
+        outputs=summary,
+        trigger_mode="always_last",
+        **AT_ONCE,
+    )
+
+
+def _connect_start(start: gr.Button, fields: form.Form, start_from: gr.State, failure: gr.HTML, studio: Studio) -> None:
+    def generate(values: dict[Component, Any], request: gr.Request) -> dict[Component, Any]:
+        owner = owner_of(request.request)
+        try:
+            grid, plan, previews = _read(fields.named(values), values[start_from], studio)
+            recipes = [recipe for row in grid.recipes for recipe in row]
+            jobs = studio.engine.submit(recipes, owner, previews)
+            for old in studio.live.shown(owner, PLACE):
+                studio.engine.pause(old.id)
+            studio.live.show(owner, PLACE, jobs, _layout(grid, plan, jobs))
+        except StudioError as error:
+            return {failure: str(error)}
+        return {failure: ""}
+
+    start.click(generate, inputs={*fields, start_from}, outputs=[failure], **AT_ONCE)
+
+
+def _layout(grid: axes.Grid, plan: sheets.Plan, jobs: list[Job]) -> Layout:
+    across = len(grid.columns)
+    ids = [job.id for job in jobs]
+    alike = {(job.recipe.model, job.recipe.width, job.recipe.height) for job in jobs}
+    note = "Pictures of another model or size take turns: they cannot share the model's work." if len(alike) > 1 else ""
+    cells = [ids[row * across : (row + 1) * across] for row in range(len(grid.rows))]
+    return {
+        "rows": grid.rows,
+        "columns": grid.columns,
+        "cells": cells,
+        "note": note,
+        "plan": sheets.described(plan),
+    }
+
+
+def _connect_centre(
+    pictures: tuple[gr.HTML, gr.HTML], settings: Settings, start_from: gr.State, failure: gr.HTML
+) -> None:
+    """Any picture's recipe can be the one that the grid is about."""
+    fields, models = settings.form, settings.models
+
+    def use_settings(event: gr.EventData) -> dict[Component, Any]:
+        try:
+            recipe = Recipe.from_values(event._data["recipe"])
+            updates = painting.settings_of(recipe, models, fields)
+        except StudioError as error:
+            return {failure: str(error)}
+        return {**updates, start_from: _kept(recipe), failure: ""}
+
+    def reuse_seed(event: gr.EventData) -> Any:
+        return str(event._data["recipe"]["seed"])
+
+    def restore(event: gr.EventData) -> dict[Component, Any]:
+        """A contact sheet was dropped on the grid."""
+        try:
+            plan = sheets.from_values(event._data)
+            updates = painting.settings_of(plan.centre, models, fields)
+        except StudioError as error:
+            return {failure: str(error)}
+        padded = [*plan.axes, *[("", "")] * len(AXES)]
+        typed = {name: pair for name, pair in zip(AXES, padded, strict=False)}
+        values = {name: pair[0] for name, pair in typed.items()}
+        values |= {f"{name}_values": pair[1] for name, pair in typed.items()}
+        return {**updates, **fields.update(values), start_from: _kept(plan.centre), failure: ""}
+
+    pictures[0].restore(restore, outputs=[*fields, start_from, failure], **AT_ONCE)
+    for each in pictures:
+        each.use_settings(use_settings, outputs=[*fields, start_from, failure], **AT_ONCE)
+        each.reuse_seed(reuse_seed, outputs=settings.fields["seed"], **AT_ONCE)
+
+
+def _kept(recipe: Recipe) -> dict[str, Any]:
+    """What a grid around this recipe takes over without a field of its own."""
+    values = asdict(recipe)
+    return {name: values[name] for name in _SOURCE} if recipe.source else {}

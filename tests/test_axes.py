@@ -1,0 +1,102 @@
+"""What people type for an axis, and the grids that come of it."""
+
+import pytest
+
+from studio import axes
+from studio.errors import RecipeError
+from studio.recipe import Recipe
+
+CHOICES = {"sampler": ["Euler", "DPM++ 2M"], "model": ["sketchbook", "other"]}
+CENTRE = Recipe(prompt="a red cat on a cat tree", seed=7)
+
+
+def labels(name: str, text: str, centre: Recipe = CENTRE) -> list[str]:
+    return [value.label for value in axes.parse(name, text, centre, CHOICES)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("guidance_scale", "1, 2, 5-7, 3.0-9.0 +1.5", "1 2 5 6 7 3 4.5 9 7.5"),
+        ("guidance_scale", "9-7", "9 8 7"),
+        ("guidance_scale", "0.1-0.3 +0.1", "0.1 0.2 0.3"),
+        ("steps", "4..6", "4 5 6"),
+        ("seed", "9007199254740991", "9007199254740991"),
+    ],
+)
+def test_lists_and_ranges(name: str, text: str, expected: str) -> None:
+    found = {label.replace("guidance ", "").replace("seed ", "").replace(" steps", "") for label in labels(name, text)}
+    assert found == set(expected.split())
+    assert len(labels(name, text)) == len(found)
+
+
+def test_names_sizes_and_words() -> None:
+    assert labels("sampler", "dpm++ 2m, EULER") == ["DPM++ 2M", "Euler"]
+    assert labels("size", "128x96, 64 × 64") == ["128 × 96", "64 × 64"]
+    values = axes.parse("prompt", "cat, dog", CENTRE, CHOICES)
+    assert [value.change(CENTRE).prompt for value in values] == [CENTRE.prompt, "a red dog on a dog tree"]
+
+
+def test_random_seeds_are_new_each_time() -> None:
+    assert len(set(labels("seed", "8 random")) | set(labels("seed", "8 random seeds"))) == 16
+
+
+def test_two_axes_make_columns_and_rows() -> None:
+    grid = axes.plan(CENTRE, [("guidance_scale", "1, 5, 9"), ("seed", "3, 4")], CHOICES)
+    assert grid.columns == ("guidance 1", "guidance 5", "guidance 9") and grid.rows == ("seed 3", "seed 4")
+    assert [(each.seed, each.guidance_scale) for row in grid.recipes for each in row] == [
+        (seed, guidance) for seed in (3, 4) for guidance in (1, 5, 9)
+    ]
+    assert grid.count == 6
+
+
+def test_a_third_axis_puts_several_rows_in_place_of_each() -> None:
+    grid = axes.plan(CENTRE, [("steps", "4, 8"), ("seed", "1, 2"), ("sampler", "Euler, DPM++ 2M")], CHOICES)
+    assert grid.rows == ("Euler · seed 1", "Euler · seed 2", "DPM++ 2M · seed 1", "DPM++ 2M · seed 2")
+    assert grid.recipes[2][1] == Recipe(prompt=CENTRE.prompt, seed=1, steps=8, sampler="DPM++ 2M")
+
+
+def test_a_grid_of_one() -> None:
+    assert axes.plan(CENTRE, [], CHOICES) == axes.Grid(("",), ("",), ((CENTRE,),))
+
+
+def test_braces_make_axes_too() -> None:
+    grid = axes.plan(Recipe(prompt="a {red|blue} apple on a {table|beach|}"), [], CHOICES)
+    assert grid.columns == ("red", "blue") and grid.rows == ("table", "beach", "(nothing)")
+    assert grid.recipes[1][1].prompt == "a blue apple on a beach"
+    assert grid.recipes[2][0].prompt == "a red apple on a"
+    twice = axes.plan(Recipe(prompt="{a|b} and {a|b}"), [], CHOICES)
+    assert [each.prompt for row in twice.recipes for each in row] == ["a and a", "b and a", "a and b", "b and b"]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told"),
+    [
+        ([("seed", "")], "Seed has no values"),
+        ([("seed", " , ,")], "Seed has no values"),
+        ([("steps", "many")], "'many' is no number or range for Steps"),
+        ([("steps", "4.5")], "whole numbers, not 4.5"),
+        ([("seed", "1-10000")], "10,000 values"),
+        ([("seed", "1-99999999999")], "values"),
+        ([("seed", "5000 random")], "too many"),
+        ([("guidance_scale", "1-5 +0")], "step of 0"),
+        ([("seed", "1-9"), ("steps", "1-9")], "That makes 81 pictures, and 64 are the most"),
+        ([("seed", "1"), ("seed", "2")], "Seed is chosen twice"),
+        ([("sampler", "Fast")], "There is no sampler 'Fast'. There are: Euler, DPM++ 2M."),
+        ([("size", "big")], "'big' is no size"),
+        ([("size", "100x100")], "multiple of 8"),
+        ([("steps", "0")], "0 steps cannot be run"),
+        ([("prompt", "bird, fish")], "does not say 'bird'"),
+        ([("strength", "0.5")], "needs a picture to start from"),
+        ([("colour", "red")], "'colour' is no setting"),
+    ],
+)
+def test_what_cannot_be_compared_is_told(chosen: list[tuple[str, str]], told: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        axes.plan(CENTRE, chosen, CHOICES)
+    assert told in str(caught.value) and str(caught.value).endswith(".")
+
+
+def test_too_many_braces() -> None:
+    with pytest.raises(RecipeError, match="pairs of braces"):
+        axes.plan(Recipe(prompt="{a|b} " * 12), [], CHOICES)
