@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from PIL.Image import Image
 
-from studio.errors import JobMissing, OutOfMemory, StudioError
+from studio.errors import JobMissing, OutOfMemory, RecipeError, StudioError
 from studio.events import FINAL, Cancelled, Event, Failed, Finished, Loading, Paused, Preview, Queued, Step
 from studio.recipe import MAX_PICTURES, Recipe
 
@@ -31,6 +31,9 @@ PreviewKind = Literal["clean", "noisy", "off"]
 
 PAUSED_KEPT = 64
 """Paused jobs that keep their latents; beyond it, the one paused longest ago is cancelled."""
+
+REMEMBERED = 256 * 2**20
+"""Bytes of finished pictures' steps that are kept for going back into them; the oldest are forgotten first."""
 
 FINAL_KEPT = 256
 """Jobs that are over and still answer to their id, so that a reloaded page finds how they ended."""
@@ -49,7 +52,14 @@ class Run(Protocol):
     @property
     def total(self) -> int: ...
 
+    @property
+    def weight(self) -> int:
+        """Bytes of what it remembers of its steps."""
+
     def preview(self, kind: Literal["clean", "noisy"]) -> Preview: ...
+
+    def look_back(self, step: int) -> Preview:
+        """What a preview showed after so many steps. Any thread. Raises KeyError if that is not remembered."""
 
 
 R = TypeVar("R", bound=Run)
@@ -70,8 +80,14 @@ class Worker(Protocol[R]):
     def load(self, model: str, report: Callable[[float], None]) -> None:
         """Bring the model to the device, reporting the share of bytes in place, 0 to 1."""
 
-    def begin(self, recipe: Recipe) -> R:
-        """Encode the prompts and draw the starting noise. The model is loaded."""
+    def begin(self, recipe: Recipe, origin: tuple[R, int] | None = None) -> R:
+        """Encode the prompts and draw the starting noise. The model is loaded.
+
+        origin: a run and a number of steps after which this one takes it up, if it can: then these steps are done.
+        """
+
+    def change(self, run: R, recipe: Recipe) -> None:
+        """Let a run go on with a recipe that differs from its own in turns that are not behind it."""
 
     def step(self, runs: Sequence[R]) -> None:
         """Move all these runs of one key one step on, or raise and leave every one of them as it was."""
@@ -104,6 +120,8 @@ class Job:
     _tick: int = 0
     _moved_at: float = 0.0
     _seconds: float = 0.0
+    _origin: tuple[Any, int] | None = None
+    _changes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.event = Queued(self.id)
@@ -141,18 +159,52 @@ class Engine:
         for recipe in recipes:
             self._worker.check(recipe.check())
         with self._lock:
-            if self._closing:
-                raise StudioError("The studio is being shut down. Start it again to make pictures.")
-            jobs = []
-            for recipe in recipes:
-                self._numbers += 1
-                jobs.append(Job(recipe, owner, previews, self._numbers))
-            self._start_fairly(owner)
-            self._jobs.update((job.id, job) for job in jobs)
-            for job in jobs:
-                self._tell(job.event)
+            return self._queue(recipes, owner, previews)
+
+    def fork(self, job_id: str, step: int, changes: dict[str, Any]) -> Job:
+        """Take up a job again after so many of its steps, with some of its values changed from there on.
+
+        Only the remaining steps are run, as long as those before are remembered (`remembers`); otherwise all are, which
+        comes to the same picture. Raises JobMissing, RecipeError, ModelError.
+        """
+        with self._lock:
+            parent = self._find(job_id)
+        if not 0 <= step < parent.recipe.steps_run:
+            raise RecipeError(f"There is no step {step} to go back to; this picture has {parent.recipe.steps_run}.")
+        recipe = parent.recipe.turned(step, changes).check()
+        self._worker.check(recipe)
+        with self._lock:
+            origin = (parent._run, step) if parent._run else None
+            return self._queue([recipe], parent.owner, parent.previews, origin)[0]
+
+    def change(self, job_id: str, changes: dict[str, Any]) -> None:
+        """Change values of a job from its next step on; its recipe tells so. Raises JobMissing, RecipeError."""
+        with self._lock:
+            job = self._find(job_id)
+            if job._state not in ("ready", "paused"):
+                raise RecipeError("This picture is finished. Go back to one of its steps to change it from there.")
+            changes = {**job._changes, **changes}
+            job.recipe.turned(job._run.done if job._run else 0, changes).check()
+            job._changes = changes
             self._lock.notify_all()
-        return jobs
+
+    def remembers(self, job_id: str, step: int) -> bool:
+        """Whether a fork of this job at this step needs none of the steps before it."""
+        try:
+            return self.look_back(job_id, step) is not None
+        except JobMissing:
+            return False
+
+    def look_back(self, job_id: str, step: int) -> Preview:
+        """What the job looked like after so many steps. Raises JobMissing if that is not remembered."""
+        with self._lock:
+            run = self._find(job_id)._run
+        try:
+            if run is None:
+                raise KeyError(step)
+            return run.look_back(step)
+        except KeyError:
+            raise JobMissing("The steps of that picture are no longer remembered.") from None
 
     def pause(self, job_id: str) -> None:
         """Stop the job after the step that is under way, and keep the partial picture. Resume takes it up again."""
@@ -224,6 +276,22 @@ class Engine:
 
     # Under the lock, on any thread
 
+    def _queue(
+        self, recipes: Iterable[Recipe], owner: str, previews: PreviewKind, origin: tuple[Run, int] | None = None
+    ) -> list[Job]:
+        if self._closing:
+            raise StudioError("The studio is being shut down. Start it again to make pictures.")
+        jobs = []
+        for recipe in recipes:
+            self._numbers += 1
+            jobs.append(Job(recipe, owner, previews, self._numbers, _origin=origin))
+        self._start_fairly(owner)
+        self._jobs.update((job.id, job) for job in jobs)
+        for job in jobs:
+            self._tell(job.event)
+        self._lock.notify_all()
+        return jobs
+
     def _find(self, job_id: str) -> Job:
         try:
             return self._jobs[job_id]
@@ -249,9 +317,21 @@ class Engine:
         job.event = event
         if isinstance(event, FINAL):
             job._state = "over"
-            job._run = None
+            if isinstance(event, Finished):
+                self._forget_steps()
+            else:
+                job._run = None
             self._forget("over", FINAL_KEPT)
         self._tell(event)
+
+    def _forget_steps(self) -> None:
+        """Keep the steps of the newest finished pictures only."""
+        room = REMEMBERED
+        finished = [job for job in self._jobs.values() if job._state == "over" and job._run]
+        for job in sorted(finished, key=lambda job: job.number, reverse=True):
+            room -= job._run.weight if job._run else 0
+            if room < 0:
+                job._run = None
 
     def _tell(self, event: Event) -> None:
         for listener in tuple(self._listeners):  # one may unsubscribe when it is told
@@ -282,6 +362,9 @@ class Engine:
                 self._grant_decode(job, result)
             for job in wishing:
                 self._grant_wish(job)
+            for job in self._ready():
+                if job._changes and job._run:
+                    self._grant_change(job, job._run)
             with self._lock:
                 batch = self._choose()
             if batch:
@@ -312,6 +395,17 @@ class Engine:
                     self._publish(job, Cancelled(job.id))
                 return
         self._pause(job)
+
+    def _grant_change(self, job: Job, run: Run) -> None:
+        with self._lock:
+            changes, job._changes = job._changes, {}
+            recipe = job.recipe.turned(run.done, changes)
+        try:
+            self._load(recipe.model, [job])
+            self._worker.change(run, recipe)
+            job.recipe = recipe
+        except Exception as error:
+            self._pause(job, f"It was not changed. {_sentence(error)}")
 
     def _pause(self, job: Job, reason: str = "") -> None:
         """Hold the job still, with its partial picture kept if there is one."""
@@ -387,10 +481,12 @@ class Engine:
         if job._wish == "cancel":
             return
         try:
-            job._run = self._worker.begin(job.recipe)
+            job._run = self._worker.begin(job.recipe, job._origin)
         except Exception as error:
             self._fail(job, error)
             return
+        finally:
+            job._origin = None  # what it was taken from need not be kept for its sake
         self._publish_step(job, job._run)
 
     def _step(self, batch: list[Job]) -> None:

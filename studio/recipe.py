@@ -40,6 +40,22 @@ def size_of(name: str) -> tuple[int, int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """A change on the way: what holds after `step` of the steps that are run. None leaves a value as it was."""
+
+    step: int
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    guidance_scale: float | None = None
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The values that it changes, by name."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if name != "step" and value is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """One picture.
 
@@ -58,6 +74,7 @@ class Recipe:
     fill: what is put under the mask first: "original" (nothing), "noise", "blur" of the surroundings, or "#rrggbb".
     box: left, top, right and bottom, in pixels of the source, of the part that is worked on at width x height and
     pasted back; None is all of it.
+    turns: what was changed on the way, in the order of their steps.
     """
 
     prompt: str = ""
@@ -74,6 +91,27 @@ class Recipe:
     strength: float = 1.0
     fill: str = "original"
     box: tuple[int, int, int, int] | None = None
+    turns: tuple[Turn, ...] = ()
+
+    def at(self, step: int) -> Self:
+        """The recipe with the prompts and the guidance that hold after so many steps, and without turns."""
+        values: dict[str, Any] = {"turns": ()}
+        for turn in self.turns:
+            if turn.step <= step:
+                values |= turn.changes
+        return dataclasses.replace(self, **values)
+
+    def turned(self, step: int, changes: dict[str, Any]) -> Self:
+        """The recipe as far as `step`, and changed from there on. Raises RecipeError for what cannot be changed."""
+        known = {field.name for field in dataclasses.fields(Turn)} - {"step"}
+        if unknown := changes.keys() - known:
+            raise RecipeError(f"The {_word(min(unknown))} cannot be changed on the way.")
+        before = tuple(turn for turn in self.turns if turn.step < step)
+        now = dataclasses.replace(self, turns=before)
+        same = next((turn.changes for turn in self.turns if turn.step == step), {})
+        held = now.at(step)
+        new = {name: value for name, value in {**same, **changes}.items() if value != getattr(held, name)}
+        return dataclasses.replace(now, turns=(*before, Turn(step, **new))) if new else now
 
     @property
     def steps_run(self) -> int:
@@ -133,6 +171,8 @@ def _as_field(name: str, value: Any) -> Any:
         return value
     if name == "box":
         return _as_box(value)
+    if name == "turns":
+        return _as_turns(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RecipeError(f"The {_word(name)} must be a number, not {value!r}.")
     if isinstance(value, int) and abs(value) > 2**63:
@@ -152,11 +192,31 @@ def _as_box(value: Any) -> tuple[int, int, int, int] | None:
     return value[0], value[1], value[2], value[3]
 
 
+def _as_turns(value: Any) -> tuple[Turn, ...]:
+    names = {field.name for field in dataclasses.fields(Turn)}
+    turns = []
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(each, Turn):
+            turns.append(each)
+        elif isinstance(each, dict) and each.keys() <= names and type(each.get("step")) is int:
+            given = {name: found for name, found in each.items() if found is not None}
+            turns.append(
+                Turn(**{name: each["step"] if name == "step" else _as_field(name, given[name]) for name in given})
+            )
+        else:
+            raise RecipeError(f"A change on the way must have a step and what changes, not {each!r:.60}.")
+    return tuple(turns)
+
+
 def _word(name: str) -> str:
     return name.replace("_", " ")
 
 
 def _faults(recipe: Recipe) -> list[str]:
+    return _faults_of_values(recipe) + _faults_of_turns(recipe) + _faults_of_source(recipe)
+
+
+def _faults_of_values(recipe: Recipe) -> list[str]:
     faults = [
         f"The {name} of {pixels} pixels is not possible. Use a multiple of 8 from 64 to {MAX_SIDE}."
         for name, pixels in (("width", recipe.width), ("height", recipe.height))
@@ -173,7 +233,18 @@ def _faults(recipe: Recipe) -> list[str]:
             faults.append(f"The {name} has {len(text):,} characters, and the most is {MAX_PROMPT:,}. Shorten it.")
         if any("\ud800" <= letter <= "\udfff" for letter in text):
             faults.append(f"The {name} holds half a character. Type it anew.")
-    return faults + _faults_of_source(recipe)
+    return faults
+
+
+def _faults_of_turns(recipe: Recipe) -> list[str]:
+    steps = [turn.step for turn in recipe.turns]
+    if len(steps) > MAX_STEPS or steps != sorted(set(steps)):
+        return ["Changes on the way must come in the order of their steps, one for each step."]
+    if steps and not 0 <= steps[0] <= steps[-1] < MAX_STEPS:
+        return [f"A change on the way can come after 0 to {MAX_STEPS - 1} steps."]
+    own = _faults_of_values(recipe)
+    found = [fault for step in steps for fault in _faults_of_values(recipe.at(step)) if fault not in own]
+    return list(dict.fromkeys(found))
 
 
 def _faults_of_source(recipe: Recipe) -> list[str]:

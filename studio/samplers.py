@@ -5,6 +5,7 @@ the three things that the engine's loop asks: what to feed the model, what the m
 picture, and the next latents. All tensors have one row: (1, channels, height/8, width/8), float32.
 """
 
+import copy
 import inspect
 from collections.abc import Mapping
 from typing import Any
@@ -78,6 +79,18 @@ class Sampler:
         self._takes_generator = "generator" in inspect.signature(self._scheduler.step).parameters
         self._timesteps = timesteps[self._first :]
         self._calls = 0
+
+    def copy(self) -> "Sampler":
+        """One that goes on from the same place by itself.
+
+        Tensors are shared, for no scheduler writes into one it has; lists, in which some keep their history, are not.
+        """
+        result = copy.copy(self)
+        result._scheduler = copy.copy(self._scheduler)
+        for name, value in vars(result._scheduler).items():
+            if isinstance(value, list):
+                setattr(result._scheduler, name, list(value))
+        return result
 
     @property
     def initial_scale(self) -> float:

@@ -3,12 +3,15 @@
 Everything here runs on the engine's thread, except `check`.
 """
 
+import copy
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from PIL.Image import Image
+from torch import Tensor
 
 from studio import originals
 from studio.errors import OutOfMemory, RecipeError
@@ -17,18 +20,34 @@ from studio.models import catalog
 from studio.models.manager import Manager
 from studio.previews import LatentPreview
 from studio.recipe import Recipe
+from studio.samplers import Sampler
 from studio.sources import Sources
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a run held after a number of steps. The tensors are the run's own, which are never written into."""
+
+    latents: Tensor
+    clean: Tensor
+    sampler: Sampler
+    random: Tensor
+
+    @property
+    def weight(self) -> int:
+        """Bytes, about: samplers of several steps hold as much again."""
+        return 2 * (self.latents.nbytes + self.clean.nbytes) + self.random.nbytes
 
 
 class TorchRun:
     """One job on the device (`studio.engine.Run`).
 
     latents: what the sampler holds, (1, c, h, w) float32. clean: the predicted clean latents, from the first step on.
+    moments: what it held after each number of steps.
     """
 
     def __init__(self, model: Model, recipe: Recipe, sources: Sources) -> None:
         self.recipe = recipe
-        self.prompts = model.encode(recipe.prompt, recipe.negative_prompt, model.guided(recipe))
         self.sampler = model.sampler(recipe)
         # Noise that the sampler adds later goes on where the starting noise ended.
         self.generator = torch.Generator().manual_seed(recipe.seed)
@@ -43,8 +62,9 @@ class TorchRun:
             self.latents = noise * self.sampler.initial_scale
             self.clean = noise
         self.total = recipe.steps_run
-        self.key: Hashable = (recipe.model, self.latents.shape, self.prompts.key)
+        self.moments: dict[int, Moment] = {}
         self._projection = model.projection
+        self.remember(model)
 
     @property
     def done(self) -> int:
@@ -53,6 +73,40 @@ class TorchRun:
     def preview(self, kind: Literal["clean", "noisy"]) -> LatentPreview:
         """Before the first step either kind shows the starting noise."""
         return self._projection(self.clean if kind == "clean" else self.sampler.model_input(self.latents))
+
+    @property
+    def key(self) -> Hashable:
+        return (self.recipe.model, self.latents.shape, self.prompts.key)
+
+    @property
+    def weight(self) -> int:
+        return sum(moment.weight for moment in self.moments.values())
+
+    def look_back(self, step: int) -> LatentPreview:
+        """The predicted clean picture after so many steps. Raises KeyError if it went by without being kept."""
+        with torch.inference_mode():
+            return self._projection(self.moments[step].clean)
+
+    def remember(self, model: Model) -> None:
+        """Keep what is held now, and take the turn that the recipe has here, if it has one."""
+        if self.done not in self.moments:
+            self.moments[self.done] = Moment(self.latents, self.clean, self.sampler.copy(), self.generator.get_state())
+        now = self.recipe.at(self.done)
+        self.guidance_scale = now.guidance_scale
+        # Encoded prompts are cached by the model.
+        self.prompts = model.encode(now.prompt, now.negative_prompt, model.guided(now))
+
+    def fork(self, step: int, recipe: Recipe, model: Model) -> "TorchRun":
+        """A run of a recipe that is the same up to `step`, taken up there."""
+        moment = self.moments[step]
+        result = copy.copy(self)
+        result.recipe, result.latents, result.clean = recipe, moment.latents, moment.clean
+        result.sampler = moment.sampler.copy()
+        result.generator = torch.Generator()
+        result.generator.set_state(moment.random)
+        result.moments = {done: each for done, each in self.moments.items() if done <= step}
+        result.remember(model)
+        return result
 
 
 class TorchWorker:
@@ -88,16 +142,28 @@ class TorchWorker:
         with _device_errors():
             self._models.use(model, report)
 
-    def begin(self, recipe: Recipe) -> TorchRun:
+    def begin(self, recipe: Recipe, origin: tuple[TorchRun, int] | None = None) -> TorchRun:
         with _device_errors():
-            return TorchRun(self._models.use(recipe.model), recipe, self._sources)
+            model = self._models.use(recipe.model)
+            if origin and _agree(origin[0], origin[1], recipe):
+                return origin[0].fork(origin[1], recipe, model)
+            return TorchRun(model, recipe, self._sources)
+
+    def change(self, run: TorchRun, recipe: Recipe) -> None:
+        with _device_errors():
+            before, run.recipe = run.recipe, recipe
+            try:
+                run.remember(self._models.use(recipe.model))
+            except Exception:
+                run.recipe = before
+                raise
 
     def step(self, runs: Sequence[TorchRun]) -> None:
         with _device_errors():
             model = self._models.use(runs[0].recipe.model)
             inputs = [run.sampler.model_input(run.latents) for run in runs]
             rows = [
-                Row(model_input, run.sampler.timestep, run.prompts, run.recipe.guidance_scale, run.beside)
+                Row(model_input, run.sampler.timestep, run.prompts, run.guidance_scale, run.beside)
                 for run, model_input in zip(runs, inputs, strict=True)
             ]
             outputs = model.predict(rows)
@@ -108,11 +174,19 @@ class TorchWorker:
                     run.latents = run.original.hold(run.sampler, run.latents, run.total)
                 if run.done == run.total:
                     run.clean = run.latents
+                run.remember(model)
 
     def decode(self, run: TorchRun) -> Image:
         with _device_errors():
             drawn = self._models.use(run.recipe.model).decode(run.clean)
             return originals.put_back(drawn, run.recipe, self._sources)
+
+
+def _agree(run: TorchRun, step: int, recipe: Recipe) -> bool:
+    """Whether a run of this recipe would have held, after `step` steps, what this run did then, and still has."""
+    then = tuple(turn for turn in run.recipe.turns if turn.step < step)
+    now = tuple(turn for turn in recipe.turns if turn.step < step)
+    return step in run.moments and replace(run.recipe, turns=then) == replace(recipe, turns=now)
 
 
 @contextmanager

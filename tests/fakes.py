@@ -32,11 +32,19 @@ class FakeRun:
     key: Hashable
     total: int
     done: int = 0
+    weight: int = 1000
+    kept: bool = True
+    """Whether it remembers its steps."""
 
     def preview(self, kind: str) -> FakePreview:
         if "unshowable" in self.recipe.prompt:
             raise ValueError("this preview is broken")
         return FakePreview(self.done)
+
+    def look_back(self, step: int) -> FakePreview:
+        if not self.kept or step > self.done:
+            raise KeyError(step)
+        return FakePreview(step)
 
 
 @dataclass
@@ -86,12 +94,17 @@ class FakeWorker:
         self.model = model
         report(1.0)
 
-    def begin(self, recipe: Recipe) -> FakeRun:
+    def begin(self, recipe: Recipe, origin: tuple[FakeRun, int] | None = None) -> FakeRun:
         self._stumble("begin", [recipe.prompt])
-        return FakeRun(recipe, (recipe.model, recipe.width, recipe.height), recipe.steps)
+        done = origin[1] if origin and origin[0].kept else 0
+        return FakeRun(recipe, (recipe.model, recipe.width, recipe.height), recipe.steps, done)
+
+    def change(self, run: FakeRun, recipe: Recipe) -> None:
+        self._stumble("change", [recipe.prompt])
+        run.recipe = recipe
 
     def step(self, runs: Sequence[FakeRun]) -> None:
-        prompts = [run.recipe.prompt for run in runs]
+        prompts = [run.recipe.at(run.done).prompt for run in runs]
         if self.by_hand:
             self._asked.put(prompts)
             assert self._granted.acquire(timeout=PATIENCE)

@@ -7,10 +7,11 @@ from concurrent.futures import CancelledError
 
 import pytest
 
+from studio import engine as module
 from studio.engine import Engine, Job
 from studio.errors import JobMissing, OutOfMemory, RecipeError, StorageError, StudioError
 from studio.events import FINAL, Cancelled, Event, Failed, Finished, Loading, Paused, Queued, Step
-from studio.recipe import Recipe
+from studio.recipe import Recipe, Turn
 from tests.fakes import PATIENCE, Events, FakeKeeper, FakeWorker
 
 
@@ -490,3 +491,78 @@ def test_jobs_are_listed_by_owner_in_their_order(studio: Studio) -> None:
         studio.events.final(job.id)
     assert studio.engine.jobs("ada") == mine
     assert studio.engine.jobs() == mine + theirs
+
+
+# Going back, and changing on the way
+
+
+def test_a_fork_runs_only_what_remains(studio: Studio) -> None:
+    [job] = studio.engine.submit([Recipe("a", steps=6)], "ann")
+    studio.events.final(job.id)
+    steps = len(studio.worker.log)
+    fork = studio.engine.fork(job.id, 4, {"prompt": "b", "guidance_scale": 9.0})
+    assert isinstance(studio.events.final(fork.id), Finished)
+    assert len(studio.worker.log) - steps == 2
+    assert (fork.owner, fork.recipe.turns) == ("ann", (Turn(4, prompt="b", guidance_scale=9.0),))
+    assert [event.done for event in studio.events.of(fork.id) if isinstance(event, Step)] == [4, 5, 6]
+    assert studio.keep.pictures[studio.events.final(fork.id).picture][1] == fork.recipe  # type: ignore[attr-defined]
+
+
+def test_a_fork_of_steps_that_are_forgotten_runs_them_again(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 1500)
+    old, new = (studio.engine.submit([Recipe(name, steps=3)])[0] for name in "ab")
+    for job in (old, new):
+        studio.events.final(job.id)
+    assert studio.engine.remembers(new.id, 2) and not studio.engine.remembers(old.id, 2)
+    with pytest.raises(JobMissing, match="no longer remembered"):
+        studio.engine.look_back(old.id, 2)
+    steps = len(studio.worker.log)
+    assert isinstance(studio.events.final(studio.engine.fork(old.id, 2, {}).id), Finished)
+    assert len(studio.worker.log) - steps == 3
+
+
+def test_looking_back(studio: Studio) -> None:
+    [job] = studio.engine.submit([Recipe(steps=5)])
+    studio.events.final(job.id)
+    assert [studio.engine.look_back(job.id, step).jpeg() for step in (0, 3, 5)] == [b"JPEG 0", b"JPEG 3", b"JPEG 5"]
+    for step in (-1, 5):
+        with pytest.raises(RecipeError, match="no step"):
+            studio.engine.fork(job.id, step, {})
+    with pytest.raises(RecipeError, match="sampler cannot be changed"):
+        studio.engine.fork(job.id, 2, {"sampler": "DDIM"})
+    with pytest.raises(RecipeError, match="guidance scale of 1000"):
+        studio.engine.fork(job.id, 2, {"guidance_scale": 1000.0})
+
+
+def test_a_change_on_the_way_is_in_the_recipe(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    [job] = studio.engine.submit([Recipe("a", steps=5)])
+    studio.worker.next_call()
+    studio.worker.go()
+    studio.worker.next_call()
+    studio.engine.change(job.id, {"prompt": "b"})
+    studio.engine.change(job.id, {"guidance_scale": 2.0})
+    studio.worker.go()
+    assert studio.worker.next_call() == ["b"]
+    studio.worker.go_freely()
+    studio.events.final(job.id)
+    assert studio.worker.log == [["a"], ["a"], ["b"], ["b"], ["b"]]
+    assert job.recipe == Recipe("a", steps=5, turns=(Turn(2, prompt="b", guidance_scale=2.0),))
+    with pytest.raises(RecipeError, match="is finished"):
+        studio.engine.change(job.id, {"prompt": "c"})
+
+
+def test_a_change_that_cannot_be_made_stops_the_picture_and_loses_nothing(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    studio.worker.fault = lambda what, prompts: RecipeError("Too long.") if what == "change" else None
+    [job] = studio.engine.submit([Recipe("a", steps=5)])
+    studio.worker.next_call()
+    with pytest.raises(RecipeError, match="guidance scale"):
+        studio.engine.change(job.id, {"guidance_scale": -1.0})
+    studio.engine.change(job.id, {"prompt": "b"})
+    studio.worker.go_freely()
+    paused = studio.events.until(job.id, Paused)
+    assert "It was not changed. Too long." in paused.reason  # type: ignore[attr-defined]
+    studio.engine.resume(job.id)
+    studio.events.final(job.id)
+    assert job.recipe.turns == ()

@@ -7,8 +7,9 @@ import math
 import pytest
 
 from studio import recipe as module
+from studio import turns
 from studio.errors import RecipeError
-from studio.recipe import Recipe
+from studio.recipe import Recipe, Turn
 
 GOOD = Recipe(
     prompt="a fox, “red” 🦊",
@@ -145,3 +146,59 @@ def test_a_wrong_start_is_told_in_a_sentence(values: dict[str, object], told: st
     with pytest.raises(RecipeError) as caught:
         Recipe.from_values(values)
     assert told in str(caught.value) and str(caught.value).endswith(".")
+
+
+# Changes on the way
+
+
+def test_what_holds_at_a_step() -> None:
+    made = Recipe("a cat", turns=(Turn(3, guidance_scale=9.0), Turn(5, prompt="a dog")))
+    assert made.at(0) == made.at(2) == Recipe("a cat")
+    assert made.at(3) == made.at(4) == Recipe("a cat", guidance_scale=9.0)
+    assert made.at(9) == Recipe("a dog", guidance_scale=9.0)
+    assert Recipe.from_json(made.to_json()) == made
+    assert (
+        Recipe.from_values({"prompt": "a cat", "turns": [{"step": 3, "guidance_scale": 9}]}).turns[0] == made.turns[0]
+    )
+
+
+def test_a_turn_takes_the_place_of_what_came_after_it() -> None:
+    made = Recipe("a cat").turned(5, {"prompt": "a dog"}).turned(8, {"guidance_scale": 2.0})
+    assert [turn.step for turn in made.turns] == [5, 8]
+    again = made.turned(6, {"prompt": "a fox"})
+    assert again.turns == (Turn(5, prompt="a dog"), Turn(6, prompt="a fox"))
+    assert made.turned(5, {"prompt": "a cat"}) == Recipe("a cat")
+    assert Recipe("a cat").turned(4, {}) == Recipe("a cat")
+    assert made.turned(8, {"prompt": "a fox"}).turns[-1] == Turn(8, prompt="a fox", guidance_scale=2.0)
+    with pytest.raises(RecipeError, match="sampler cannot be changed on the way"):
+        made.turned(3, {"sampler": "DDIM"})
+
+
+@pytest.mark.parametrize(
+    ("turns", "told"),
+    [
+        ([{"step": 3, "guidance_scale": 1000}], "guidance scale of 1000"),
+        ([{"step": 500, "prompt": "a"}], "after 0 to 499 steps"),
+        ([{"step": 3, "prompt": "a"}, {"step": 2, "prompt": "b"}], "order of their steps"),
+        ([{"step": 3, "seed": 5}], "must have a step"),
+        ([{"prompt": "a"}], "must have a step"),
+        ([{"step": 3, "prompt": 5}], "must be text"),
+        ("x", "must have a step"),
+        ([{"step": 3, "prompt": "x" * 10_001}], "10,001 characters"),
+    ],
+)
+def test_turns_that_cannot_be_taken_are_told(turns: object, told: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.from_values({"turns": turns})
+    assert told in str(caught.value)
+
+
+def test_turns_as_people_write_them() -> None:
+    text = "12: prompt a red fox: 3d\n 7 : guidance 9.5\n\n12: negative"
+    found = turns.parse(text)
+    assert found == (Turn(7, guidance_scale=9.5), Turn(12, prompt="a red fox: 3d", negative_prompt=""))
+    assert turns.parse(turns.written(found)) == found
+    assert turns.written(found) == "7: guidance 9.5\n12: prompt a red fox: 3d\n12: negative"
+    for wrong in ("guidance 9", "7: guidance much", "7: sampler DDIM", "-1: guidance 3", "7"):
+        with pytest.raises(RecipeError):
+            turns.parse(wrong)

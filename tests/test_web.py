@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import io
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, aclosing
@@ -20,7 +21,7 @@ from studio.errors import ModelMissing, RecipeError
 from studio.families import Facts
 from studio.library import Library
 from studio.models.catalog import Entry
-from studio.recipe import MAX_SEED, Recipe
+from studio.recipe import MAX_SEED, Recipe, Turn
 from studio.settings import Settings
 from studio.sources import Sources
 from studio.web import live, pictures
@@ -307,7 +308,7 @@ def test_a_picture_is_served_as_what_it_is(studio: Studio) -> None:
 def test_what_the_page_knows_of_a_picture(studio: Studio) -> None:
     name = studio.make(prompt=NASTY, seed=7)
     told = studio.client.get(f"/pictures/{name}").json()
-    assert told["recipe"] == asdict(Recipe(prompt=NASTY, seed=7)) and told["steps_done"] == 20
+    assert Recipe.from_values(told["recipe"]) == Recipe(prompt=NASTY, seed=7) and told["steps_done"] == 20
     assert studio.client.get("/pictures?count=1").json()["pictures"][0] == told
     assert studio.client.get("/pictures").headers["content-type"] == "application/json"
 
@@ -745,3 +746,49 @@ def test_a_contact_sheet_brings_its_grid_back(studio: Studio) -> None:
     assert studio.client.post("/sheets", content=b"x").status_code == 422
     stranger = TestClient(studio.app, base_url=HERE)
     assert stranger.get("/sheets/compare.png").status_code == 404
+
+
+# Going back into a picture
+
+
+def test_the_steps_of_a_picture_can_be_looked_at_by_its_owner(studio: Studio) -> None:
+    [job] = studio.engine.submit([Recipe(steps=4)], studio.owner())
+    studio.events.final(job.id)
+    answer = studio.client.get(f"/jobs/{job.id}/steps/2.jpg")
+    assert answer.content == b"JPEG 2" and answer.headers["content-type"] == "image/jpeg"
+    assert studio.client.get(f"/jobs/{job.id}/steps/9.jpg").status_code == 404
+    assert TestClient(studio.app, base_url=HERE).get(f"/jobs/{job.id}/steps/2.jpg").status_code == 404
+
+
+def test_a_fork_takes_the_form_as_it_is_now(studio: Studio) -> None:
+    [job] = studio.engine.submit([Recipe("a boat", steps=4)], studio.owner())
+    studio.events.final(job.id)
+    sent = {"Prompt": "a ship", "Guidance scale": 5}
+    assert studio.press("text_to_image-canvas", "fork", {"job": job.id, "step": 2}, **sent) == [""]
+    [recipe] = latest(studio)
+    assert recipe == Recipe("a boat", steps=4, turns=(Turn(2, prompt="a ship"),))
+    [sentence] = studio.press("text_to_image-canvas", "fork", {"job": job.id, "step": 7}, **sent)
+    assert "no step 7" in sentence
+    [sentence] = studio.press("text_to_image-canvas", "turn", {"job": job.id}, **sent)
+    assert "is finished" in sentence
+    [sentence] = studio.press("text_to_image-canvas", "turn", {"job": "nothing"}, **sent)
+    assert "no longer" in sentence
+
+
+def test_changes_on_the_way_are_read_from_the_form(studio: Studio) -> None:
+    studio.press("text_to_image-start", **{"Prompt": "a boat", "Changes on the way": "2: guidance 9\n3: prompt a ship"})
+    [recipe] = latest(studio)
+    assert recipe.turns == (Turn(2, guidance_scale=9.0), Turn(3, prompt="a ship"))
+    [sentence] = studio.press("text_to_image-start", **{"Changes on the way": "later: a ship"})
+    assert "no change on the way" in sentence
+
+
+@pytest.mark.parametrize("kind", ["gif", "webp"])
+def test_an_animation_of_the_steps(kind: str) -> None:
+    frames = []
+    for shade in (0, 120, 250):
+        file = io.BytesIO()
+        Image.new("RGB", (32, 32), (shade, 0, 0)).save(file, "JPEG")
+        frames.append(file.getvalue())
+    with Image.open(io.BytesIO(live._film(frames, kind))) as film:
+        assert film.n_frames == 3 and film.size == (32, 32)  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from PIL import Image
 from studio import samplers
 from studio.errors import ModelMissing, OutOfMemory, RecipeError
 from studio.models.manager import Manager
-from studio.recipe import Recipe
+from studio.recipe import Recipe, Turn
 from studio.sources import Sources
 from studio.worker import TorchRun, TorchWorker
 
@@ -228,3 +228,70 @@ def test_half_precision_stays_near_full(models_folder: Path, worker: TorchWorker
 def test_size_changes_the_picture_not_the_recipe(worker: TorchWorker) -> None:
     [run] = draw(worker, replace(recipe(), width=96, height=64))
     assert worker.decode(run).size == (96, 64)
+
+
+# Forks, and changes on the way
+
+
+@pytest.mark.parametrize("label", samplers.DIFFUSION)
+def test_a_fork_with_nothing_changed_is_the_picture_itself(worker: TorchWorker, label: str) -> None:
+    wanted = recipe(sampler=label, steps=7)
+    [run] = draw(worker, wanted)
+    for step in (0, 1, 4, 6):
+        fork = worker.begin(wanted, (run, step))
+        assert fork.done == step
+        finish(worker, fork)
+        assert torch.equal(fork.latents, run.latents) and torch.equal(fork.clean, run.clean), (label, step)
+    # The run that was forked from has not moved.
+    assert run.done == 7 and np.array_equal(pixels(worker.decode(run)), pixels(worker.decode(fork)))
+
+
+@pytest.mark.parametrize("model", ["sd", "velocity", "flux"])
+def test_a_fork_is_what_its_recipe_gives_when_run_from_the_start(worker: TorchWorker, model: str) -> None:
+    [run] = draw(worker, recipe(model, steps=6))
+    turned = run.recipe.turned(2, {"prompt": "a green dog", "guidance_scale": 2.0})
+    fork = finish(worker, worker.begin(turned, (run, 2)))
+    [whole] = draw(worker, turned)
+    assert torch.equal(fork.latents, whole.latents)
+    assert not torch.equal(fork.latents, run.latents)
+    [forgotten] = draw(worker, recipe(model, steps=6))
+    forgotten.moments.clear()
+    assert worker.begin(turned, (forgotten, 2)).done == 0  # there is nothing to take up, so it begins at the start
+
+
+def test_a_fork_of_a_fork(worker: TorchWorker) -> None:
+    [run] = draw(worker, recipe(steps=6))
+    first = finish(worker, worker.begin(one := run.recipe.turned(2, {"guidance_scale": 2.0}), (run, 2)))
+    two = one.turned(4, {"prompt": "a blue apple"})
+    second = finish(worker, worker.begin(two, (first, 4)))
+    assert torch.equal(second.latents, draw(worker, two)[0].latents)
+    # A step before the first fork is taken up from the same moments.
+    assert worker.begin(one.turned(1, {"guidance_scale": 1.0}), (first, 1)).done == 1
+
+
+def test_a_run_changed_on_the_way_can_be_made_again_from_its_recipe(worker: TorchWorker) -> None:
+    run = worker.begin(recipe(steps=5, guidance_scale=1.0))
+    worker.step([run])
+    worker.step([run])
+    turned = run.recipe.turned(2, {"guidance_scale": 6.0, "negative_prompt": "a cat"})
+    worker.change(run, turned)
+    finish(worker, run)
+    assert torch.equal(run.latents, draw(worker, Recipe.from_json(turned.to_json()))[0].latents)
+    assert turned.turns == (Turn(2, negative_prompt="a cat", guidance_scale=6.0),)
+
+
+def test_looking_back_shows_each_step(worker: TorchWorker) -> None:
+    run, seen = worker.begin(recipe(steps=4)), []
+    seen.append(run.preview("clean").jpeg())
+    while run.done < run.total:
+        worker.step([run])
+        seen.append(run.preview("clean").jpeg())
+    assert [run.look_back(step).jpeg() for step in range(5)] == seen and len(set(seen)) == 5
+    with pytest.raises(KeyError):
+        run.look_back(5)
+
+
+def finish(worker: TorchWorker, run: TorchRun) -> TorchRun:
+    while run.done < run.total:
+        worker.step([run])
+    return run

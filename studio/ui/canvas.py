@@ -18,11 +18,12 @@ def canvas(place: str, start: str, stop: str) -> gr.HTML:
     """The pictures a tab is making, from their starting noise on, and the ones just made.
 
     place: the tab's name in `studio.web.live.Live.show`. start, stop: the ids of its buttons, for the keyboard.
-    Events `use_settings` and `reuse_seed` carry `recipe`, the values of the picture's recipe by name.
+    Events `use_settings` and `reuse_seed` carry `recipe`, the values of the picture's recipe by name; `fork` carries
+    `job` and `step`, and `turn` the `job` that shall be changed from its next step on.
     """
     return gr.HTML(
         html_template='<section class="stage" aria-label="Pictures in the making"></section>',
-        js_on_load=_mount("stage.js", {"place": place, "start": start, "stop": stop}),
+        js_on_load=_mount("stage.js", {"place": place, "start": start, "stop": stop}, "fork", "turn"),
         apply_default_css=False,
         elem_id=f"{place}-canvas",
         elem_classes="canvas",

@@ -36,7 +36,8 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
                 settings.prompts()
                 _axis_fields(settings)
                 summary = notice()
-                start_from = gr.State({})
+                # Not a gr.State, for which every page would hold one more connection open.
+                start_from = gr.BrowserState({}, storage_key=f"emerge.{PLACE}.start", secret="emerge")
                 settings.choice_of_model()
                 settings.size()
                 settings.sampling()
@@ -75,7 +76,7 @@ def _read(values: dict[str, Any], start_from: Any, studio: Studio) -> tuple[axes
     return axes.plan(centre, chosen, {"sampler": samplers, "model": form.usable(entries)}), plan, previews
 
 
-def _connect_summary(fields: form.Form, start_from: gr.State, summary: gr.HTML, studio: Studio) -> None:
+def _connect_summary(fields: form.Form, start_from: gr.BrowserState, summary: gr.HTML, studio: Studio) -> None:
     """How many pictures it will be, or what is wrong, while one types."""
 
     def sum_up(values: dict[Component, Any]) -> str:
@@ -98,7 +99,9 @@ def _connect_summary(fields: form.Form, start_from: gr.State, summary: gr.HTML, 
     )
 
 
-def _connect_start(start: gr.Button, fields: form.Form, start_from: gr.State, failure: gr.HTML, studio: Studio) -> None:
+def _connect_start(
+    start: gr.Button, fields: form.Form, start_from: gr.BrowserState, failure: gr.HTML, studio: Studio
+) -> None:
     def generate(values: dict[Component, Any], request: gr.Request) -> dict[Component, Any]:
         owner = owner_of(request.request)
         try:
@@ -131,7 +134,7 @@ def _layout(grid: axes.Grid, plan: sheets.Plan, jobs: list[Job]) -> Layout:
 
 
 def _connect_centre(
-    pictures: tuple[gr.HTML, gr.HTML], settings: Settings, start_from: gr.State, failure: gr.HTML
+    pictures: tuple[gr.HTML, gr.HTML], settings: Settings, start_from: gr.BrowserState, failure: gr.HTML
 ) -> None:
     """Any picture's recipe can be the one that the grid is about."""
     fields, models = settings.form, settings.models

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import gradio as gr
 from gradio.components import Component
 
+from studio import turns
 from studio.engine import PreviewKind
 from studio.errors import RecipeError
 from studio.models import catalog
@@ -90,6 +91,7 @@ def read(values: dict[str, Any], **chosen: Any) -> tuple[list[Recipe], PreviewKi
     values = {name: value for name, value in values.items() if name in names} | chosen
     pictures, previews = values.pop("pictures"), values.pop("previews")
     values["seed"] = _seed(values["seed"])
+    values["turns"] = turns.parse(str(values.get("turns") or ""))
     if not values["model"]:
         raise RecipeError("No model is chosen. Choose one first.")
     first = Recipe.from_values({name: typed(name, value) for name, value in values.items()})

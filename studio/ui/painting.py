@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from studio import masks
-from studio.engine import Engine
-from studio.errors import StudioError
+from studio import masks, turns
+from studio.engine import Engine, Job
+from studio.errors import JobMissing, StudioError
 from studio.library import Library
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
@@ -116,6 +116,9 @@ class Settings:
             self.fields["previews"] = gr.Dropdown(
                 list(form.PREVIEWS), value="clean", label="Preview", filterable=False, min_width=0
             )
+        self.fields["turns"] = gr.Textbox(
+            label="Changes on the way", placeholder="7: guidance 9", lines=1, max_lines=4, min_width=0
+        )
         with gr.Row(elem_classes="together seed"):
             self.fields["seed"] = gr.Textbox(label="Seed", placeholder="a new one each time", max_lines=1, min_width=0)
             self.dice = gr.Button("Random", size="sm", min_width=0, scale=0)
@@ -220,7 +223,7 @@ def settings_of(recipe: Recipe, models: Manager, fields: form.Form) -> dict[Comp
     entries = models.entries()
     if recipe.model not in form.usable(entries):
         raise StudioError(f"The model {recipe.model!r} that made this picture is not here any more.")
-    values = {**asdict(recipe), "seed": str(recipe.seed), "pictures": 1}
+    values = {**asdict(recipe), "seed": str(recipe.seed), "pictures": 1, "turns": turns.written(recipe.turns)}
     return fields.update(form.for_model(entries, recipe.model, values))
 
 
@@ -256,6 +259,41 @@ def connect_pictures(
     for each in pictures:
         each.use_settings(use_settings, outputs=[*fields, *easels, failure], **AT_ONCE)
         each.reuse_seed(reuse_seed, outputs=fields["seed"], **AT_ONCE)
+
+
+def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studio: Studio) -> None:
+    """Fork a picture at one of its steps, or change it from its next step on, by what the form says now."""
+    fields, names = settings.form, ("prompt", "negative_prompt", "guidance_scale")
+    inputs = [fields[name] for name in names]
+
+    def own(event: gr.EventData, request: gr.Request) -> Job:
+        job = studio.engine.job(str(event._data["job"]))
+        if job.owner != owner_of(request.request):
+            raise JobMissing("That picture is being made in another browser, and can be changed there only.")
+        return job
+
+    def changes(*values: Any) -> dict[str, Any]:
+        return {name: form.typed(name, value) for name, value in zip(names, values, strict=True)}
+
+    def fork(prompt: Any, negative: Any, guidance: Any, event: gr.EventData, request: gr.Request) -> str:
+        try:
+            job, step = own(event, request), int(event._data["step"])
+            remembered = studio.engine.remembers(job.id, step)
+            forked = studio.engine.fork(job.id, step, changes(prompt, negative, guidance))
+            studio.live.show(job.owner, settings.place, [job, forked])
+        except StudioError as error:
+            return str(error)
+        return "" if remembered else "The steps before it are run again: they are no longer remembered."
+
+    def turn(prompt: Any, negative: Any, guidance: Any, event: gr.EventData, request: gr.Request) -> str:
+        try:
+            studio.engine.change(own(event, request).id, changes(prompt, negative, guidance))
+        except StudioError as error:
+            return str(error)
+        return ""
+
+    stage.fork(fork, inputs=inputs, outputs=failure, **AT_ONCE)
+    stage.turn(turn, inputs=inputs, outputs=failure, **AT_ONCE)
 
 
 def connect_loaded(start_picture: gr.HTML, settings: Settings, failure: gr.HTML, sized: bool) -> None:

@@ -41,6 +41,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     painting.connect_model(settings, failure)
     painting.connect_shape(settings)
     painting.connect_seed(settings, failure, studio.live)
+    painting.connect_steering(pictures[0], settings, failure, studio)
     painting.connect_pictures(pictures, settings, failure)
     painting.connect_memory(page, saved, settings, warnings)
 

@@ -8,20 +8,27 @@ job and skips what came between, so it never holds anything up.
 import asyncio
 import base64
 import contextlib
+import io
 import json
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
+from PIL import Image
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from studio.engine import Engine, Job
 from studio.errors import JobMissing
 from studio.events import FINAL, Event, Paused, Preview, Step
+
+FRAME, LAST_FRAME = 90, 1500
+"""Milliseconds that an animation shows each step, and the last one."""
+
+NOT_KEPT = {"Cache-Control": "no-store"}
 
 HEARTBEAT = 15.0
 """Seconds after which a silent stream says that it is still there, so that a vanished reader is noticed."""
@@ -148,7 +155,10 @@ class Live:
     async def _told(self, owner: str, known: set[str], event: Event) -> str:
         """The message of an event, with the recipe if this reader hears of the job for the first time."""
         if event.job in known:
-            return _message("job", await _values(event))
+            job = self._find(event.job)
+            # A recipe that was changed on the way is told again.
+            changed = {"recipe": asdict(job.recipe)} if job and job.recipe.turns else {}
+            return _message("job", {**await _values(event), **changed})
         job = self._find(event.job)
         if job is None or job.owner != owner:
             return ""
@@ -195,7 +205,36 @@ def routes(engine: Engine, live: Live) -> APIRouter:
             live.bring_back(owner, place, job)
         return JSONResponse({})
 
+    @router.get("/jobs/{job_id}/steps/{step}.jpg")
+    def look_back(job_id: str, step: int, request: Request) -> Response:
+        """The predicted clean picture after so many steps."""
+        _own(engine, job_id, request)
+        return Response(engine.look_back(job_id, step).jpeg(), media_type="image/jpeg", headers=NOT_KEPT)
+
+    @router.get("/jobs/{job_id}/steps.{kind}")
+    def film(job_id: str, kind: Literal["gif", "webp"], request: Request) -> Response:
+        """All steps one after another, as an animation that shows the last for longer."""
+        job = _own(engine, job_id, request)
+        found = [engine.look_back(job_id, step).jpeg() for step in range(job.recipe.steps_run + 1)]
+        headers = {**NOT_KEPT, "Content-Disposition": f'attachment; filename="emerging-{job.recipe.seed}.{kind}"'}
+        return Response(_film(found, kind), media_type=f"image/{kind}", headers=headers)
+
     return router
+
+
+def _own(engine: Engine, job_id: str, request: Request) -> Job:
+    job = engine.job(job_id)
+    if job.owner != owner_of(request):
+        raise JobMissing("That picture was made in another browser, and its steps can be seen there only.")
+    return job
+
+
+def _film(frames: Sequence[bytes], kind: str) -> bytes:
+    pictures = [Image.open(io.BytesIO(frame)).convert("RGB") for frame in frames]
+    times = [FRAME] * (len(pictures) - 1) + [LAST_FRAME]
+    file = io.BytesIO()
+    pictures[0].save(file, kind, save_all=True, append_images=pictures[1:], duration=times, loop=0, quality=85)
+    return file.getvalue()
 
 
 async def _described(job: Job, event: Event) -> dict[str, Any]:

@@ -14,7 +14,7 @@ export function showPair(ids, names, way) {
   const sides = ids.map((id, index) => makeSide(jobs.get(id), names[index]));
   const seen = make("div", { class: "pair-seen" });
   const ratio = ratioOf(jobs.get(ids[0]).recipe);
-  seen.style.setProperty("--ratio", ratio);
+  dialog.style.setProperty("--ratio", ratio);
   const ways = Object.entries(WAYS).map(([key, title]) => wayButton(key, title));
   const below = make("div", { class: "pair-below" });
   const close = make("button", { type: "button", class: "act viewer-close", title: "Close", "aria-label": "Close" }, "×");

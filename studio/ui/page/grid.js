@@ -1,0 +1,507 @@
+// Pictures in rows and columns that all come out of noise at once, and what one steers them with while they do.
+
+import { icon } from "./icons.js";
+import { emptyCell, makeCell } from "./grid-cell.js";
+import { makeLook } from "./grid-look.js";
+import { AROUND, layoutOf, planOf, tracksFor } from "./grid-plan.js";
+import { showPair, WAYS } from "./grid-pair.js";
+import { act, isConnected, isMoving, jobs, layouts, listen, shown } from "./live.js";
+import { heading, opens } from "./menu.js";
+import { show } from "./pictures.js";
+import { offer } from "./places.js";
+import { described, lookAtNew, phase, ratioOf, stands, takeOrders } from "./stage.js";
+import { make, setText, standingOfAll } from "./words.js";
+
+const HINT = "Choose what shall differ and press Generate. All pictures come out of noise here, side by side.";
+
+const KEYS = [
+  ["Arrows", "Go to another picture"],
+  ["Space", "Show it large"],
+  ["H", "Hold it, or let it go on"],
+  ["O", "Only this one: drop all others"],
+  ["X", "Drop it"],
+  ["Shift X", "Drop its row"],
+  ["Alt X", "Drop its column"],
+  ["M", "Mark it; two can be compared"],
+  ["F", "Flick between the two marked"],
+  ["Ctrl wheel", "Zoom all; drag to move all"],
+  ["0", "Show all pictures whole"],
+  ["Esc", "Stop all"],
+  ["Ctrl Enter", "Generate"],
+];
+
+/** Longer side of the smallest picture; on a small screen, its width. */
+const LEAST = { wide: 120, narrow: 112 };
+
+/** Milliseconds for which a sentence about what went wrong stands. */
+const TROUBLE = 6000;
+
+/** Fill `root` with the grid of a tab and give its buttons their keys. `options`: place, start, stop. */
+export function mount(root, options, events) {
+  const section = root.querySelector(".grid-place-section");
+  const words = make("p", { class: "stage-words" });
+  const go = make("button", { type: "button", class: "act strong" }, "Continue");
+  const discard = make("button", { type: "button", class: "act" }, "Discard stopped");
+  const again = make("button", { type: "button", class: "act" });
+  const keys = make("button", { type: "button", class: "act grid-keys", title: "Keys", "aria-label": "Keys" }, icon("keys"));
+  const note = make("p", { class: "grid-note" });
+  const table = make("div", { class: "grid-table", role: "grid", "aria-label": "Pictures side by side" });
+  const box = make("div", { class: "grid-box" }, table);
+  const pair = make("div", { class: "grid-pair acts", role: "group", "aria-label": "Compare the two marked" });
+  const hint = make("div", { class: "hint" }, make("p", {}, HINT));
+  const spoken = make("p", { class: "only-spoken", role: "status", "aria-live": "polite" });
+  const look = makeLook(table);
+  const acts = make("div", { class: "acts" }, again, go, discard);
+  section.append(make("div", { class: "grid-bar" }, words, acts, look.bar, keys), note, box, hint, pair, spoken);
+  discard.title = "Drop what is stopped. The partial pictures stay in the library.";
+  opens(keys, keysPanel, { role: "dialog", label: "Keys" });
+  offer(options.place, "use", (recipe) => events.use_settings({ recipe }));
+
+  /** Job id → its cell; kept as long as the layout has it. */
+  const cells = new Map();
+  /** Ids that the person dropped: what is finished cannot be cancelled, and the others go from the page at once. */
+  const dropped = new Set();
+  const marked = [];
+  const changed = new Set();
+  let plan = null;
+  let built = { layout: null, known: 0 };
+  let heads = { rows: [], columns: [], lines: [] };
+  let settled = null;
+  let current = null;
+  let isDrawing = false;
+  let hasAll = false;
+  let isSeen = false;
+  let said = "";
+  let trouble = "";
+  let fallback = { ids: null, layout: null };
+
+  const isGone = ({ id }) => dropped.has(id) || jobs.get(id)?.state === "cancelled" || (hasAll && !jobs.has(id));
+  const standing = () => (plan?.cells ?? []).filter(({ id }) => id && stands(jobs.get(id)) && !dropped.has(id));
+  const all = () => standing().map(({ id }) => jobs.get(id));
+  const moving = () => all().filter(isMoving);
+  const paused = () => all().filter((job) => job.state === "paused");
+  const hidden = () => (plan?.cells ?? []).filter(({ id }) => dropped.has(id) && jobs.get(id)?.state === "finished");
+
+  // ---- Drawing ----
+
+  /** With the next frame, and only what changed: with many pictures, events come quicker than frames. */
+  function drawSoon(id = "") {
+    if (id) changed.add(id);
+    if (isDrawing) return;
+    isDrawing = true;
+    requestAnimationFrame(() => {
+      isDrawing = false;
+      draw();
+    });
+  }
+
+  function draw() {
+    if (!isSeen) return;
+    build();
+    for (const id of changed) if (jobs.has(id)) cells.get(id)?.update(jobs.get(id));
+    changed.clear();
+    settle();
+    tell();
+  }
+
+  function layout() {
+    const given = layouts.get(options.place);
+    if (given) return given;
+    const ids = shown.get(options.place) ?? [];
+    if (fallback.ids !== ids) fallback = { ids, layout: null };
+    if (!fallback.layout || ids.some((id) => !jobs.has(id))) {
+      fallback.layout = layoutOf(ids, ids.map((id) => jobs.get(id)?.recipe.seed ?? "…"));
+    }
+    return ids.length ? fallback.layout : null;
+  }
+
+  /** The table anew if the layout is another one or more of its jobs are known; pictures that stay are taken over. */
+  function build(isResized = false) {
+    const now = layout();
+    const ids = now ? now.cells.flat().filter(Boolean) : [];
+    const known = ids.filter((id) => jobs.has(id)).length;
+    if (now === built.layout && known === built.known && !isResized) return;
+    const isOther = now !== built.layout;
+    built = { layout: now, known };
+    for (const [id] of cells) if (!ids.includes(id)) cells.delete(id);
+    if (isOther) forget(ids);
+    // The box must stand on the page before its room can be measured.
+    setText(note, now?.note ?? "");
+    section.toggleAttribute("data-empty", !now);
+    const job = ids.map((id) => jobs.get(id)).find(Boolean);
+    plan = now && planOf(now, room(), job ? ratioOf(job.recipe) : 1);
+    section.toggleAttribute("data-list", Boolean(plan?.axis));
+    const focused = table.contains(document.activeElement) ? document.activeElement : null;
+    table.replaceChildren(...(plan ? fill() : []));
+    focused?.isConnected && focused.focus({ preventScroll: true });
+    settled = null;
+  }
+
+  /** What was about pictures that are not here any more. */
+  function forget(ids) {
+    for (const id of dropped) if (!ids.includes(id)) dropped.delete(id);
+    const stay = marked.filter((id) => ids.includes(id));
+    if (stay.length !== marked.length) {
+      marked.splice(0, marked.length, ...stay);
+      drawMarks();
+    }
+    if (!ids.includes(current)) {
+      current = null;
+      look.fit();
+    }
+  }
+
+  /** The rows of the table: labels, and a cell for each place. */
+  function fill() {
+    const isList = plan.axis !== "";
+    heads = { rows: [], columns: [], lines: [] };
+    const lines = Array.from({ length: plan.height }, () => []);
+    for (const place of plan.cells) lines[place.y].push(cellAt(place, isList));
+    const rows = lines.map((line, y) => {
+      const labels = isList ? [] : [label("row", y)];
+      heads.rows.push(...labels);
+      return make("div", { class: "grid-row", role: "row" }, ...labels, ...line);
+    });
+    heads.lines = rows;
+    if (isList) return rows;
+    heads.columns = plan.columns.map((_, x) => label("column", x));
+    const corner = make("div", { class: "grid-corner", role: "columnheader", "aria-label": "Labels" });
+    return [make("div", { class: "grid-row", role: "row" }, corner, ...heads.columns), ...rows];
+  }
+
+  function cellAt(place, isList) {
+    const job = place.id && jobs.get(place.id);
+    if (job && !cells.has(place.id)) cells.set(place.id, makeCell(job, doAct));
+    const cell = job ? cells.get(place.id) : null;
+    place.element = cell?.element ?? emptyCell();
+    const caption = cell?.caption ?? place.element.firstChild;
+    caption.replaceChildren(...(isList && place.name ? captionOf(place) : []));
+    cell?.setName(place.name || `seed ${job.recipe.seed}`);
+    return place.element;
+  }
+
+  function captionOf(place) {
+    const isRow = plan.axis === "row";
+    return [make("span", { title: place.name }, place.name), dropper(isRow ? "row" : "column", isRow ? place.row : place.column)];
+  }
+
+  /** The label of a row or a column, and its button. */
+  function label(kind, index) {
+    const text = (kind === "row" ? plan.rows : plan.columns)[index];
+    const role = kind === "row" ? "rowheader" : "columnheader";
+    return make("div", { class: `grid-label ${kind}`, role, "aria-label": text }, make("span", { title: text }, text), dropper(kind, index));
+  }
+
+  function dropper(kind, index) {
+    const text = (kind === "row" ? plan.rows : plan.columns)[index];
+    const name = `Drop ${kind} ${text}`.trim();
+    const button = make("button", { type: "button", class: "act grid-drop", tabIndex: -1, "aria-label": name }, icon("drop"));
+    button.title = `${name} (${kind === "row" ? "Shift" : "Alt"} X)`;
+    button.addEventListener("click", () => dropLine(kind, index));
+    return button;
+  }
+
+  // ---- Places and sizes ----
+
+  /** Pixels that there are for the table, without the page having to scroll; on a small screen, a part of it. */
+  function room() {
+    const style = getComputedStyle(section);
+    const top = box.getBoundingClientRect().top + scrollY;
+    const below = parseFloat(style.getPropertyValue("--grid-below")) || 0;
+    const height = isNarrow() ? innerHeight * 0.66 : innerHeight - top - below;
+    return { width: section.clientWidth, height: Math.max(height, 260) };
+  }
+
+  /** What was dropped leaves, rows and columns of which nothing is left close, and the others take their room. */
+  function settle() {
+    if (!plan) return;
+    const gone = plan.cells.filter((place) => place.id && isGone(place));
+    const key = gone.map(({ id }) => id).join();
+    if (key === settled) return;
+    settled = key;
+    gone.forEach(({ id }) => cells.get(id)?.setDropped(true));
+    standing().forEach(({ id }) => cells.get(id)?.setDropped(false));
+    const left = marked.filter((id) => standing().some((place) => place.id === id));
+    if (left.length !== marked.length) {
+      marked.splice(0, marked.length, ...left);
+      drawMarks();
+    }
+    layOut();
+    pointAt(current);
+  }
+
+  function layOut() {
+    const space = room();
+    const [job] = all();
+    const ratio = job ? ratioOf(job.recipe) : 1;
+    const tracks = tracksFor(plan, space, ratio, isGone, isNarrow() ? LEAST.narrow : LEAST.wide, isNarrow());
+    const list = (first, others) => [first, ...others].filter((size, at) => at > 0 || size > 0).map((size) => `${size}px`).join(" ");
+    table.style.gridTemplateColumns = list(tracks.label, tracks.across);
+    table.style.gridTemplateRows = list(tracks.head, tracks.down);
+    table.style.setProperty("--ratio", ratio);
+    table.style.setProperty("--caption", `${tracks.caption}px`);
+    table.style.setProperty("--pad", `${AROUND}px`);
+    box.style.maxHeight = `${space.height}px`;
+    for (const place of plan.cells) {
+      const isClosed = tracks.across[place.x] === 0 || tracks.down[place.y] === 0;
+      place.element.toggleAttribute("data-closed", isClosed);
+    }
+    heads.columns.forEach((head, x) => head.toggleAttribute("data-closed", tracks.across[x] === 0));
+    heads.rows.forEach((head, y) => head.toggleAttribute("data-closed", tracks.down[y] === 0));
+  }
+
+  function resized() {
+    const seen = section.clientWidth > 0;
+    if (!seen) {
+      isSeen = false;
+      return;
+    }
+    isSeen = true;
+    changed.clear();
+    for (const id of cells.keys()) changed.add(id);
+    build(true);
+    draw();
+  }
+
+  // ---- Words ----
+
+  function tell() {
+    const now = all();
+    setText(words, trouble || (isConnected() ? wordsFor(now) : "The studio does not answer. Trying again…"));
+    const [held, gone] = [paused().length, hidden().length];
+    go.hidden = held === 0;
+    discard.hidden = held === 0;
+    go.title = held === 1 ? "Let the stopped picture go on" : `Let the ${held} stopped pictures go on`;
+    again.hidden = gone === 0;
+    setText(again, gone === 1 ? "Show the hidden one" : `Show ${gone} hidden`);
+    const stop = document.getElementById(options.stop);
+    if (stop) stop.disabled = moving().length === 0;
+    speak(now);
+  }
+
+  function wordsFor(now) {
+    const isDone = now.length > 1 && now.every((job) => job.state === "finished");
+    if (isDone) return `All ${now.length} pictures are finished`;
+    const held = paused().length;
+    const also = held && held < now.length ? ` · ${held} stopped` : "";
+    return standingOfAll(now) + also;
+  }
+
+  /** Tell those who cannot see it when it starts, is half way, and ends; no more. */
+  function speak(now) {
+    const text = trouble || phase(now);
+    const key = `${built.layout?.cells.flat().join()} ${text}`;
+    if (key === said) return;
+    said = key;
+    setText(spoken, text);
+  }
+
+  function complain(sentence) {
+    if (!sentence) return;
+    trouble = sentence;
+    setTimeout(() => {
+      trouble = "";
+      drawSoon();
+    }, TROUBLE);
+    drawSoon();
+  }
+
+  // ---- Steering ----
+
+  async function each(some, verb) {
+    const answers = await Promise.all(some.map((job) => act(job, verb, options.place)));
+    complain(answers.find(Boolean));
+    return answers;
+  }
+
+  /** They leave the page at once; what cannot be cancelled after all comes back. */
+  async function dropAll(places) {
+    const out = places.filter(({ id }) => id && !isGone({ id }) && jobs.has(id));
+    out.forEach(({ id }) => dropped.add(id));
+    drawSoon();
+    const living = out.map(({ id }) => jobs.get(id)).filter((job) => isMoving(job) || job.state === "paused");
+    const answers = await each(living, "cancel");
+    living.forEach((job, index) => answers[index] && dropped.delete(job.id));
+    drawSoon();
+  }
+
+  function dropLine(kind, index) {
+    const inLine = plan.cells.filter((place) => place[kind] === index);
+    if (inLine.some(({ id }) => id === current)) pointAt(nearest(inLine), true);
+    dropAll(inLine);
+  }
+
+  const placeOf = (id) => plan?.cells.find((place) => place.id === id);
+
+  /** What a button or a key asks of a cell. */
+  function doAct(verb, id) {
+    const job = jobs.get(id);
+    if (!job || isGone({ id })) return;
+    if (verb === "hold" && isMoving(job)) each([job], "pause");
+    if (verb === "hold" && job.state === "paused") each([job], "resume");
+    if (verb === "only") dropAll(standing().filter((place) => place.id !== id));
+    if (verb === "large") showLarge(id);
+    if (verb === "mark") mark(id);
+    if (verb === "drop") {
+      pointAt(nearest([placeOf(id)]), true);
+      dropAll([placeOf(id)]);
+    }
+  }
+
+  function showLarge(id) {
+    const finished = standing().filter((place) => jobs.get(place.id).picture);
+    const index = finished.findIndex((place) => place.id === id);
+    if (index < 0) return;
+    show(finished.map((place) => described(jobs.get(place.id))), index, events, options.place);
+  }
+
+  // ---- Two at once ----
+
+  /** At most two are marked; a third takes the place of the second. */
+  function mark(id) {
+    const at = marked.indexOf(id);
+    if (at >= 0) marked.splice(at, 1);
+    else if (marked.length === 2) marked[1] = id;
+    else marked.push(id);
+    drawMarks();
+  }
+
+  function drawMarks() {
+    for (const [id, cell] of cells) cell.setMark(["A", "B"][marked.indexOf(id)] ?? "");
+    pair.hidden = marked.length === 0;
+    if (marked.length === 0) return;
+    const clear = make("button", { type: "button", class: "act", title: "Unmark", "aria-label": "Unmark" }, icon("drop"));
+    clear.addEventListener("click", () => {
+      marked.length = 0;
+      drawMarks();
+      pointAt(current, true);
+    });
+    const ways = Object.entries(WAYS).map(([way, title]) => {
+      const button = make("button", { type: "button", class: "act" }, title);
+      button.addEventListener("click", () => comparePair(way));
+      return button;
+    });
+    const say = make("span", { class: "pair-say" }, marked.length === 1 ? "A is marked. Mark another one to compare." : "A and B");
+    pair.replaceChildren(say, ...(marked.length === 2 ? ways : []), clear);
+  }
+
+  function comparePair(way) {
+    if (marked.length === 2) showPair([...marked], marked.map((id) => placeOf(id)?.name || `Seed ${jobs.get(id).recipe.seed}`), way);
+  }
+
+  // ---- Keys ----
+
+  /** Make a cell the one that Tab leads to, and go there if `isFocused`. */
+  function pointAt(id, isFocused = false) {
+    const places = standing();
+    const place = places.find((each) => each.id === id) ?? places[0];
+    current = place?.id ?? null;
+    for (const each of plan?.cells ?? []) if (each.element) each.element.tabIndex = each === place ? 0 : -1;
+    if (!isFocused || !place) return;
+    place.element.focus({ preventScroll: true });
+    place.element.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+
+  /** The id of the nearest cell that stays when `places` go. */
+  function nearest(places) {
+    const [from] = places.filter(({ id }) => id === current).concat(places);
+    const far = (place) => Math.hypot(place.x - from.x, place.y - from.y);
+    const staying = standing().filter((place) => !places.some(({ id }) => id === place.id));
+    return staying.sort((a, b) => far(a) - far(b))[0]?.id ?? null;
+  }
+
+  /** The next cell in a direction: in the same line if there is one, else the nearest line's. */
+  function neighbour(from, [stepX, stepY]) {
+    const ahead = (place) => (place.x - from.x) * stepX + (place.y - from.y) * stepY;
+    const aside = (place) => Math.abs((place.x - from.x) * stepY) + Math.abs((place.y - from.y) * stepX);
+    const before = standing().filter((place) => ahead(place) > 0);
+    return before.sort((a, b) => aside(a) * 100 + ahead(a) - aside(b) * 100 - ahead(b))[0];
+  }
+
+  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+  function onKey(event) {
+    const here = placeOf(current);
+    if (!here || event.defaultPrevented || !event.target.closest(".cell")) return;
+    if (!press(event, here)) return;
+    event.preventDefault();
+    event.stopPropagation();
+  }
+
+  /** Do what a key means at a cell. False if it means nothing. */
+  function press(event, here) {
+    const isX = event.code === "KeyX" || event.key.toLowerCase() === "x";
+    if (event.ctrlKey || event.metaKey) return event.key === "Home" || event.key === "End" ? goToEnd(event.key, standing()) : false;
+    if (isX && event.shiftKey) return dropLabelled("row", here);
+    if (isX && event.altKey) return dropLabelled("column", here);
+    if (event.altKey || event.shiftKey) return false;
+    if (event.key in ARROWS) return moveTo(neighbour(here, ARROWS[event.key]));
+    if (event.key === "Home" || event.key === "End") return goToEnd(event.key, standing().filter((place) => place.y === here.y));
+    const isButton = event.target.closest("button") !== null;
+    if ((event.key === " " || event.key === "Enter") && isButton) return false;
+    const verb = { x: "drop", h: "hold", o: "only", m: "mark", " ": "large", enter: "large" }[event.key.toLowerCase()];
+    if (verb) doAct(verb, here.id);
+    else if (event.key === "0") look.fit();
+    else if (event.key === "+" || event.key === "-") look.zoomBy(event.key === "+" ? 1.25 : 0.8);
+    else if (event.key.toLowerCase() === "f") comparePair("flick");
+    else return false;
+    return true;
+  }
+
+  function moveTo(place) {
+    if (place) pointAt(place.id, true);
+    return true;
+  }
+
+  const goToEnd = (key, places) => moveTo(places.at(key === "Home" ? 0 : -1));
+
+  /** A row or a column without a label is the whole grid: that is not meant. */
+  function dropLabelled(kind, here) {
+    const labels = kind === "row" ? plan.rows : plan.columns;
+    if (labels[here[kind]]) dropLine(kind, here[kind]);
+    return true;
+  }
+
+  table.addEventListener("keydown", onKey);
+  table.addEventListener("focusin", (event) => {
+    const id = event.target.closest(".cell")?.dataset.job;
+    if (id && id !== current && !isGone({ id })) pointAt(id);
+  });
+  table.addEventListener("dblclick", (event) => {
+    const id = event.target.closest(".cell")?.dataset.job;
+    if (!id || event.target.closest("button")) return;
+    if (look.isZoomed()) look.fit();
+    else doAct("large", id);
+  });
+  // A long press shows what can be done with a cell, and nothing of the browser's own.
+  table.addEventListener("contextmenu", (event) => {
+    const cell = event.target.closest(".cell[data-job]");
+    if (event.pointerType !== "touch" || !cell) return;
+    event.preventDefault();
+    cell.focus({ preventScroll: true });
+  });
+  go.addEventListener("click", () => each(paused(), "resume"));
+  discard.addEventListener("click", () => dropAll(standing().filter(({ id }) => jobs.get(id).state === "paused")));
+  again.addEventListener("click", () => {
+    for (const { id } of hidden()) dropped.delete(id);
+    drawSoon();
+  });
+  takeOrders(section, options, () => each(moving(), "pause"));
+  listen((change) => {
+    if (change.kind === "jobs") [section.dataset.ready, hasAll] = ["true", true];
+    if (change.kind === "shown") hasAll = false;
+    if (change.kind !== "job") for (const id of cells.keys()) changed.add(id);
+    drawSoon(change.kind === "job" ? change.data.id : "");
+  });
+  lookAtNew(section, options);
+  new ResizeObserver(resized).observe(section);
+  addEventListener("resize", resized);
+  drawMarks();
+}
+
+const isNarrow = () => matchMedia("(max-width: 860px)").matches;
+
+function keysPanel() {
+  const lines = KEYS.flatMap(([key, text]) => [make("dt", {}, ...key.split(" ").map((part) => make("kbd", {}, part))), make("dd", {}, text)]);
+  return [heading("Keys, with a picture chosen"), make("dl", { class: "grid-help" }, ...lines)];
+}
