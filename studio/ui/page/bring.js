@@ -74,7 +74,8 @@ function matteField(settings) {
 /** The kind of data that thumbnails of the library carry when they are dragged. */
 export const DRAGGED = "application/x-emerge-picture";
 
-function listenForDrops(section, take) {
+/** Take files and thumbnails that are dropped on `section`, which has data-dropping while one is held over it. */
+export function listenForDrops(section, take) {
   let depth = 0;
   const carries = (event) => ["Files", DRAGGED].some((kind) => event.dataTransfer.types.includes(kind));
   const mark = (by) => {

@@ -65,11 +65,13 @@ export function makeCell(job, act) {
   function update(now) {
     current = now;
     picture.update(now);
-    setText(words, now.state === "paused" && !now.reason ? `Stopped at step ${now.done}` : "");
+    const stopped = now.state === "paused" && !now.reason ? `Stopped at step ${now.done}` : "";
+    if (words.textContent !== stopped) words.replaceChildren(...(stopped ? stoppedAt(now.done) : []));
     const key = `${now.state} ${now.picture} ${mark} ${name}`;
     if (key !== drawn) nameButtons();
     drawn = key;
-    const label = [name, spokenState(now), mark && `marked ${mark}`].filter(Boolean).join(", ");
+    const state = element.hasAttribute("data-dropped") ? "dropped" : spokenState(now);
+    const label = [name, state, mark && `marked ${mark}`].filter(Boolean).join(", ");
     if (element.getAttribute("aria-label") !== label) element.setAttribute("aria-label", label);
   }
 
@@ -93,12 +95,16 @@ export function makeCell(job, act) {
       if (element.hasAttribute("data-dropped") === isDropped) return;
       element.toggleAttribute("data-dropped", isDropped);
       frame.inert = isDropped;
+      update(current);
     },
   };
 }
 
 /** A place of the grid at which there is no picture, or none yet. */
 export const emptyCell = () => make("div", { class: "cell", role: "gridcell" }, make("div", { class: "cell-caption" }), make("div", { class: "frame" }));
+
+/** The middle one of the words is left out where there is no room. */
+const stoppedAt = (step) => ["Stopped at ", make("span", { class: "cell-step" }, "step "), String(step)];
 
 function spokenState(job) {
   switch (job.state) {

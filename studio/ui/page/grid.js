@@ -2,11 +2,13 @@
 
 import { icon } from "./icons.js";
 import { emptyCell, makeCell } from "./grid-cell.js";
+import { keysPanel, makeSteps } from "./grid-keys.js";
 import { makeLook } from "./grid-look.js";
 import { AROUND, layoutOf, planOf, tracksFor } from "./grid-plan.js";
 import { showPair, WAYS } from "./grid-pair.js";
+import { makeSheets } from "./grid-sheet.js";
 import { act, isConnected, isMoving, jobs, layouts, listen, shown } from "./live.js";
-import { heading, opens } from "./menu.js";
+import { opens } from "./menu.js";
 import { show } from "./pictures.js";
 import { offer } from "./places.js";
 import { described, lookAtNew, phase, ratioOf, stands, takeOrders } from "./stage.js";
@@ -14,26 +16,10 @@ import { make, setText, standingOfAll } from "./words.js";
 
 const HINT = "Choose what shall differ and press Generate. All pictures come out of noise here, side by side.";
 
-const KEYS = [
-  ["Arrows", "Go to another picture"],
-  ["Space", "Show it large"],
-  ["H", "Hold it, or let it go on"],
-  ["O", "Only this one: drop all others"],
-  ["X", "Drop it"],
-  ["Shift X", "Drop its row"],
-  ["Alt X", "Drop its column"],
-  ["M", "Mark it; two can be compared"],
-  ["F", "Flick between the two marked"],
-  ["Ctrl wheel", "Zoom all; drag to move all"],
-  ["0", "Show all pictures whole"],
-  ["Esc", "Stop all"],
-  ["Ctrl Enter", "Generate"],
-];
-
 /** Longer side of the smallest picture; on a small screen, its width. */
 const LEAST = { wide: 120, narrow: 112 };
 
-/** Milliseconds for which a sentence about what went wrong stands. */
+/** Milliseconds for which a sentence about what went wrong, or was done, stands. */
 const TROUBLE = 6000;
 
 /** Fill `root` with the grid of a tab and give its buttons their keys. `options`: place, start, stop. */
@@ -52,7 +38,8 @@ export function mount(root, options, events) {
   const spoken = make("p", { class: "only-spoken", role: "status", "aria-live": "polite" });
   const look = makeLook(table);
   const acts = make("div", { class: "acts" }, again, go, discard);
-  section.append(make("div", { class: "grid-bar" }, words, acts, look.bar, keys), note, box, hint, pair, spoken);
+  const sheets = makeSheets(section, options.place, events, () => all().some((job) => job.picture), say);
+  section.append(make("div", { class: "grid-bar" }, words, acts, look.bar, sheets, keys), note, box, hint, pair, spoken);
   discard.title = "Drop what is stopped. The partial pictures stay in the library.";
   opens(keys, keysPanel, { role: "dialog", label: "Keys" });
   offer(options.place, "use", (recipe) => events.use_settings({ recipe }));
@@ -67,13 +54,14 @@ export function mount(root, options, events) {
   let built = { layout: null, known: 0 };
   let heads = { rows: [], columns: [], lines: [] };
   let settled = null;
-  let current = null;
   let isDrawing = false;
   let hasAll = false;
   let isSeen = false;
+  let sized = "";
   let said = "";
   let trouble = "";
-  let fallback = { ids: null, layout: null };
+  let troubling = 0;
+  let fallback = { key: "", layout: null };
 
   const isGone = ({ id }) => dropped.has(id) || jobs.get(id)?.state === "cancelled" || (hasAll && !jobs.has(id));
   const standing = () => (plan?.cells ?? []).filter(({ id }) => id && stands(jobs.get(id)) && !dropped.has(id));
@@ -81,6 +69,16 @@ export function mount(root, options, events) {
   const moving = () => all().filter(isMoving);
   const paused = () => all().filter((job) => job.state === "paused");
   const hidden = () => (plan?.cells ?? []).filter(({ id }) => dropped.has(id) && jobs.get(id)?.state === "finished");
+
+  const steps = makeSteps(table, {
+    places: () => plan?.cells ?? [],
+    standing,
+    act: doAct,
+    dropLine,
+    flick: () => comparePair("flick"),
+    look,
+    isLabelled: (kind, index) => (kind === "row" ? plan.rows : plan.columns)[index] !== "",
+  });
 
   // ---- Drawing ----
 
@@ -107,10 +105,9 @@ export function mount(root, options, events) {
   function layout() {
     const given = layouts.get(options.place);
     if (given) return given;
-    const ids = shown.get(options.place) ?? [];
-    if (fallback.ids !== ids) fallback = { ids, layout: null };
-    if (!fallback.layout || ids.some((id) => !jobs.has(id))) {
-      fallback.layout = layoutOf(ids, ids.map((id) => jobs.get(id)?.recipe.seed ?? "…"));
+    const ids = (shown.get(options.place) ?? []).filter((id) => jobs.has(id));
+    if (fallback.key !== ids.join()) {
+      fallback = { key: ids.join(), layout: layoutOf(ids, ids.map((id) => jobs.get(id).recipe.seed)) };
     }
     return ids.length ? fallback.layout : null;
   }
@@ -145,10 +142,7 @@ export function mount(root, options, events) {
       marked.splice(0, marked.length, ...stay);
       drawMarks();
     }
-    if (!ids.includes(current)) {
-      current = null;
-      look.fit();
-    }
+    if (!ids.includes(steps.current())) look.fit();
   }
 
   /** The rows of the table: labels, and a cell for each place. */
@@ -227,7 +221,7 @@ export function mount(root, options, events) {
       drawMarks();
     }
     layOut();
-    pointAt(current);
+    steps.stay();
   }
 
   function layOut() {
@@ -242,24 +236,30 @@ export function mount(root, options, events) {
     table.style.setProperty("--caption", `${tracks.caption}px`);
     table.style.setProperty("--pad", `${AROUND}px`);
     box.style.maxHeight = `${space.height}px`;
+    box.style.scrollPadding = `${tracks.head}px 0 0 ${tracks.label}px`;
     for (const place of plan.cells) {
       const isClosed = tracks.across[place.x] === 0 || tracks.down[place.y] === 0;
       place.element.toggleAttribute("data-closed", isClosed);
     }
     heads.columns.forEach((head, x) => head.toggleAttribute("data-closed", tracks.across[x] === 0));
+    heads.lines.forEach((line, y) => line.setAttribute("aria-hidden", String(tracks.down[y] === 0)));
     heads.rows.forEach((head, y) => head.toggleAttribute("data-closed", tracks.down[y] === 0));
   }
 
   function resized() {
-    const seen = section.clientWidth > 0;
-    if (!seen) {
-      isSeen = false;
-      return;
-    }
-    isSeen = true;
-    changed.clear();
-    for (const id of cells.keys()) changed.add(id);
+    const wasSeen = isSeen;
+    isSeen = section.clientWidth > 0;
+    if (isSeen && !wasSeen) sized = "";
+    const size = `${section.clientWidth} ${innerHeight}`;
+    if (!isSeen || size === sized) return;
+    sized = size;
     build(true);
+    drawAll();
+  }
+
+  /** Every picture, as after the tab was out of sight. */
+  function drawAll() {
+    for (const id of cells.keys()) changed.add(id);
     draw();
   }
 
@@ -280,8 +280,8 @@ export function mount(root, options, events) {
   }
 
   function wordsFor(now) {
-    const isDone = now.length > 1 && now.every((job) => job.state === "finished");
-    if (isDone) return `All ${now.length} pictures are finished`;
+    const isDone = now.length > 0 && now.every((job) => job.state === "finished");
+    if (isDone) return now.length > 1 ? `All ${now.length} pictures are finished` : "Finished";
     const held = paused().length;
     const also = held && held < now.length ? ` · ${held} stopped` : "";
     return standingOfAll(now) + also;
@@ -296,10 +296,11 @@ export function mount(root, options, events) {
     setText(spoken, text);
   }
 
-  function complain(sentence) {
+  function say(sentence) {
     if (!sentence) return;
     trouble = sentence;
-    setTimeout(() => {
+    clearTimeout(troubling);
+    troubling = setTimeout(() => {
       trouble = "";
       drawSoon();
     }, TROUBLE);
@@ -310,7 +311,7 @@ export function mount(root, options, events) {
 
   async function each(some, verb) {
     const answers = await Promise.all(some.map((job) => act(job, verb, options.place)));
-    complain(answers.find(Boolean));
+    say(answers.find(Boolean));
     return answers;
   }
 
@@ -327,7 +328,7 @@ export function mount(root, options, events) {
 
   function dropLine(kind, index) {
     const inLine = plan.cells.filter((place) => place[kind] === index);
-    if (inLine.some(({ id }) => id === current)) pointAt(nearest(inLine), true);
+    steps.leave(inLine, table.contains(document.activeElement));
     dropAll(inLine);
   }
 
@@ -343,7 +344,7 @@ export function mount(root, options, events) {
     if (verb === "large") showLarge(id);
     if (verb === "mark") mark(id);
     if (verb === "drop") {
-      pointAt(nearest([placeOf(id)]), true);
+      steps.leave([placeOf(id)], true);
       dropAll([placeOf(id)]);
     }
   }
@@ -374,7 +375,7 @@ export function mount(root, options, events) {
     clear.addEventListener("click", () => {
       marked.length = 0;
       drawMarks();
-      pointAt(current, true);
+      steps.stay(true);
     });
     const ways = Object.entries(WAYS).map(([way, title]) => {
       const button = make("button", { type: "button", class: "act" }, title);
@@ -389,84 +390,6 @@ export function mount(root, options, events) {
     if (marked.length === 2) showPair([...marked], marked.map((id) => placeOf(id)?.name || `Seed ${jobs.get(id).recipe.seed}`), way);
   }
 
-  // ---- Keys ----
-
-  /** Make a cell the one that Tab leads to, and go there if `isFocused`. */
-  function pointAt(id, isFocused = false) {
-    const places = standing();
-    const place = places.find((each) => each.id === id) ?? places[0];
-    current = place?.id ?? null;
-    for (const each of plan?.cells ?? []) if (each.element) each.element.tabIndex = each === place ? 0 : -1;
-    if (!isFocused || !place) return;
-    place.element.focus({ preventScroll: true });
-    place.element.scrollIntoView({ block: "nearest", inline: "nearest" });
-  }
-
-  /** The id of the nearest cell that stays when `places` go. */
-  function nearest(places) {
-    const [from] = places.filter(({ id }) => id === current).concat(places);
-    const far = (place) => Math.hypot(place.x - from.x, place.y - from.y);
-    const staying = standing().filter((place) => !places.some(({ id }) => id === place.id));
-    return staying.sort((a, b) => far(a) - far(b))[0]?.id ?? null;
-  }
-
-  /** The next cell in a direction: in the same line if there is one, else the nearest line's. */
-  function neighbour(from, [stepX, stepY]) {
-    const ahead = (place) => (place.x - from.x) * stepX + (place.y - from.y) * stepY;
-    const aside = (place) => Math.abs((place.x - from.x) * stepY) + Math.abs((place.y - from.y) * stepX);
-    const before = standing().filter((place) => ahead(place) > 0);
-    return before.sort((a, b) => aside(a) * 100 + ahead(a) - aside(b) * 100 - ahead(b))[0];
-  }
-
-  const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
-
-  function onKey(event) {
-    const here = placeOf(current);
-    if (!here || event.defaultPrevented || !event.target.closest(".cell")) return;
-    if (!press(event, here)) return;
-    event.preventDefault();
-    event.stopPropagation();
-  }
-
-  /** Do what a key means at a cell. False if it means nothing. */
-  function press(event, here) {
-    const isX = event.code === "KeyX" || event.key.toLowerCase() === "x";
-    if (event.ctrlKey || event.metaKey) return event.key === "Home" || event.key === "End" ? goToEnd(event.key, standing()) : false;
-    if (isX && event.shiftKey) return dropLabelled("row", here);
-    if (isX && event.altKey) return dropLabelled("column", here);
-    if (event.altKey || event.shiftKey) return false;
-    if (event.key in ARROWS) return moveTo(neighbour(here, ARROWS[event.key]));
-    if (event.key === "Home" || event.key === "End") return goToEnd(event.key, standing().filter((place) => place.y === here.y));
-    const isButton = event.target.closest("button") !== null;
-    if ((event.key === " " || event.key === "Enter") && isButton) return false;
-    const verb = { x: "drop", h: "hold", o: "only", m: "mark", " ": "large", enter: "large" }[event.key.toLowerCase()];
-    if (verb) doAct(verb, here.id);
-    else if (event.key === "0") look.fit();
-    else if (event.key === "+" || event.key === "-") look.zoomBy(event.key === "+" ? 1.25 : 0.8);
-    else if (event.key.toLowerCase() === "f") comparePair("flick");
-    else return false;
-    return true;
-  }
-
-  function moveTo(place) {
-    if (place) pointAt(place.id, true);
-    return true;
-  }
-
-  const goToEnd = (key, places) => moveTo(places.at(key === "Home" ? 0 : -1));
-
-  /** A row or a column without a label is the whole grid: that is not meant. */
-  function dropLabelled(kind, here) {
-    const labels = kind === "row" ? plan.rows : plan.columns;
-    if (labels[here[kind]]) dropLine(kind, here[kind]);
-    return true;
-  }
-
-  table.addEventListener("keydown", onKey);
-  table.addEventListener("focusin", (event) => {
-    const id = event.target.closest(".cell")?.dataset.job;
-    if (id && id !== current && !isGone({ id })) pointAt(id);
-  });
   table.addEventListener("dblclick", (event) => {
     const id = event.target.closest(".cell")?.dataset.job;
     if (!id || event.target.closest("button")) return;
@@ -489,7 +412,7 @@ export function mount(root, options, events) {
   takeOrders(section, options, () => each(moving(), "pause"));
   listen((change) => {
     if (change.kind === "jobs") [section.dataset.ready, hasAll] = ["true", true];
-    if (change.kind === "shown") hasAll = false;
+    if (change.kind === "shown" && options.place in change.data.shown) hasAll = false;
     if (change.kind !== "job") for (const id of cells.keys()) changed.add(id);
     drawSoon(change.kind === "job" ? change.data.id : "");
   });
@@ -500,8 +423,3 @@ export function mount(root, options, events) {
 }
 
 const isNarrow = () => matchMedia("(max-width: 860px)").matches;
-
-function keysPanel() {
-  const lines = KEYS.flatMap(([key, text]) => [make("dt", {}, ...key.split(" ").map((part) => make("kbd", {}, part))), make("dd", {}, text)]);
-  return [heading("Keys, with a picture chosen"), make("dl", { class: "grid-help" }, ...lines)];
-}

@@ -7,6 +7,8 @@ const ICONS = {
   seed: "M5 5h14v14H5zM9 9h.01M15 15h.01M12 12h.01",
   stop: "M7 7h10v10H7z",
   continue: "M8 6v12l10-6z",
+  play: "M8 6v12l10-6z",
+  fork: "M6 4v16M6 13c0-5 11-3 11-9m0 0-3 3m3-3 3 3",
   drop: "M6.5 6.5l11 11m0-11-11 11",
   send: "M4 12h15m0 0-5-5m5 5-5 5",
   subtle: "M9 9h10v10H9zM5 15V5h10",

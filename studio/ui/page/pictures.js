@@ -35,6 +35,7 @@ function sender(picture, done) {
     heading("Work on it in"),
     item("picture", "Image to image", asking("image_to_image", "send", picture), close),
     item("brush", "Inpainting", asking("inpainting", "send", picture), close),
+    item("only", "Compare", asking("compare", "use", picture.recipe), close, "a grid around it"),
     heading("Variations"),
     item("subtle", "Subtle", asking("image_to_image", "vary", { picture, strength: 0.35 }), close, "stays close"),
     item("strong", "Strong", asking("image_to_image", "vary", { picture, strength: 0.65 }), close, "more freely"),

@@ -5,7 +5,11 @@ import { act, isConnected, isMoving, jobs, listen, shown } from "./live.js";
 import { isMenuOpen } from "./menu.js";
 import { actions, show } from "./pictures.js";
 import { offer } from "./places.js";
+import { makeTimeline } from "./timeline.js";
 import { facts, make, setText, sizeOf, standing, standingOfAll, stepsRun, stoppedAtStep } from "./words.js";
+
+/** At most so many pictures have their timelines below them. */
+const TIMED = 2;
 
 const HINTS = {
   image_to_image: "Put a picture on the easel, or paint one, say what it shall become, and press Generate. It changes here.",
@@ -22,9 +26,11 @@ export function mount(root, options, events) {
   const drop = make("button", { type: "button", class: "act" }, "Discard");
   drop.title = "Forget where it stands. The partial picture stays among the recent ones.";
   const buttons = make("div", { class: "acts" }, go, drop);
+  const turn = make("button", { type: "button", class: "act" }, icon("fork"), make("span", {}, "Change from here on"));
+  turn.title = "From the next step on, use the prompt and the guidance as they are on the left now";
   const spoken = make("p", { class: "only-spoken", role: "status", "aria-live": "polite" });
   const hint = make("div", { class: "hint" }, make("p", {}, HINTS[options.place] ?? HINT));
-  section.append(tiles, make("div", { class: "stage-bar" }, words, buttons), spoken);
+  section.append(tiles, make("div", { class: "stage-bar" }, words, turn, buttons), spoken);
   offer(options.place, "use", (recipe) => events.use_settings({ recipe }));
 
   const tileOf = new Map();
@@ -58,6 +64,7 @@ export function mount(root, options, events) {
     for (const job of standingJobs) tileOf.get(job.id).update(job, standingJobs.length);
     setText(words, isConnected() ? wordsFor(standingJobs) : "The studio does not answer. Trying again…");
     buttons.hidden = paused().length === 0 || moving().length > 0;
+    turn.hidden = moving().length === 0;
     const stop = document.getElementById(options.stop);
     if (stop) stop.disabled = moving().length === 0;
     speak(standingJobs);
@@ -89,6 +96,7 @@ export function mount(root, options, events) {
     if (standingJobs.length === 0) tiles.replaceChildren(hint);
     else hint.remove();
     tiles.toggleAttribute("data-many", standingJobs.length > 1);
+    tiles.toggleAttribute("data-timed", standingJobs.length <= TIMED);
     layOut();
   }
 
@@ -113,6 +121,7 @@ export function mount(root, options, events) {
   takeOrders(section, options, () => each(moving(), "pause"));
   go.addEventListener("click", () => each(paused(), "resume"));
   drop.addEventListener("click", () => each(paused(), "cancel"));
+  turn.addEventListener("click", () => moving().forEach((job) => events.turn({ job: job.id })));
   addEventListener("resize", layOut);
   listen((change) => {
     if (change.kind === "jobs") section.dataset.ready = "true";
@@ -215,11 +224,20 @@ function makeTile(job, count, place, events) {
     current = now;
     picture.update(now);
     frame.disabled = !now.picture;
-    const key = `${now.state} ${now.picture} ${count > 1} ${now.reason}`;
+    const key = `${now.state} ${now.picture} ${Math.min(count, TIMED + 1)} ${now.reason}`;
     if (key !== captioned) {
       captioned = key;
       caption.replaceChildren(...captionOf(now, count, events, place));
+      if (count <= TIMED) caption.prepend(timeline(now));
     }
+  }
+
+  /** The steps of a picture that stands still; before, the room for it. */
+  function timeline(now) {
+    picture.look(null);
+    const slot = make("div", { class: "timeline-slot" });
+    if (now.picture) slot.append(makeTimeline(now, picture.look, (step) => events.fork({ job: now.id, step })));
+    return slot;
   }
 
   return { element, update, speaks: () => picture.veil.textContent !== "" };
@@ -272,7 +290,14 @@ export function makePicture(element, job, side) {
     setText(veil, veilText(now, live.isEmpty()));
   }
 
-  return { layers: [...(recipe.mask ? inPlace(canvas, recipe) : [canvas]), image], veil, bar, update };
+  /** Show an earlier step; null shows the picture again. */
+  function look(bitmap) {
+    if (bitmap) live.paint(bitmap);
+    if (bitmap) delete element.dataset.kept;
+    else if (picture) element.dataset.kept = "true";
+  }
+
+  return { layers: [...(recipe.mask ? inPlace(canvas, recipe) : [canvas]), image], veil, bar, update, look };
 }
 
 /** The whole start picture, and over it the canvas where it is worked on, seen only through the mask. */
@@ -325,6 +350,10 @@ function makeLive(canvas, recipe, side) {
 
   return {
     isEmpty: () => drawn === "" && !busy,
+    /** Show this now, whatever was shown; the bitmap stays the caller's. */
+    paint(bitmap) {
+      context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+    },
     draw(preview, then) {
       if (preview === drawn) return;
       wanted = [preview, then];
@@ -356,7 +385,8 @@ export const described = (job) => ({
 function captionOf(job, count, events, place) {
   const seed = make("span", { class: "seed-of" }, `Seed ${job.recipe.seed}`);
   const line = make("p", { class: "facts", title: facts(job.recipe) }, seed);
-  if (count === 1) line.append(`\u00a0· ${facts(job.recipe)}`);
+  const turns = (job.recipe.turns ?? []).map((turn) => `\u00a0· changed at step ${turn.step}`);
+  line.append(count === 1 ? `\u00a0· ${facts(job.recipe)}` : turns.join(""));
   const parts = [line];
   if (count > 1) parts.push(make("div", { class: "own acts" }, ...ownButtons(job)));
   if (job.picture) {

@@ -49,7 +49,8 @@ export function facts(recipe) {
   const steps = recipe.source
     ? `${stepsRun(recipe)} of ${recipe.steps} steps · strength ${recipe.strength}`
     : `${recipe.steps} steps`;
-  return [steps, `guidance ${recipe.guidance_scale}`, recipe.sampler, `${width} × ${height}`, recipe.model].join("\u00a0· ");
+  const turns = (recipe.turns ?? []).map((turn) => `changed at step ${turn.step}`);
+  return [steps, ...turns, `guidance ${recipe.guidance_scale}`, recipe.sampler, `${width} × ${height}`, recipe.model].join("\u00a0· ");
 }
 
 /** How a job stands, in one line. */

@@ -1,0 +1,96 @@
+// The way a picture came out of the noise, step by step: to look at, to play, to save, and to take up again from.
+
+import { icon } from "./icons.js";
+import { make, setText, stepsRun } from "./words.js";
+
+/** Milliseconds for which each step is shown when it plays. */
+const FRAME = 110;
+
+/**
+ * The timeline of a job that stands still. `show(bitmap)` shows what a step looked like, `show(null)` the picture itself.
+ * `fork(step)` takes the picture up again after that step.
+ */
+export function makeTimeline(job, show, fork) {
+  const { id } = job;
+  const total = stepsRun(job.recipe);
+  const last = job.state === "finished" ? total : job.done;
+  const frames = new Map(); // step → promise of its bitmap
+  let playing = 0;
+
+  const play = make("button", { type: "button", class: "act", title: "Play" }, icon("play"));
+  const range = make("input", { type: "range", min: 0, max: last, step: 1, value: last });
+  range.setAttribute("aria-label", "Step");
+  const place = make("span", { class: "timeline-step" });
+  const again = make("button", { type: "button", class: "act" }, icon("fork"), make("span", {}, "Fork from here"));
+  again.title = "Take it up again after this step, with the prompt and the guidance on the left";
+  const save = make("a", { class: "act", href: `/jobs/${id}/steps.webp`, download: "" }, icon("download"), make("span", {}, "Animation"));
+  save.title = "Save all steps as an animation (WebP)";
+  const saying = make("p", { class: "timeline-sentence", role: "status" });
+  const element = make("div", { class: "timeline" }, play, range, place, make("div", { class: "acts" }, again, save), saying);
+
+  const step = () => Number(range.value);
+
+  function frame(number) {
+    if (!frames.has(number)) frames.set(number, load(id, number));
+    return frames.get(number);
+  }
+
+  async function look() {
+    const wanted = step();
+    setText(place, `${wanted} / ${total}`);
+    range.setAttribute("aria-valuetext", `Step ${wanted} of ${total}`);
+    again.disabled = wanted >= total;
+    if (wanted === last) return show(null);
+    try {
+      const bitmap = await frame(wanted);
+      if (step() === wanted) show(bitmap);
+    } catch (error) {
+      stop();
+      setText(saying, error.message);
+    }
+  }
+
+  function stop() {
+    clearInterval(playing);
+    playing = 0;
+    play.title = "Play";
+    play.replaceChildren(icon("play"));
+  }
+
+  function start() {
+    play.title = "Stop playing";
+    play.replaceChildren(icon("stop"));
+    range.value = 0;
+    look();
+    playing = setInterval(async () => {
+      const next = step() + 1;
+      // No step is skipped: the next one waits until it is there.
+      if (next < last) await frame(next).catch(() => null);
+      if (!playing || step() + 1 !== next) return;
+      range.value = next;
+      look();
+      if (next >= last) stop();
+    }, FRAME);
+  }
+
+  range.addEventListener("input", () => {
+    if (playing) stop();
+    look();
+  });
+  play.addEventListener("click", () => (playing ? stop() : start()));
+  again.addEventListener("click", () => fork(step()));
+  setText(place, `${last} / ${total}`);
+  again.disabled = last >= total;
+  return element;
+}
+
+async function load(id, step) {
+  let answer;
+  try {
+    answer = await fetch(`/jobs/${id}/steps/${step}.jpg`);
+  } catch {
+    throw new Error("The studio does not answer. Is it still running?");
+  }
+  if (!answer.ok) throw new Error((await answer.json()).error);
+  return createImageBitmap(await answer.blob());
+}

@@ -1,0 +1,99 @@
+"""Going back into a picture and changing it on the way, in a real browser, on the launched program."""
+
+import io
+
+import numpy as np
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+from studio import metadata
+from studio.recipe import Recipe, Turn
+from tests.browser.conftest import Studio, panel
+from tests.browser.test_inpainting import fill, generate
+
+LONG = 500
+"""Steps of a picture that must still be in the making while a test does something."""
+
+
+def newest(studio: Studio) -> Recipe:
+    found = metadata.read(studio.files()[-1])
+    assert found
+    return found[0]
+
+
+def seen(page: Page) -> np.ndarray:
+    """What the first tile looks like."""
+    shot = panel(page, "text_to_image").locator(".frame").first.screenshot()
+    return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB").resize((32, 32))).astype(int)
+
+
+def scrub(page: Page, step: int, total: int) -> None:
+    tab = panel(page, "text_to_image")
+    tab.get_by_label("Step", exact=True).first.fill(str(step))
+    expect(tab.locator(".timeline-step").first).to_have_text(f"{step} / {total}")
+    if step < total:
+        expect(tab.locator(".tile").first).not_to_have_attribute("data-kept", "true")
+    else:
+        expect(tab.locator(".tile").first).to_have_attribute("data-kept", "true")
+    page.wait_for_timeout(400)  # pictures fade in
+
+
+def test_the_steps_of_a_picture_can_be_gone_through(page: Page) -> None:
+    tab = panel(page, "text_to_image")
+    fill(tab, Prompt="a red apple", Steps=9, Seed=3)
+    generate(tab)
+    expect(tab.locator(".tile[data-kept]")).to_have_count(1)
+    page.wait_for_timeout(400)
+    end = seen(page)
+    scrub(page, 1, 9)
+    early = seen(page)
+    scrub(page, 7, 9)
+    late = seen(page)
+    assert np.abs(early - end).mean() > np.abs(late - end).mean() > 0.5
+    scrub(page, 9, 9)
+    assert np.abs(seen(page) - end).mean() < 0.5
+    with page.expect_download() as download:
+        tab.get_by_role("link", name="Animation").click()
+    with Image.open(download.value.path()) as film:
+        assert film.n_frames >= 8  # type: ignore[attr-defined]
+
+
+def test_a_fork_at_a_third_of_the_way(page: Page, studio: Studio) -> None:
+    tab = panel(page, "text_to_image")
+    fill(tab, Prompt="a red apple", Steps=9, Seed=3)
+    generate(tab)
+    scrub(page, 3, 9)
+    fill(tab, Guidance_scale=1)
+    page.wait_for_timeout(300)
+    tab.get_by_role("button", name="Fork from here").first.click()
+    expect(tab.locator(".tile[data-state=finished]")).to_have_count(2)
+    assert newest(studio) == Recipe.from_values(
+        {**_values(newest(studio)), "seed": 3, "turns": [{"step": 3, "guidance_scale": 1}]}
+    )
+    expect(tab.locator(".facts").nth(1)).to_contain_text("changed at step 3")
+    # Its settings, used again, make the same picture.
+    first = np.asarray(Image.open(studio.files()[-1]))
+    tab.get_by_role("button", name="Use these settings").nth(1).click()
+    expect(tab.get_by_label("Changes on the way")).to_have_value("3: guidance 1")
+    generate(tab)
+    assert np.array_equal(np.asarray(Image.open(studio.files()[-1])), first)
+
+
+def _values(recipe: Recipe) -> dict[str, object]:
+    return {name: getattr(recipe, name) for name in Recipe.__dataclass_fields__}
+
+
+def test_a_picture_is_changed_while_it_is_made(page: Page, studio: Studio) -> None:
+    tab = panel(page, "text_to_image")
+    fill(tab, Prompt="a boat", Steps=LONG, Seed=3)
+    tab.get_by_role("button", name="Generate").click()
+    page.wait_for_function("Number(document.querySelector('.tile')?.dataset.done) >= 3")
+    fill(tab, Prompt="a ship")
+    page.wait_for_timeout(300)
+    tab.get_by_role("button", name="Change from here on").click()
+    page.wait_for_timeout(500)
+    page.keyboard.press("Escape")
+    expect(tab.locator(".tile[data-state=paused]")).to_have_count(1)
+    [turn] = newest(studio).turns
+    assert turn == Turn(turn.step, prompt="a ship") and 3 <= turn.step < LONG
+    tab.get_by_role("button", name="Discard").click()
