@@ -73,7 +73,8 @@ def mask_of(tab: Locator) -> np.ndarray:
 
 
 def fill(tab: Locator, **values: Any) -> None:
-    for label, value in values.items():
+    for name, value in values.items():
+        label = name.replace("_", " ")
         # A slider's number is labelled "number input for Strength".
         found = (
             tab.get_by_role("spinbutton", name=label) if label == "Strength" else tab.get_by_label(label, exact=True)
