@@ -1,8 +1,14 @@
 """Fixtures that several test files share."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from studio.models.manager import Manager
+    from studio.sources import Sources
+    from studio.worker import TorchWorker
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +32,27 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.stable_diffusion(folder / "inpaint", inpainting=True)
     tiny.flux(folder / "flux")
     return folder
+
+
+@pytest.fixture(scope="module")
+def models(models_folder: Path) -> "Manager":
+    """The tiny models, in float32 on the processor."""
+    from studio.models.manager import Manager
+
+    return Manager([models_folder], device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> "Sources":
+    """A store of start pictures."""
+    from studio.sources import Sources
+
+    return Sources(tmp_path_factory.mktemp("sources"))
+
+
+@pytest.fixture(scope="module")
+def worker(models: "Manager", sources: "Sources") -> "TorchWorker":
+    """A worker on the tiny models."""
+    from studio.worker import TorchWorker
+
+    return TorchWorker(models, sources)

@@ -1,6 +1,5 @@
 """Image to image and inpainting on tiny real pipelines: against diffusers' own, and what a mask promises."""
 
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -16,21 +15,6 @@ from studio.recipe import Recipe
 from studio.sources import Sources
 from studio.worker import TorchRun, TorchWorker
 from tests.test_worker import draw, pixels, recipe
-
-
-@pytest.fixture(scope="module")
-def models(models_folder: Path) -> Manager:
-    return Manager([models_folder], device="cpu", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
-    return Sources(tmp_path_factory.mktemp("sources"))
-
-
-@pytest.fixture(scope="module")
-def worker(models: Manager, sources: Sources) -> TorchWorker:
-    return TorchWorker(models, sources)
 
 
 def picture(width: int = 64, height: int = 64) -> Image.Image:

@@ -19,21 +19,6 @@ from studio.worker import TorchRun, TorchWorker
 PROMPT = "a red cat on the table"
 
 
-@pytest.fixture(scope="module")
-def models(models_folder: Path) -> Manager:
-    return Manager([models_folder], device="cpu", dtype="float32")
-
-
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
-    return Sources(tmp_path_factory.mktemp("sources"))
-
-
-@pytest.fixture(scope="module")
-def worker(models: Manager, sources: Sources) -> TorchWorker:
-    return TorchWorker(models, sources)
-
-
 def recipe(model: str = "sd", **changes: object) -> Recipe:
     values = {"prompt": PROMPT, "model": model, "width": 64, "height": 64, "steps": 4, "seed": 7}
     return Recipe(**{"sampler": "Euler", "guidance_scale": 5.0, **values, **changes})

@@ -27,7 +27,7 @@ from playwright.sync_api import (
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
-PATIENCE = 15_000
+PATIENCE = 60_000
 """Milliseconds after which something that was waited for will not come, on a machine that has other work too."""
 WIDE: ViewportSize = {"width": 1600, "height": 900}
 
