@@ -704,6 +704,21 @@ def test_a_grid_of_seeds_and_guidance(studio: Studio) -> None:
     assert {each.seed for each in recipes} == {5}
 
 
+def test_values_added_to_an_axis_are_added_to_the_grid(studio: Studio) -> None:
+    sent = {"Prompt": "a tower", "Steps": 3, "Columns: values": "1, 4", "Rows": ""}
+    studio.press("compare-start", **sent)
+    two = latest(studio, 2)
+    made = len(studio.engine.jobs(studio.owner()))
+    studio.press("compare-start", **{**sent, "Columns: values": "1, 4, 9"})
+    assert len(studio.engine.jobs(studio.owner())) == made + 1
+    [third] = latest(studio)
+    assert third.guidance_scale == 9 and third.seed == two[0].seed
+    # The same again is made anew, with another seed.
+    studio.press("compare-start", **{**sent, "Columns: values": "1, 4, 9"})
+    assert len(studio.engine.jobs(studio.owner())) == made + 4
+    assert {each.seed for each in latest(studio, 3)} != {third.seed}
+
+
 def test_an_empty_seed_is_one_for_the_whole_grid(studio: Studio) -> None:
     assert studio.press("compare-start", **{"Columns: values": "1-4", "Rows": ""}) == [""]
     recipes = latest(studio, 4)

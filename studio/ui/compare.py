@@ -9,6 +9,7 @@ from gradio.components import Component
 from studio import axes, sheets
 from studio.engine import Job
 from studio.errors import StudioError
+from studio.events import Failed
 from studio.models import catalog
 from studio.recipe import Recipe
 from studio.ui import form, painting
@@ -105,17 +106,51 @@ def _connect_start(
     def generate(values: dict[Component, Any], request: gr.Request) -> dict[Component, Any]:
         owner = owner_of(request.request)
         try:
-            grid, plan, previews = _read(fields.named(values), values[start_from], studio)
-            recipes = [recipe for row in grid.recipes for recipe in row]
-            jobs = studio.engine.submit(recipes, owner, previews)
-            for old in studio.live.shown(owner, PLACE):
-                studio.engine.pause(old.id)
-            studio.live.show(owner, PLACE, jobs, _layout(grid, plan, jobs))
+            _start(fields.named(values), values[start_from], owner, studio)
         except StudioError as error:
             return {failure: str(error)}
         return {failure: ""}
 
     start.click(generate, inputs={*fields, start_from}, outputs=[failure], **AT_ONCE)
+
+
+def _start(values: dict[str, Any], start_from: Any, owner: str, studio: Studio) -> None:
+    """Make the grid that the form asks for. Pictures of the grid before that it asks for too go on where they are.
+
+    So values added to an axis are rows or columns added to a running grid. Asking for the same grid makes it anew.
+    """
+    before = studio.live.shown(owner, PLACE)
+    there = {job.recipe: job for job in before if not isinstance(job.event, Failed)}
+    if not str(values["seed"] or "").strip() and (layout := studio.live.layout(owner, PLACE)):
+        again = _read({**values, "seed": layout["plan"]["recipe"]["seed"]}, start_from, studio)
+        if _is_larger(again[0], there):
+            return _show(*again, there, before, owner, studio)
+    found = _read(values, start_from, studio)
+    _show(*found, there if _is_larger(found[0], there) else {}, before, owner, studio)
+
+
+def _is_larger(grid: axes.Grid, there: dict[Recipe, Job]) -> bool:
+    """Whether some, but not all, of the grid's pictures are there."""
+    found = [recipe in there for row in grid.recipes for recipe in row]
+    return any(found) and not all(found)
+
+
+def _show(
+    grid: axes.Grid,
+    plan: sheets.Plan,
+    previews: Any,
+    there: dict[Recipe, Job],
+    before: list[Job],
+    owner: str,
+    studio: Studio,
+) -> None:
+    recipes = [recipe for row in grid.recipes for recipe in row]
+    new = iter(studio.engine.submit([recipe for recipe in recipes if recipe not in there], owner, previews))
+    jobs = [there[recipe] if recipe in there else next(new) for recipe in recipes]
+    for job in before:
+        if job not in jobs:
+            studio.engine.pause(job.id)
+    studio.live.show(owner, PLACE, jobs, _layout(grid, plan, jobs))
 
 
 def _layout(grid: axes.Grid, plan: sheets.Plan, jobs: list[Job]) -> Layout:
