@@ -63,7 +63,7 @@ export function mount(root, options, events, value) {
   section.append(tools.rail, frame, tools.options, alert, note);
   ways.menuOn(tools.button("picture"));
   if (mode === "mask") {
-    maskMenuOn(tools.button("maskfile"), section, strokes, takeMask);
+    maskMenuOn(tools.button("maskfile"), section, strokes, takeMask, settings, save);
     extendFormOn(tools.button("extend"), () => picture, extend);
   }
 

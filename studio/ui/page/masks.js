@@ -7,14 +7,40 @@ import { make } from "./words.js";
 const SIDES = ["left", "top", "right", "bottom"];
 const MOST = 4096;
 
-/** A menu on `button` to upload and download the mask. `take(file)` takes one; `strokes` holds what is painted. */
-export function maskMenuOn(button, section, strokes, take) {
+/** The colours that a mask can be shown in, as turns of the one it is drawn in. */
+const HUES = { Orange: "0deg", Green: "110deg", Blue: "200deg" };
+
+/**
+ * A menu on `button` to upload and download the mask, and for the colour it is shown in, which `settings` keeps.
+ * `take(file)` takes a mask; `strokes` holds what is painted; `changed()` is called after the colour was changed.
+ */
+export function maskMenuOn(button, section, strokes, take, settings, changed) {
   const chooser = make("input", { type: "file", accept: "image/*", class: "only-spoken", tabIndex: -1, "aria-label": "Mask file" });
   chooser.addEventListener("change", () => {
     if (chooser.files[0]) take(chooser.files[0]);
     chooser.value = "";
   });
   section.append(chooser);
+
+  function showIn(name) {
+    settings.hue = name;
+    const turn = HUES[name] ?? "0deg";
+    // Without a filter, painting stays quicker.
+    strokes.canvas.style.filter = turn === "0deg" ? "" : `hue-rotate(${turn})`;
+  }
+
+  const hues = (close) =>
+    Object.keys(HUES).map((name) => {
+      const one = make("button", { type: "button", class: "shape" }, name);
+      one.setAttribute("aria-pressed", String((settings.hue ?? "Orange") === name));
+      one.addEventListener("click", () => {
+        showIn(name);
+        changed();
+        close();
+      });
+      return one;
+    });
+  showIn(settings.hue ?? "Orange");
 
   async function download() {
     const address = URL.createObjectURL(await fileOf(strokes.grey()));
@@ -25,6 +51,8 @@ export function maskMenuOn(button, section, strokes, take) {
   opens(button, (close) => [
     item("upload", "Upload a mask", () => chooser.click(), close),
     item("download", "Download the mask", download, close),
+    heading("Show it in"),
+    make("div", { class: "blank-shapes" }, ...hues(close)),
     make("p", { class: "panel-hint" }, "A grey picture as large as this one: white changes, black stays."),
   ], { label: "Mask" });
 }
