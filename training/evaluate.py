@@ -26,7 +26,7 @@ from training.export import MODEL
 from training.optimise import device
 from training.vae import draw_pictures, psnr
 
-GUIDANCE, STEPS = 6.0, 20
+GUIDANCE, STEPS = 4.0, 20
 SHEET = [
     "a cat, 3d render, on a blue background",
     "a dog, cartoon, on a yellow background",
