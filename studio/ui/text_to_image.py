@@ -14,11 +14,11 @@ from studio.web.live import owner_of
 PLACE = "text_to_image"
 
 EXAMPLES = (
-    "a red apple, 3d render",
-    "cartoon cactus",
+    "a mushroom on a meadow",
     "a ghost on a purple background",
-    "a tree, flat illustration",
-    "a cat on a blue background",
+    "a panda, 3d render, on a pink background",
+    "a frog, cartoon",
+    "a rocket under a starry sky",
 )
 
 
