@@ -191,9 +191,10 @@ class Engine:
     def remembers(self, job_id: str, step: int) -> bool:
         """Whether a fork of this job at this step needs none of the steps before it."""
         try:
-            return self.look_back(job_id, step) is not None
+            self.look_back(job_id, step)
         except JobMissing:
             return False
+        return True
 
     def look_back(self, job_id: str, step: int) -> Preview:
         """What the job looked like after so many steps. Raises JobMissing if that is not remembered."""
@@ -362,9 +363,6 @@ class Engine:
                 self._grant_decode(job, result)
             for job in wishing:
                 self._grant_wish(job)
-            for job in self._ready():
-                if job._changes and job._run:
-                    self._grant_change(job, job._run)
             with self._lock:
                 batch = self._choose()
             if batch:
@@ -396,12 +394,11 @@ class Engine:
                 return
         self._pause(job)
 
-    def _grant_change(self, job: Job, run: Run) -> None:
+    def _grant_change(self, job: Job, run: Any) -> None:
         with self._lock:
             changes, job._changes = job._changes, {}
             recipe = job.recipe.turned(run.done, changes)
         try:
-            self._load(recipe.model, [job])
             self._worker.change(run, recipe)
             job.recipe = recipe
         except Exception as error:
@@ -453,7 +450,7 @@ class Engine:
         return [job for job in ready if job._run and job._run.key == key][:rows]
 
     def _move(self, batch: list[Job]) -> None:
-        """Begin the jobs of the batch if they are new, else take one step with all of them."""
+        """Begin the jobs of the batch if they are new; change those that shall be changed; else step with all."""
         try:
             self._load(batch[0].recipe.model, batch)
         except Exception as error:
@@ -463,6 +460,10 @@ class Engine:
         if batch[0]._run is None:
             for job in batch:
                 self._begin(job)
+        elif changing := [job for job in batch if job._changes]:
+            # With other prompts they may not fit together any more: who steps with whom is chosen anew.
+            for job in changing:
+                self._grant_change(job, job._run)
         else:
             self._step(batch)
 
