@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any
 
 from studio.errors import RecipeError
-from studio.recipe import MAX_PICTURES, Recipe
+from studio.recipe import MAX_PICTURES, RANDOM_SEEDS, Recipe
 
 LABELS = {
     "guidance_scale": "Guidance scale",
@@ -40,8 +40,6 @@ EXAMPLES = {
     "model": "names of models",
 }
 """What could be typed for each."""
-
-RANDOM_SEEDS = 2**32
 
 _NUMBER = r"\d{1,16}(?:\.\d{1,6})?"
 _RANGE = re.compile(rf"({_NUMBER})\s*(?:-|–|\.\.)\s*({_NUMBER})(?:\s*\+\s*({_NUMBER}))?")

@@ -66,9 +66,8 @@ def worked_on(recipe: Recipe, sources: Sources) -> tuple[Image.Image | None, Ima
     picture = sources.open(recipe.source)
     if not recipe.mask:
         return picture, None
-    mask, box = sources.open(recipe.mask), recipe.box or (0, 0, *picture.size)
     size = (recipe.width, recipe.height)
-    part, hole = masks.cropped(picture, box, size), masks.cropped(mask, box, size)
+    part, hole = (masks.cropped(each, recipe.part, size) for each in (picture, sources.open(recipe.mask)))
     return masks.filled(part, hole, recipe.fill, recipe.seed), hole
 
 
@@ -76,5 +75,4 @@ def put_back(picture: Image.Image, recipe: Recipe, sources: Sources) -> Image.Im
     """The finished picture: what the model drew, laid over the source where the mask lets it."""
     if not recipe.mask:
         return picture
-    source = sources.open(recipe.source)
-    return masks.pasted(source, picture, sources.open(recipe.mask), recipe.box or (0, 0, *source.size))
+    return masks.pasted(sources.open(recipe.source), picture, sources.open(recipe.mask), recipe.part)

@@ -25,6 +25,9 @@ MAX_GUIDANCE = 100.0
 MAX_PROMPT = 10_000
 MAX_PICTURES = 64
 
+RANDOM_SEEDS = 2**32
+"""Random seeds stay below this, which other programs can use too."""
+
 SOURCE_NAME = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})-[0-9a-f]{24}")
 """What start pictures and masks are called in `studio.sources`: their size, and a part of the hash of their pixels."""
 
@@ -117,6 +120,11 @@ class Recipe:
     def steps_run(self) -> int:
         """How many of the steps are run: with a source the last `strength` of them, rounded down."""
         return int(self.steps * self.strength) if self.source else self.steps
+
+    @property
+    def part(self) -> tuple[int, int, int, int]:
+        """With a mask, the box of the source that is worked on."""
+        return self.box or (0, 0, *size_of(self.source))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -274,7 +282,7 @@ def _faults_of_sizes(recipe: Recipe, size: tuple[int, int]) -> list[str]:
         return [f"The start picture has {across}x{down} pixels, and {recipe.width}x{recipe.height} are asked for."]
     if size_of(recipe.mask) != size:
         return ["The mask and the picture differ in size. Paint the mask on this picture."]
-    left, top, right, bottom = recipe.box or (0, 0, across, down)
+    left, top, right, bottom = recipe.part
     if not (0 <= left < right <= across and 0 <= top < bottom <= down):
         return [f"The box {recipe.box} does not lie in a picture of {across}x{down} pixels."]
     return []

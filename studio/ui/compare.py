@@ -10,7 +10,6 @@ from studio import axes, sheets
 from studio.engine import Job
 from studio.errors import StudioError
 from studio.events import Failed
-from studio.models import catalog
 from studio.recipe import Recipe
 from studio.ui import form, painting
 from studio.ui.canvas import comparison, notice, strip
@@ -68,13 +67,19 @@ def _axis_fields(settings: Settings) -> None:
 def _read(values: dict[str, Any], start_from: Any, studio: Studio) -> tuple[axes.Grid, sheets.Plan, Any]:
     """The grid that the form asks for, what it is made of, and the kind of preview."""
     chosen = [(values[axis], str(values[f"{axis}_values"] or "")) for axis in AXES if values[axis]]
-    source = start_from if isinstance(start_from, dict) else {}
+    # From a browser, so it could be anything.
+    source = {name: start_from[name] for name in _SOURCE if name in start_from} if isinstance(start_from, dict) else {}
     [centre], previews = form.read({**values, "pictures": 1}, **source)
-    entries = studio.models.entries()
-    entry = next((each for each in entries if each.name == centre.model and not each.problem), None)
-    samplers = list(catalog.family(entry).samplers) if entry else []
     plan = sheets.Plan(centre, tuple(chosen))
-    return axes.plan(centre, chosen, {"sampler": samplers, "model": form.usable(entries)}), plan, previews
+    return axes.plan(centre, chosen, _choices(chosen, centre.model, studio)), plan, previews
+
+
+def _choices(chosen: list[tuple[str, str]], model: str, studio: Studio) -> dict[str, list[str]]:
+    """The names that can be typed for an axis. The disk is looked through only if one asks for names."""
+    if not {"sampler", "model"} & {name for name, _ in chosen}:
+        return {}
+    entries = studio.models.entries()
+    return {"sampler": form.samplers(entries, model), "model": form.usable(entries)}
 
 
 def _connect_summary(fields: form.Form, start_from: gr.BrowserState, summary: gr.HTML, studio: Studio) -> None:
@@ -193,9 +198,9 @@ def _connect_centre(
         except StudioError as error:
             return {failure: str(error)}
         padded = [*plan.axes, *[("", "")] * len(AXES)]
-        typed = {name: pair for name, pair in zip(AXES, padded, strict=False)}
-        values = {name: pair[0] for name, pair in typed.items()}
-        values |= {f"{name}_values": pair[1] for name, pair in typed.items()}
+        values: dict[str, Any] = {}
+        for axis, (name, text) in zip(AXES, padded, strict=False):
+            values |= {axis: name, f"{axis}_values": text}
         return {**updates, **fields.update(values), start_from: _kept(plan.centre), failure: ""}
 
     pictures[0].restore(restore, outputs=[*fields, start_from, failure], **AT_ONCE)

@@ -15,7 +15,7 @@ from studio.errors import RecipeError
 from studio.models import catalog
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
-from studio.recipe import MAX_PICTURES, Recipe
+from studio.recipe import MAX_PICTURES, RANDOM_SEEDS, Recipe
 
 NUMBERS = {
     "width": "Width",
@@ -57,9 +57,6 @@ FILLS = (
 CHOICES = {"previews": PREVIEWS, "fit": FITS, "area": AREAS, "repaint": SIDES, "start_from": FILLS}
 """Fields with fixed choices."""
 
-RANDOM_SEEDS = 2**32
-"""Random seeds stay below this, which other programs can use too."""
-
 
 class Form:
     """Named components. Names are those of `Recipe`, `pictures` and `previews`, and a tab's own."""
@@ -88,13 +85,13 @@ def read(values: dict[str, Any], **chosen: Any) -> tuple[list[Recipe], PreviewKi
     values: by name; those that are none of a recipe's are a tab's own business. chosen: what the tab made of them.
     """
     names = {*asdict(Recipe()), "pictures", "previews"}
-    values = {name: value for name, value in values.items() if name in names} | chosen
+    values = {name: value for name, value in values.items() if name in names}
     pictures, previews = values.pop("pictures"), values.pop("previews")
     values["seed"] = _seed(values["seed"])
     values["turns"] = turns.parse(str(values.get("turns") or ""))
     if not values["model"]:
         raise RecipeError("No model is chosen. Choose one first.")
-    first = Recipe.from_values({name: typed(name, value) for name, value in values.items()})
+    first = Recipe.from_values({name: typed(name, value) for name, value in values.items()} | chosen)
     if not isinstance(pictures, int | float) or not 1 <= pictures <= MAX_PICTURES or pictures != int(pictures):
         raise RecipeError(f"The number of pictures must be a whole number from 1 to {MAX_PICTURES}.")
     if previews not in get_args(PreviewKind):
@@ -153,6 +150,16 @@ def usable(entries: Iterable[Entry]) -> list[str]:
     return [entry.name for entry in entries if not entry.problem]
 
 
+def _entry(entries: Iterable[Entry], model: str | None) -> Entry | None:
+    return next((entry for entry in entries if entry.name == model and not entry.problem), None)
+
+
+def samplers(entries: Iterable[Entry], model: str | None) -> list[str]:
+    """The labels of a model's samplers; none if it cannot be used."""
+    entry = _entry(entries, model)
+    return list(catalog.family(entry).samplers) if entry else []
+
+
 def defaults(models: Manager, model: str) -> dict[str, Any]:
     """Size, steps, guidance and sampler that suit a model. Raises ModelError."""
     recipe = models.default_recipe(model)
@@ -161,8 +168,8 @@ def defaults(models: Manager, model: str) -> dict[str, Any]:
 
 def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any]) -> dict[str, Any]:
     """The values as updates of a form in which this model is chosen: its samplers, and only what it makes use of."""
-    entry = next((each for each in entries if each.name == model and not each.problem), None)
-    labels = list(catalog.family(entry).samplers) if entry else []
+    entry = _entry(entries, model)
+    labels = samplers(entries, model)
     updates = {**values, "model": gr.update(choices=usable(entries), value=model)}
     sampler = values.get("sampler")
     updates["sampler"] = gr.update(choices=labels, **({"value": sampler} if sampler in labels else {}))

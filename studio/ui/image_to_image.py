@@ -2,13 +2,16 @@
 
 import random
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
 from studio import masks
+from studio.engine import PreviewKind
 from studio.errors import SourceError, StudioError
+from studio.recipe import RANDOM_SEEDS, Recipe
 from studio.ui import form, painting
 from studio.ui.canvas import canvas, easel, notice, strip
 from studio.ui.painting import AT_ONCE, Settings, Studio
@@ -39,7 +42,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
         with gr.Column(elem_classes="pictures with-easel", min_width=0):
             start_picture = easel(PLACE, "paint", f"{PLACE}-start")
             pictures = canvas(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
-    _connect_start(start_picture, settings.form, failure, studio)
+    painting.connect_start(start_picture.start, settings, failure, studio, partial(_read, studio))
     _connect_variations(start_picture, failure, studio)
     painting.connect_loaded(start_picture, settings, failure, sized=True)
     painting.connect_model(settings, failure)
@@ -50,19 +53,10 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     painting.connect_memory(page, saved, settings, warnings)
 
 
-def _connect_start(start_picture: gr.HTML, fields: form.Form, failure: gr.HTML, studio: Studio) -> None:
-    def generate(values: dict[Component, Any], event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
-        owner, named = owner_of(request.request), fields.named(values)
-        try:
-            width, height = (form.whole(side, named[side], 64, 4096) for side in ("width", "height"))
-            source = _fitted(studio, event._data.get("source"), width, height, named["fit"])
-            recipes, previews = form.read(named, source=source)
-            studio.live.show(owner, PLACE, studio.engine.submit(recipes, owner, previews))
-        except StudioError as error:
-            return {failure: str(error)}
-        return {failure: ""}
-
-    start_picture.start(generate, inputs=set(fields), outputs=[failure], **AT_ONCE)
+def _read(studio: Studio, values: dict[str, Any], handed: dict[str, Any]) -> tuple[list[Recipe], PreviewKind]:
+    """The recipes of the form, each from the picture on the easel at the size asked for."""
+    width, height = (form.whole(side, values[side], 64, 4096) for side in ("width", "height"))
+    return form.read(values, source=_fitted(studio, handed.get("source"), width, height, values["fit"]))
 
 
 def _fitted(studio: Studio, name: Any, width: int, height: int, fit: str) -> str:
@@ -86,7 +80,7 @@ def _connect_variations(start_picture: gr.HTML, failure: gr.HTML, studio: Studio
             width, height = painting.suited_size(studio.models, recipe.model, kept.width, kept.height)
             source = _fitted(studio, studio.sources.add(kept.path.read_bytes()).name, width, height, "crop")
             recipe = replace(recipe, source=source, width=width, height=height)
-            recipes = [replace(recipe, seed=random.randrange(form.RANDOM_SEEDS)) for _ in range(VARIATIONS)]
+            recipes = [replace(recipe, seed=random.randrange(RANDOM_SEEDS)) for _ in range(VARIATIONS)]
             studio.live.show(owner, PLACE, studio.engine.submit(recipes, owner))
         except StudioError as error:
             return {failure: str(error)}

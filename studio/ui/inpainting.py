@@ -2,19 +2,19 @@
 
 import json
 import math
+from functools import partial
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
 from PIL import ImageOps
 
 from studio import masks
-from studio.errors import RecipeError, SourceError, StudioError
+from studio.engine import PreviewKind
+from studio.errors import RecipeError, SourceError
 from studio.recipe import Recipe
 from studio.ui import form, painting
 from studio.ui.canvas import canvas, easel, notice, strip
-from studio.ui.painting import AT_ONCE, IN_PAGE, Settings, Studio
-from studio.web.live import owner_of
+from studio.ui.painting import IN_PAGE, Settings, Studio
 
 PLACE = "inpainting"
 
@@ -65,7 +65,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
             brush = easel(PLACE, "mask", f"{PLACE}-start")
             pictures = canvas(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
     _connect_intents(intents, advice, settings)
-    _connect_start(brush, settings.form, failure, studio)
+    painting.connect_start(brush.start, settings, failure, studio, partial(_read, studio))
     painting.connect_loaded(brush, settings, failure, sized=False)
     painting.connect_model(settings, failure)
     painting.connect_strength(settings)
@@ -111,20 +111,7 @@ def _connect_intents(buttons: list[gr.Button], advice: gr.HTML, settings: Settin
         button.click(js=f"() => {json.dumps([*values.values(), sentence])}", outputs=outputs, **IN_PAGE)
 
 
-def _connect_start(brush: gr.HTML, fields: form.Form, failure: gr.HTML, studio: Studio) -> None:
-    def generate(values: dict[Component, Any], event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
-        owner = owner_of(request.request)
-        try:
-            recipes, previews = _read(fields.named(values), event._data, studio)
-            studio.live.show(owner, PLACE, studio.engine.submit(recipes, owner, previews))
-        except StudioError as error:
-            return {failure: str(error)}
-        return {failure: ""}
-
-    brush.start(generate, inputs=set(fields), outputs=[failure], **AT_ONCE)
-
-
-def _read(values: dict[str, Any], handed: dict[str, Any], studio: Studio) -> tuple[list[Recipe], Any]:
+def _read(studio: Studio, values: dict[str, Any], handed: dict[str, Any]) -> tuple[list[Recipe], PreviewKind]:
     """The recipes of the form, with the painted mask as the settings change it."""
     source, painted = str(handed.get("source") or ""), str(handed.get("mask") or "")
     if not source:
@@ -140,7 +127,7 @@ def _read(values: dict[str, Any], handed: dict[str, Any], studio: Studio) -> tup
     margin = form.whole("margin", values["margin"], 0, 4096)
     box = masks.box_around(mask, margin)
     if values["area"] == "whole":
-        box = (0, 0, *mask.size)
+        box = masks.whole_box(mask.size)
     side = form.whole("side", values["side"], 64, 2048)
     multiple = studio.models.facts(str(values["model"] or "")).multiple
     width, height = masks.work_size(box[2] - box[0], box[3] - box[1], side * side, multiple)
@@ -162,9 +149,9 @@ def _restored(studio: Studio) -> Any:
     def restored(recipe: Recipe) -> dict[str, Any]:
         if not recipe.mask:
             return {}
-        size, box = recipe.size, recipe.box or (0, 0, *recipe.size)
+        box = recipe.part
         values: dict[str, Any] = {"repaint": "inside", "grow": 0, "feather": 0, "area": "whole"}
-        if box != (0, 0, *size):
+        if box != masks.whole_box(recipe.size):
             left, top, right, bottom = studio.sources.open(recipe.mask).getbbox() or box
             sides = (left - box[0], top - box[1], box[2] - right, box[3] - bottom)
             values |= {"area": "region", "margin": max(0, *sides)}

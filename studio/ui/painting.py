@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from studio import masks, turns
-from studio.engine import Engine, Job
+from studio.engine import Engine, Job, PreviewKind
 from studio.errors import JobMissing, StudioError
 from studio.library import Library
 from studio.models.catalog import Entry
@@ -52,6 +52,7 @@ class Settings:
     def __init__(self, place: str, models: Manager) -> None:
         self.place, self.models = place, models
         self.fields: dict[str, Component] = {}
+        self.shapes: gr.Radio | None = None
         self.names = form.usable(models.entries())
         self.model = self.names[0] if self.names else None
         self.first = {**asdict(Recipe()), **(form.defaults(models, self.model) if self.model else {})}
@@ -143,10 +144,35 @@ def problems(entries: Sequence[Entry]) -> str:
     return "\n".join(sentences)
 
 
+def connect_start(
+    trigger: Callable[..., Any],
+    settings: Settings,
+    failure: gr.HTML,
+    studio: Studio,
+    read: Callable[[dict[str, Any], dict[str, Any]], tuple[list[Recipe], PreviewKind]],
+) -> None:
+    """Make the pictures that the form asks for, and show them in the tab.
+
+    trigger: the listener of an event. read: values of the form by name, and the event's data → recipes and previews.
+    """
+    fields = settings.form
+
+    def generate(values: dict[Component, Any], event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
+        owner = owner_of(request.request)
+        try:
+            recipes, previews = read(fields.named(values), event._data or {})
+            studio.live.show(owner, settings.place, studio.engine.submit(recipes, owner, previews))
+        except StudioError as error:
+            return {failure: str(error)}
+        return {failure: ""}
+
+    trigger(generate, inputs=set(fields), outputs=[failure], **AT_ONCE)
+
+
 def connect_model(settings: Settings, failure: gr.HTML) -> None:
     """Another model brings its own size, steps, guidance and samplers."""
     fields, models = settings.form, settings.models
-    shapes = [settings.shapes] if hasattr(settings, "shapes") else []
+    shapes = [settings.shapes] if settings.shapes else []
 
     def choose(model: str) -> dict[Component, Any]:
         try:
@@ -178,6 +204,7 @@ def connect_shape(settings: Settings) -> None:
         return form.shape_of_size(width, height, native(model))
 
     size = [fields["width"], fields["height"]]
+    assert settings.shapes, "the tab has no shapes to connect"
     settings.shapes.input(shape_to_size, inputs=[settings.shapes, fields["model"]], outputs=size, **AT_ONCE)
     gr.on(
         [each.change for each in size],

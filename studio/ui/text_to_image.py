@@ -1,15 +1,10 @@
 """The text-to-image tab: what to draw on one side, the picture coming out of the noise on the other."""
 
-from typing import Any
-
 import gradio as gr
-from gradio.components import Component
 
-from studio.errors import StudioError
 from studio.ui import form, painting
 from studio.ui.canvas import canvas, notice, strip
-from studio.ui.painting import AT_ONCE, Settings, Studio
-from studio.web.live import owner_of
+from studio.ui.painting import Settings, Studio
 
 PLACE = "text_to_image"
 
@@ -37,23 +32,10 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
             start, failure = painting.actions(PLACE)
         with gr.Column(elem_classes="pictures", min_width=0):
             pictures = canvas(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
-    _connect_start(start, settings.form, failure, studio)
+    painting.connect_start(start.click, settings, failure, studio, lambda values, data: form.read(values))
     painting.connect_model(settings, failure)
     painting.connect_shape(settings)
     painting.connect_seed(settings, failure, studio.live)
     painting.connect_steering(pictures[0], settings, failure, studio)
     painting.connect_pictures(pictures, settings, failure)
     painting.connect_memory(page, saved, settings, warnings)
-
-
-def _connect_start(start: gr.Button, fields: form.Form, failure: gr.HTML, studio: Studio) -> None:
-    def generate(values: dict[Component, Any], request: gr.Request) -> dict[Component, Any]:
-        owner = owner_of(request.request)
-        try:
-            recipes, previews = form.read(fields.named(values))
-            studio.live.show(owner, PLACE, studio.engine.submit(recipes, owner, previews))
-        except StudioError as error:
-            return {failure: str(error)}
-        return {failure: ""}
-
-    start.click(generate, inputs=set(fields), outputs=[failure], **AT_ONCE)

@@ -11,7 +11,7 @@ import { act, isConnected, isMoving, jobs, layouts, listen, shown } from "./live
 import { opens } from "./menu.js";
 import { show } from "./pictures.js";
 import { offer } from "./places.js";
-import { described, lookAtNew, phase, ratioOf, stands, takeOrders } from "./stage.js";
+import { described, lookAtNew, phase, ratioOf, stands, takeOrders, withNextFrame } from "./stage.js";
 import { make, setText, standingOfAll } from "./words.js";
 
 const HINT = "Choose what shall differ and press Generate. All pictures come out of noise here, side by side.";
@@ -54,7 +54,6 @@ export function mount(root, options, events) {
   let built = { layout: null, known: 0 };
   let heads = { rows: [], columns: [], lines: [] };
   let settled = null;
-  let isDrawing = false;
   let hasAll = false;
   let isSeen = false;
   let sized = "";
@@ -82,15 +81,12 @@ export function mount(root, options, events) {
 
   // ---- Drawing ----
 
-  /** With the next frame, and only what changed: with many pictures, events come quicker than frames. */
+  const soon = withNextFrame(draw);
+
+  /** With the next frame, and only what changed. */
   function drawSoon(id = "") {
     if (id) changed.add(id);
-    if (isDrawing) return;
-    isDrawing = true;
-    requestAnimationFrame(() => {
-      isDrawing = false;
-      draw();
-    });
+    soon();
   }
 
   function draw() {

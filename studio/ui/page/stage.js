@@ -36,7 +36,6 @@ export function mount(root, options, events) {
   const tileOf = new Map();
   let arranged = null;
   let said = "";
-  let isDrawing = false;
 
   const all = () => (shown.get(options.place) ?? []).map((id) => jobs.get(id)).filter(stands);
   const moving = () => all().filter(isMoving);
@@ -48,15 +47,7 @@ export function mount(root, options, events) {
     if (failure) setText(words, failure);
   }
 
-  /** Draw with the next frame: with many pictures, events come quicker than frames. */
-  function drawSoon() {
-    if (isDrawing) return;
-    isDrawing = true;
-    requestAnimationFrame(() => {
-      isDrawing = false;
-      draw();
-    });
-  }
+  const drawSoon = withNextFrame(draw);
 
   function draw() {
     const standingJobs = all();
@@ -161,6 +152,19 @@ export function lookAtNew(section, options) {
     if (performance.now() - startedAt > 5000 || section.getBoundingClientRect().top >= 0) return;
     section.scrollIntoView({ block: "start" });
   });
+}
+
+/** What has `draw` called once with the next frame: with many pictures, events come quicker than frames. */
+export function withNextFrame(draw) {
+  let isComing = false;
+  return () => {
+    if (isComing) return;
+    isComing = true;
+    requestAnimationFrame(() => {
+      isComing = false;
+      draw();
+    });
+  };
 }
 
 export function ratioOf(recipe) {
