@@ -11,7 +11,7 @@ from studio.engine import Job
 from studio.errors import StudioError
 from studio.events import Failed
 from studio.recipe import Recipe
-from studio.ui import form, painting
+from studio.ui import form, painting, styling
 from studio.ui.canvas import comparison, notice, strip
 from studio.ui.painting import AT_ONCE, Settings, Studio
 from studio.web.live import Layout, owner_of
@@ -34,6 +34,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
                 settings.prompts()
+                styling.build(page, settings, studio)
                 _axis_fields(settings)
                 summary = notice()
                 # Not a gr.State, for which every page would hold one more connection open.
@@ -69,7 +70,7 @@ def _read(values: dict[str, Any], start_from: Any, studio: Studio) -> tuple[axes
     chosen = [(values[axis], str(values[f"{axis}_values"] or "")) for axis in AXES if values[axis]]
     # From a browser, so it could be anything.
     source = {name: start_from[name] for name in _SOURCE if name in start_from} if isinstance(start_from, dict) else {}
-    [centre], previews = form.read({**values, "pictures": 1}, **source)
+    [centre], previews = form.read({**form.worded(values, studio.styles, studio.models), "pictures": 1}, **source)
     plan = sheets.Plan(centre, tuple(chosen))
     return axes.plan(centre, chosen, _choices(chosen, centre.model, studio)), plan, previews
 

@@ -9,13 +9,14 @@ from typing import Any, get_args
 import gradio as gr
 from gradio.components import Component
 
-from studio import turns
+from studio import styles, turns
 from studio.engine import PreviewKind
-from studio.errors import RecipeError
+from studio.errors import RecipeError, StudioError
 from studio.models import catalog
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.recipe import MAX_PICTURES, RANDOM_SEEDS, Recipe
+from studio.styles import Style, Styles
 
 NUMBERS = {
     "width": "Width",
@@ -99,6 +100,29 @@ def read(values: dict[str, Any], **chosen: Any) -> tuple[list[Recipe], PreviewKi
     return [replace(first, seed=first.seed + index) for index in range(int(pictures))], previews
 
 
+def worded(values: dict[str, Any], known: Styles, models: Manager) -> dict[str, Any]:
+    """The values with the chosen styles written into the prompts. Raises StudioError.
+
+    A model that takes no negative prompt is spared the style's.
+    """
+    found = chosen_styles(values.get("styles"), known)
+    if not found:
+        return values
+    prompt, negative = (str(values[name] or "") for name in ("prompt", "negative_prompt"))
+    words = styles.applied(prompt, negative, found)
+    takes = models.facts(str(values["model"] or "")).negative_prompt
+    return {**values, "prompt": words[0], "negative_prompt": words[1] if takes else negative}
+
+
+def chosen_styles(names: Any, known: Styles) -> list[Style]:
+    """The styles of these names, in their order. Raises StudioError if one is gone."""
+    found = known.all() if names else {}
+    for name in names or ():
+        if name not in found:
+            raise StudioError(f"There is no style {str(name)[:60]!r} any more. Choose another one.")
+    return [found[name] for name in names or ()]
+
+
 def typed(name: str, value: Any) -> Any:
     """The value, if it is of the kind that the field is for. Raises RecipeError."""
     if name not in NUMBERS:
@@ -142,6 +166,8 @@ def _fits(name: str, value: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if name in CHOICES:
         return value in [choice for _, choice in CHOICES[name]]
+    if name == "styles":
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
     return isinstance(value, str)
 
 

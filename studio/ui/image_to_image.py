@@ -12,7 +12,7 @@ from studio import masks
 from studio.engine import PreviewKind
 from studio.errors import SourceError, StudioError
 from studio.recipe import RANDOM_SEEDS, Recipe
-from studio.ui import form, painting
+from studio.ui import form, painting, styling
 from studio.ui.canvas import canvas, easel, notice, strip
 from studio.ui.painting import AT_ONCE, Settings, Studio
 from studio.web.live import owner_of
@@ -30,6 +30,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
                 settings.prompts()
+                styling.build(page, settings, studio)
                 settings.strength(0.6)
                 settings.choice_of_model()
                 settings.size()

@@ -12,7 +12,7 @@ from studio import masks
 from studio.engine import PreviewKind
 from studio.errors import RecipeError, SourceError
 from studio.recipe import Recipe
-from studio.ui import form, painting
+from studio.ui import form, painting, styling
 from studio.ui.canvas import canvas, easel, notice, strip
 from studio.ui.painting import IN_PAGE, Settings, Studio
 
@@ -55,6 +55,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
             with gr.Column(elem_classes="fields", min_width=0):
                 intents, advice = _intents()
                 settings.prompts()
+                styling.build(page, settings, studio)
                 settings.strength(1.0)
                 _mask_fields(settings)
                 settings.choice_of_model()

@@ -17,6 +17,7 @@ from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.recipe import Recipe
 from studio.sources import Sources
+from studio.styles import Styles
 from studio.ui import form
 from studio.ui.canvas import notice
 from studio.web.live import Live, owner_of
@@ -41,6 +42,7 @@ class Studio:
     live: Live
     library: Library
     sources: Sources
+    styles: Styles
 
 
 class Settings:
@@ -160,7 +162,8 @@ def connect_start(
     def generate(values: dict[Component, Any], event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
         owner = owner_of(request.request)
         try:
-            recipes, previews = read(fields.named(values), event._data or {})
+            named = form.worded(fields.named(values), studio.styles, studio.models)
+            recipes, previews = read(named, event._data or {})
             studio.live.show(owner, settings.place, studio.engine.submit(recipes, owner, previews))
         except StudioError as error:
             return {failure: str(error)}
@@ -250,7 +253,13 @@ def settings_of(recipe: Recipe, models: Manager, fields: form.Form) -> dict[Comp
     entries = models.entries()
     if recipe.model not in form.usable(entries):
         raise StudioError(f"The model {recipe.model!r} that made this picture is not here any more.")
-    values = {**asdict(recipe), "seed": str(recipe.seed), "pictures": 1, "turns": turns.written(recipe.turns)}
+    values = {
+        **asdict(recipe),
+        "seed": str(recipe.seed),
+        "pictures": 1,
+        "turns": turns.written(recipe.turns),
+        "styles": [],
+    }
     return fields.update(form.for_model(entries, recipe.model, values))
 
 

@@ -2,7 +2,7 @@
 
 import gradio as gr
 
-from studio.ui import form, painting
+from studio.ui import form, painting, styling
 from studio.ui.canvas import canvas, notice, strip
 from studio.ui.painting import Settings, Studio
 
@@ -24,6 +24,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
                 settings.prompts(EXAMPLES)
+                styling.build(page, settings, studio)
                 settings.choice_of_model()
                 settings.shape()
                 settings.size()

@@ -24,6 +24,7 @@ from studio.library import Library
 from studio.models.manager import Manager
 from studio.settings import Settings
 from studio.sources import Sources
+from studio.styles import Styles
 from studio.web import live, pictures, sheets
 from studio.web import sources as sources_web
 
@@ -150,7 +151,7 @@ def create_app(settings: Settings, engine: Engine, library: Library, models: Man
     app.include_router(sources_web.routes(sources, library))
     app.include_router(sheets.routes(stream, library))
     app.mount("/page", Page(directory=PAGE))
-    blocks, look = build(Studio(engine, models, stream, library, sources))
+    blocks, look = build(Studio(engine, models, stream, library, sources, Styles(settings.output_folder / "styles")))
     _calm(blocks)
     return gradio.mount_gradio_app(
         app,

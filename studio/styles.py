@@ -1,0 +1,130 @@
+"""Styles: words that are put around a prompt, kept as tables that other programs can read.
+
+A table is a CSV file as AUTOMATIC1111 writes it: the columns `name`, `prompt` and `negative_prompt`; ours has a `group`
+too. Where the text says `{prompt}`, the person's own words go; without that they come first, and the style after a
+comma. A style is resolved before the recipe is made, so a picture can be made again without it.
+"""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from studio.errors import StorageError, StudioError
+
+BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "styles.csv"
+
+OWN = "own"
+"""The group of styles that bring none, and the name of the file that saved ones go to."""
+
+MAX_FILE = 4_000_000
+MAX_STYLES = 5_000
+_COLUMNS = ("name", "group", "prompt", "negative_prompt")
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """A style. prompt, negative_prompt: text, with or without `{prompt}`. group: what it is listed under."""
+
+    name: str
+    prompt: str = ""
+    negative_prompt: str = ""
+    group: str = OWN
+
+
+class Styles:
+    """The bundled styles, and those in the CSV files of a folder, which win over bundled ones of the same name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def all(self) -> dict[str, Style]:
+        """Every style by name, the person's own first. A file that cannot be read is passed over."""
+        found: dict[str, Style] = {}
+        for path in [*sorted(self._folder.glob("*.csv")), BUNDLED]:
+            try:
+                styles = parse(path.read_bytes())
+            except (OSError, StudioError):
+                continue
+            for style in styles:
+                found.setdefault(style.name, style)
+        return found
+
+    def add_file(self, name: str, data: bytes) -> list[Style]:
+        """Keep somebody's `styles.csv`. Returns what is in it. Raises StudioError."""
+        styles = parse(data)
+        stem = re.sub(r"[^\w-]+", "-", Path(name).stem).strip("-")[:60] or "styles"
+        self._write(stem if stem != OWN else f"{OWN}-styles", styles)
+        return styles
+
+    def save(self, style: Style) -> None:
+        """Keep a style; one of the same name that was saved before is replaced. Raises StudioError."""
+        if not style.name.strip():
+            raise StudioError("The style has no name. Give it one.")
+        if not style.prompt.strip() and not style.negative_prompt.strip():
+            raise StudioError("The style would be empty. Write a prompt first.")
+        path = self._folder / f"{OWN}.csv"
+        try:
+            before = parse(path.read_bytes()) if path.exists() else []
+        except OSError as error:
+            raise StorageError(f"The styles could not be read: {error.strerror or error}.") from error
+        self._write(OWN, [each for each in before if each.name != style.name] + [style])
+
+    def _write(self, stem: str, styles: Iterable[Style]) -> None:
+        text = io.StringIO(newline="")
+        table = csv.writer(text)
+        table.writerow(_COLUMNS)
+        table.writerows((each.name, each.group, each.prompt, each.negative_prompt) for each in styles)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(dir=self._folder, suffix=".part", delete=False) as file:
+                file.write(text.getvalue().encode("utf-8"))
+            os.replace(file.name, self._folder / f"{stem}.csv")
+        except OSError as error:
+            raise StorageError(f"The styles could not be kept: {error.strerror or error}.") from error
+
+
+def parse(data: bytes) -> list[Style]:
+    """The styles in a CSV file. Names are unique; the last one of a name counts. Raises StudioError.
+
+    Lines without a name are passed over, and so are A1111's dividers, lines that have a name and nothing else.
+    """
+    if len(data) > MAX_FILE:
+        raise StudioError(f"That file has {len(data) / 1e6:.0f} MB, which is too much for a table of styles.")
+    try:
+        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error):
+        rows = []
+    columns = set(rows[0]) if rows else set()
+    # Until 2023 A1111 called the prompt `text`.
+    words = "prompt" if "prompt" in columns else "text"
+    if not {"name", words} <= columns:
+        raise StudioError(
+            "That is no table of styles. Bring a styles.csv with the columns name, prompt, negative_prompt."
+        )
+    if len(rows) > MAX_STYLES:
+        raise StudioError(f"That table has {len(rows):,} styles, and {MAX_STYLES:,} are the most.")
+    found = {}
+    for row in rows:
+        name, prompt, negative = ((row.get(column) or "").strip() for column in ("name", words, "negative_prompt"))
+        if name and (prompt or negative):
+            found[name] = Style(name, prompt, negative, (row.get("group") or "").strip() or OWN)
+    return list(found.values())
+
+
+def applied(prompt: str, negative_prompt: str, styles: Iterable[Style]) -> tuple[str, str]:
+    """The prompts with the styles around them, in their order."""
+    for style in styles:
+        prompt = _around(prompt, style.prompt)
+        negative_prompt = _around(negative_prompt, style.negative_prompt)
+    return prompt, negative_prompt
+
+
+def _around(words: str, style: str) -> str:
+    if "{prompt}" in style:
+        return style.replace("{prompt}", words)
+    return ", ".join(filter(None, (words.strip(), style)))

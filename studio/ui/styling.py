@@ -1,0 +1,69 @@
+"""Styles in a tab's form: choose some, write them out, save the prompt as one, bring a table of them."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.components import Component
+
+from studio import styles
+from studio.errors import StudioError
+from studio.styles import Style
+from studio.ui import form
+from studio.ui.canvas import notice
+from studio.ui.painting import AT_ONCE, Settings, Studio
+
+
+def build(page: gr.Blocks, settings: Settings, studio: Studio) -> None:
+    """Lay out the choice of styles below the prompts, and connect what belongs to it."""
+    fields = settings.fields
+    fields["styles"] = gr.Dropdown(
+        choices(studio.styles.all()), value=[], multiselect=True, label="Styles", elem_classes="styles", min_width=0
+    )
+    with gr.Accordion("Your own styles", open=False, elem_classes="own-styles"):
+        name = gr.Textbox(label="Name", placeholder="for the prompt above, kept as a style", max_lines=1, min_width=0)
+        with gr.Row(elem_classes="together"):
+            save = gr.Button("Save prompt", size="sm", min_width=0)
+            write = gr.Button("Write into prompt", size="sm", min_width=0)
+            bring = gr.UploadButton("Bring styles.csv", size="sm", min_width=0, file_types=[".csv"])
+        said = notice()
+
+    def write_out(prompt: str, negative: str, names: list[str]) -> dict[Component, Any]:
+        try:
+            words = styles.applied(prompt or "", negative or "", form.chosen_styles(names, studio.styles))
+        except StudioError as error:
+            return {said: str(error)}
+        return {fields["prompt"]: words[0], fields["negative_prompt"]: words[1], fields["styles"]: []}
+
+    def keep(named: str, prompt: str, negative: str) -> dict[Component, Any]:
+        try:
+            studio.styles.save(Style((named or "").strip()[:80], prompt or "", negative or ""))
+        except StudioError as error:
+            return {said: str(error)}
+        return {said: f"Saved as “{named.strip()[:80]}”.", fields["styles"]: _refreshed(studio), name: ""}
+
+    def take(path: str) -> dict[Component, Any]:
+        file = Path(path)
+        try:
+            found = studio.styles.add_file(file.name, file.read_bytes())
+        except (StudioError, OSError) as error:
+            return {said: str(error)}
+        finally:
+            file.unlink(missing_ok=True)
+        return {said: f"Styles added: {len(found):,}.", fields["styles"]: _refreshed(studio)}
+
+    page.load(lambda: _refreshed(studio), outputs=fields["styles"], **AT_ONCE)
+    words = [fields["prompt"], fields["negative_prompt"]]
+    write.click(write_out, inputs=[*words, fields["styles"]], outputs=[*words, fields["styles"], said], **AT_ONCE)
+    save.click(keep, inputs=[name, *words], outputs=[said, fields["styles"], name], **AT_ONCE)
+    # Only Gradio's own reading of a file makes sure that it is one that was uploaded.
+    bring.upload(take, inputs=bring, outputs=[said, fields["styles"]], **{**AT_ONCE, "preprocess": True})
+
+
+def choices(found: dict[str, Style]) -> list[tuple[str, str]]:
+    """What the list shows, with each style's group, so that typing a group's name finds all of it."""
+    return [(f"{style.name} · {style.group}", name) for name, style in found.items()]
+
+
+def _refreshed(studio: Studio) -> Any:
+    return gr.update(choices=choices(studio.styles.all()))
