@@ -1,4 +1,6 @@
-"""How the bundled model is made: captions, pictures, tokens, losses and the exported folder, on tiny configurations."""
+"""How the bundled model is made: pictures, captions, tokens, losses and the exported folder, on tiny configurations."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,11 +8,13 @@ import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 
-from training import denoiser, evaluate, export, recogniser, tokenizer, vae
-from training.compose import PALETTE, SCENES, STYLE_SHARES, Composer, article, compose
+from training import captions, corpus, denoiser, evaluate, export, places, recogniser, tokenizer, vae
+from training.compose import MEDIA, STYLE_SHARES, Composer, Plan, Planner, Thing, held_out, shows
 from training.corpus import NAMED, NEXT, Corpus, Subject, read_named, squared
+from training.media import FILTERS
 from training.optimise import Optimiser
 
+CHANNELS = vae.CHANNELS
 TINY_UNET = denoiser.UNET | {
     "block_out_channels": (16, 16, 32),
     "cross_attention_dim": 32,
@@ -23,26 +27,25 @@ TINY_TEXT = denoiser.TEXT | {
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
 }
-TINY_VAE = vae.CONFIG | {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}
+TINY_VAE = vae.CONFIG | {"encoder_block_out_channels": (8,) * 5, "decoder_block_out_channels": (8,) * 5}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def disc() -> np.ndarray:
-    """A red disc: uint8 RGBA (128, 128, 4)."""
-    y, x = np.mgrid[0:128, 0:128] - 63.5
-    picture = np.zeros((128, 128, 4), np.uint8)
+    """A red disc: uint8 RGBA (192, 192, 4)."""
+    y, x = np.mgrid[0:192, 0:192] - 95.5
+    picture = np.zeros((192, 192, 4), np.uint8)
     picture[..., 0] = 220
-    picture[..., 3] = 255 * (x**2 + y**2 < 60**2)
+    picture[..., 3] = 255 * (x**2 + y**2 < 90**2)
     return picture
 
 
-@pytest.fixture
-def corpus(disc: np.ndarray) -> Corpus:
-    subjects = [
-        Subject("🔴", "red circle", ("disc", "red circle"), True),
-        Subject("🟥", "red square", ("square",), False),
-    ]
-    return Corpus(subjects, {style: np.stack([disc, disc]) for style in STYLE_SHARES})
+@pytest.fixture(scope="module")
+def known(disc: np.ndarray) -> Corpus:
+    """A corpus of discs with different names."""
+    names = ["disc", "square", "apple", "top hat", "cat"]
+    subjects = [Subject("🔴", name, (name,), number < 3, {"de": f"{name}lein"}) for number, name in enumerate(names)]
+    return Corpus(subjects, {style: np.stack([disc] * len(names)) for style in STYLE_SHARES})
 
 
 @pytest.fixture(scope="module")
@@ -59,35 +62,93 @@ def pair(words, monkeypatch: pytest.MonkeyPatch) -> denoiser.Pair:
     return denoiser.Pair(len(words))
 
 
-def test_composing_is_repeatable_and_the_caption_names_what_is_drawn(corpus: Corpus) -> None:
-    pictures, captions, plans = Composer(corpus, seed=3).batch(40)
-    again = Composer(corpus, seed=3).batch(40)
-    assert np.array_equal(pictures, again[0]) and captions == again[1]
-    assert pictures.shape == (40, 128, 128, 3) and pictures.dtype == np.uint8
-    for caption, plan in zip(captions, plans, strict=True):
-        assert any(word in caption for word in corpus.subjects[plan.subject].words)
-        assert not any(f"{name} background" in caption for name in PALETTE if name not in plan.background)
+def drawn(known: Corpus, *plans: Plan, size: int = 64, seed: int = 0) -> torch.Tensor:
+    torch.manual_seed(seed)
+    return Composer(known, size).pictures(list(plans), np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("name", PALETTE)
-def test_a_named_background_is_recognised_from_the_border(name: str, disc: np.ndarray) -> None:
+def test_composing_is_repeatable_and_shows_the_thing(known: Corpus) -> None:
+    plan = Plan((Thing(0),), "flat illustration", "", "on a blue background")
+    first, again, other = (drawn(known, plan, seed=seed)[0] for seed in (3, 3, 4))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert first.shape == (3, 64, 64) and first.dtype == torch.uint8
+    red = (first[0] > 180) & (first[2] < 90)
+    blue = (first[2] > 150) & (first[0] < 110)
+    assert 0.2 < red.float().mean() < 0.75 and 0.2 < blue.float().mean() < 0.8
+
+
+def test_count_colour_and_relation_are_seen(known: Corpus) -> None:
+    place = "on a white background"
+    red = lambda picture: ((picture[0] > 180) & (picture[1] < 90)).float()  # noqa: E731
+    single, three = (red(drawn(known, Plan((Thing(0, count),), "cartoon", "", place))[0]).mean() for count in (1, 3))
+    assert 0.02 < three < single
+    green = drawn(known, Plan((Thing(0, 1, "green"),), "cartoon", "", place))[0]
+    assert ((green[1] > 120) & (green[0] < 100)).float().mean() > 0.15 and red(green).mean() < 0.02
+    left = Plan((Thing(0, 1, "red"), Thing(1, 1, "green")), "cartoon", "", place, "to the left of")
+    picture = red(drawn(known, left)[0])
+    assert picture[:, :32].mean() > 10 * picture[:, 32:].mean()
+
+
+@pytest.mark.parametrize("place", places.PLACES)
+def test_every_place_is_drawn_and_different_each_time(known: Corpus, place: str) -> None:
+    pictures, ground = places.draw(place, 3, 64, torch.device("cpu"))
+    assert pictures.shape == (3, 3, 64, 64) and ground.shape == (3,) and ((ground >= 0.5) & (ground < 1)).all()
+    assert pictures.min() >= 0 and pictures.max() <= 1 and torch.isfinite(pictures).all()
+    assert not torch.equal(pictures[0], pictures[1])
+
+
+@pytest.mark.parametrize("medium", FILTERS)
+def test_every_medium_keeps_the_picture_and_changes_its_look(known: Corpus, medium: str) -> None:
+    plain = drawn(known, Plan((Thing(0),), "cartoon", "", "on a meadow"), size=128).float() / 255
+    torch.manual_seed(1)
+    made = FILTERS[medium](plain)
+    assert made.shape == plain.shape and made.min() >= 0 and made.max() <= 1
+    assert (made - plain).abs().mean() > 0.01
+
+
+def test_a_tenth_of_the_combinations_is_never_drawn(known: Corpus) -> None:
+    planner = Planner(known, np.random.default_rng(0))
+    plans = [planner.draw() for _ in range(400)]
+    assert not any(p.things and held_out(known, p.things[0].subject, p.seen_as, p.place) for p in plans)
+    assert all(shows(plan.seen_as, plan.place) for plan in plans)
+    assert {plan.seen_as for plan in plans} == set(MEDIA) and {len(plan.things) for plan in plans} == {0, 1, 2}
+    every = [held_out(known, s, m, p) for s in range(5) for m in MEDIA for p in places.PLACES]
+    assert 0.08 < np.mean(every) < 0.12
+    questions = evaluate.ask(known, 30)
+    assert all(held_out(known, q.plan.things[0].subject, q.plan.seen_as, q.plan.place) for q in questions)
+
+
+def test_captions_say_what_is_shown(known: Corpus) -> None:
     rng = np.random.default_rng(1)
-    pictures = [compose(rng, disc, style, name) for style in STYLE_SHARES for _ in range(5)]
-    assert np.mean([evaluate.border_colour(picture) == name for picture in pictures]) >= 0.9
+    plan = Plan((Thing(2, 3, "green"), Thing(4)), "cartoon", "watercolor", "on a rug", "to the left of")
+    said = [captions.caption(rng, known, plan).lower() for _ in range(200)]
+    assert all("green apples" in text and ("cat" in text) for text in said)
+    assert 0.6 < np.mean(["on a rug" in text for text in said]) < 0.95
+    assert 0.8 < np.mean(["watercol" in text for text in said]) <= 1 and not any("cartoon" in text for text in said)
+    foreign = [captions.caption(rng, known, Plan((Thing(4),), "cartoon", "", "on a rug")) for _ in range(200)]
+    assert 5 < sum("catlein" in text.lower() for text in foreign) < 60
+    assert len(set(said)) > 50
 
 
-@pytest.mark.parametrize("name", SCENES)
-def test_scenes_are_drawn_at_any_size(name: str, disc: np.ndarray) -> None:
-    assert compose(np.random.default_rng(0), disc, "cartoon", name, size=64).shape == (64, 64, 3)
-
-
-def test_articles() -> None:
-    assert [article(words) for words in ("cat", "apple", "grapes", "dress")] == [
+def test_articles_and_plurals() -> None:
+    assert [captions.article(words) for words in ("cat", "apple", "grapes", "dress")] == [
         "a cat",
         "an apple",
         "grapes",
         "a dress",
     ]
+    singular = ("cat", "strawberry", "red fox", "mouse", "grapes", "monkey", "peach")
+    plural = ["cats", "strawberries", "red foxes", "mice", "grapes", "monkeys", "peaches"]
+    assert [captions.plural(words) for words in singular] == plural
+
+
+def test_the_corpus_survives_its_file(known: Corpus, tmp_path: Path) -> None:
+    corpus.pack(tmp_path / "corpus.zip", known.subjects, known.pictures)
+    again = corpus.unpack(tmp_path / "corpus.zip")
+    assert again.subjects == known.subjects and again.index("cat") == 4
+    difference = np.abs(again.pictures["cartoon"].astype(int) - known.pictures["cartoon"])
+    visible = known.pictures["cartoon"][..., 3] > 0
+    assert difference[visible].mean() < 4
 
 
 def test_a_subject_fills_its_square(disc: np.ndarray) -> None:
@@ -120,7 +181,7 @@ def test_the_schedule_ends_in_pure_noise() -> None:
 
 
 def test_a_perfect_denoiser_has_no_loss() -> None:
-    scheduler, latents = DDIMScheduler(**denoiser.SCHEDULE), torch.zeros(8, 4, 16, 16)
+    scheduler, latents = DDIMScheduler(**denoiser.SCHEDULE), torch.zeros(8, CHANNELS, 16, 16)
 
     def perfect(noisy: torch.Tensor, timesteps: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """Where the picture is all zeros: velocity = sqrt(alpha) noise, noisy = sqrt(1 - alpha) noise."""
@@ -134,7 +195,7 @@ def test_a_perfect_denoiser_has_no_loss() -> None:
 def test_the_denoiser_learns(pair: denoiser.Pair) -> None:
     torch.manual_seed(0)
     scheduler, optimiser = DDIMScheduler(**denoiser.SCHEDULE), Optimiser(pair)
-    latents, ids = torch.ones(8, 4, 16, 16), torch.zeros(8, tokenizer.LENGTH, dtype=torch.long)
+    latents, ids = torch.ones(8, CHANNELS, 16, 16), torch.zeros(8, tokenizer.LENGTH, dtype=torch.long)
     losses = []
     for _ in range(12):
         loss = denoiser.training_loss(pair, scheduler, latents, ids, ids[0])
@@ -143,23 +204,46 @@ def test_the_denoiser_learns(pair: denoiser.Pair) -> None:
     assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
 
 
-def test_the_autoencoder_learns(disc: np.ndarray) -> None:
+def test_the_autoencoder_learns(known: Corpus) -> None:
     torch.manual_seed(0)
     tiny = AutoencoderTiny(**TINY_VAE)
     optimiser = Optimiser(tiny)
-    pictures = np.stack([compose(np.random.default_rng(0), disc, "cartoon", "blue")])
+    pictures = drawn(known, Plan((Thing(0),), "cartoon", "", "on a blue background"), size=128)
     losses = []
-    for _ in range(15):
-        loss = vae.training_step(tiny, vae.crops(pictures, 4, np.random.default_rng(0)))
+    for _ in range(12):
+        loss = vae.training_step(tiny, vae.crops(pictures, 2))
         optimiser.step(loss, 3e-3)
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0] and np.isfinite(vae.psnr(tiny, pictures))
+    assert optimiser.state(tiny).keys() == tiny.state_dict().keys()
 
 
-def test_the_recogniser_takes_pictures(disc: np.ndarray) -> None:
-    network = recogniser.Recogniser(subjects=7, width=8).eval()
-    pictures = np.stack([compose(np.random.default_rng(0), disc, "cartoon", "blue")] * 3)
-    assert recogniser.best_guesses(network, pictures).shape == (3, 5)
+def test_the_recogniser_learns_and_is_counted(known: Corpus) -> None:
+    torch.manual_seed(0)
+    network = recogniser.Recogniser(subjects=5, width=8)
+    plans = [Plan((Thing(n % 5),), "cartoon", "", place) for n, place in enumerate(list(places.PLACES)[:8])]
+    pictures, truth = drawn(known, *plans, size=64), recogniser.labels(plans, 5)
+    optimiser = torch.optim.Adam(network.parameters(), 3e-3)
+    losses = []
+    for _ in range(12):
+        loss = recogniser.loss_of(network(recogniser.look_at(pictures)), truth)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+    seen = recogniser.see(network.eval(), pictures)
+    perfect = recogniser.Seen(
+        truth.subjects,
+        torch.eye(len(MEDIA))[truth.medium],
+        torch.eye(len(places.PLACES))[truth.place],
+        seen.colour,
+        seen.features,
+    )
+    questions = [evaluate.Question("", plan) for plan in plans]
+    found = evaluate.right(perfect, questions)
+    assert all(found[name].all() for name in ("subject", "both", "medium", "place")) and not found["colour"].any()
+    assert evaluate.nearest(pictures, pictures) < 1e-3 < evaluate.nearest(pictures[:1], 255 - pictures)
 
 
 def test_the_export_is_an_ordinary_pipeline(words, pair: denoiser.Pair, tmp_path) -> None:
@@ -174,5 +258,5 @@ def test_the_export_is_an_ordinary_pipeline(words, pair: denoiser.Pair, tmp_path
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline.vae.config.scaling_factor == 0.5
     pictures = evaluate.paint(pipeline, ["a cat", "a dog"], guidance=3, steps=2)
-    assert pictures.shape == (2, 128, 128, 3) and not np.array_equal(pictures[0], pictures[1])
-    assert evaluate.contact_sheet(pictures, columns=2).size == (256, 128)
+    assert pictures.shape == (2, 3, 256, 256) and not torch.equal(pictures[0], pictures[1])
+    assert evaluate.contact_sheet(pictures, columns=2).size == (512, 256)

@@ -1,166 +1,319 @@
-"""Training pictures: a subject in a style, at a random place and size, on a background that the caption names."""
+"""Training pictures with captions, without end: subject x medium x colour x place x count x layout.
+
+A `Plan` says what a picture shows, `Composer` draws a batch of plans at once on any device, `caption` says it in
+words. A tenth of the combinations of subject, medium and place is held out: it is never drawn for training, and is
+what evaluation asks for.
+"""
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageFilter
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from .corpus import Corpus
+from training import places
+from training.corpus import PICTURE_SIZE, STYLES, Corpus
+from training.media import FILTERS, blur, grey
+from training.places import PALETTE, PLACES, SCENES, TABLES
 
-PALETTE: dict[str, tuple[int, int, int]] = {
-    "white": (250, 250, 250),
-    "gray": (136, 138, 142),
-    "black": (18, 18, 22),
-    "red": (208, 42, 48),
-    "orange": (246, 142, 40),
-    "yellow": (250, 214, 62),
-    "green": (62, 160, 76),
-    "teal": (24, 142, 142),
-    "light blue": (146, 206, 246),
-    "blue": (42, 92, 210),
-    "purple": (124, 66, 178),
-    "pink": (248, 158, 196),
-    "brown": (122, 78, 48),
-    "beige": (236, 220, 190),
-}
-SCENES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {  # caption → sky, ground
-    "on a meadow": ((150, 208, 248), (96, 176, 76)),
-    "on a beach": ((104, 190, 240), (238, 214, 160)),
-    "in the desert": ((250, 196, 120), (222, 150, 80)),
-    "in the snow": ((176, 204, 232), (244, 248, 252)),
-    "under a starry sky": ((18, 22, 60), (18, 22, 60)),
-}
-STYLE_SHARES = {"3d render": 0.36, "flat illustration": 0.22, "cartoon": 0.27, "sticker": 0.15}
+STYLE_SHARES = {"3d render": 0.36, "flat illustration": 0.24, "cartoon": 0.28, "sticker": 0.12}
 """How often each style is drawn; also the odds when the caption names none."""
-COMMON_SHARE = 0.97
-"""Part of the pictures that show one of the common subjects."""
+MEDIA = (*STYLES, *FILTERS)
+PLAIN = tuple(f"on a {name} background" for name in PALETTE)
+FLOATING = (*PLAIN, "in the clouds", "underwater")
+"""Places where things touch no ground."""
+OWN_GROUND = {
+    "pencil sketch": "white",
+    "ink line drawing": "white",
+    "charcoal": "white",
+    "woodcut": "beige",
+    "sepia photo": "brown",
+    "neon": "black",
+}
+"""Media in which colours are lost: the only plain background that they can be asked for on."""
+PLACE_NAMES = tuple(PLACES)
+COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
+"""Colours that things can be asked for in."""
+NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
+RELATIONS = ("and", "to the left of", "to the right of", "on top of", "wearing")
+HATS = ("top hat", "crown", "woman’s hat", "billed cap", "graduation cap")
+COMMON_WEIGHT = 4
+"""How much more often a common subject is drawn than another one."""
+MOST = 5
+"""Things in a picture."""
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A subject of the corpus, so many times, in a colour of COLOURS or (empty) its own."""
+
+    subject: int
+    count: int = 1
+    colour: str = ""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a picture shows: `background` is a key of PALETTE or SCENES."""
+    """What a picture shows. No thing at all means the place by itself.
+
+    style: which picture set. medium: "" or a name of FILTERS. place: a name of PLACES. relation: between two things.
+    """
+
+    things: tuple[Thing, ...]
+    style: str
+    medium: str
+    place: str
+    relation: str = ""
+
+    @property
+    def seen_as(self) -> str:
+        """The one of MEDIA that it looks like."""
+        return self.medium or self.style
+
+
+class Sprite(NamedTuple):
+    """A subject at its place: middle and side as shares of the picture, tilt in radians."""
 
     subject: int
-    style: str
-    background: str
+    x: float
+    y: float
+    side: float
+    mirrored: bool
+    tilt: float
+    colour: str
 
 
-def draw_plan(rng: np.random.Generator, corpus: Corpus, common: np.ndarray, rare: np.ndarray) -> Plan:
-    """A random plan. `common` and `rare` are indices of subjects."""
-    pool = common if rng.random() < COMMON_SHARE or not len(rare) else rare
-    subject = int(rng.choice(pool))
-    styles = corpus.styles_of(subject)
-    shares = np.array([STYLE_SHARES[style] for style in styles])
-    style = styles[int(rng.choice(len(styles), p=shares / shares.sum()))]
-    backgrounds = list(SCENES) if rng.random() < 0.12 else list(PALETTE)
-    return Plan(subject, style, backgrounds[int(rng.integers(len(backgrounds)))])
+def held_out(corpus: Corpus, subject: int, medium: str, place: str) -> bool:
+    """Whether this combination is kept for evaluation."""
+    return zlib.crc32(f"{corpus.subjects[subject].name}|{medium}|{place}".encode()) % 10 == 0
 
 
-def backdrop(rng: np.random.Generator, name: str, size: int) -> np.ndarray:
-    """The background as float32 (size, size, 3) in 0…255: a colour with a slight gradient, or a simple scene."""
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
-    if name in PALETTE:
-        angle, strength = rng.uniform(0, 2 * np.pi), rng.uniform(0, 16)
-        slope = (x - 0.5) * np.cos(angle) + (y - 0.5) * np.sin(angle)
-        jitter = rng.uniform(-7, 7, 3).astype(np.float32)
-        return np.clip(np.float32(PALETTE[name]) + jitter + (slope * strength)[..., None], 0, 255).astype(np.float32)
-    sky, ground = (np.float32(c) for c in SCENES[name])
-    horizon = rng.uniform(0.5, 0.75)
-    waves = 0.02 * np.sin(x * rng.uniform(3, 9) + rng.uniform(0, 6))
-    is_ground = 1 / (1 + np.exp((horizon + waves - y) * size / 1.5))[..., None]
-    picture = sky * (1.08 - 0.16 * y[..., None]) * (1 - is_ground) + ground * (0.9 + 0.15 * y[..., None]) * is_ground
-    if name == "under a starry sky":
-        for _ in range(int(rng.integers(20, 40))):
-            sx, sy, radius = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.004, 0.012)
-            glow = np.exp(-((x - sx) ** 2 + (y - sy) ** 2) / (2 * radius**2))
-            picture += glow[..., None] * (np.float32((255, 250, 220)) - picture)
-    return np.clip(picture, 0, 255).astype(np.float32)
+def shows(medium: str, place: str) -> bool:
+    """Whether a place can be told in this medium."""
+    ground = OWN_GROUND.get(medium)
+    return ground is None or place in SCENES or place == f"on a {ground} background"
 
 
-def outlined(subject: Image.Image, width: int) -> Image.Image:
-    """A subject on a white shape a little larger than itself, as a die-cut sticker has."""
-    edge = subject.getchannel("A").filter(ImageFilter.MaxFilter(2 * width + 1)).filter(ImageFilter.GaussianBlur(0.7))
-    sticker = Image.new("RGBA", subject.size, (255, 255, 255, 0))
-    sticker.putalpha(edge)
-    return Image.alpha_composite(sticker, subject)
+class Planner:
+    """Draws plans by chance, of all subjects or of the common ones alone."""
+
+    def __init__(self, corpus: Corpus, rng: np.random.Generator, only_common: bool = False) -> None:
+        self.corpus, self.rng = corpus, rng
+        usable = [i for i in range(len(corpus.subjects)) if corpus.styles_of(i)]
+        common = [i for i in usable if corpus.subjects[i].common]
+        self.subjects = np.array(common if only_common else usable)
+        weights = np.array([COMMON_WEIGHT if corpus.subjects[i].common else 1 for i in self.subjects], float)
+        self.weights = weights / weights.sum()
+        self.hats = [i for i in usable if corpus.subjects[i].name in HATS]
+
+    def subject(self) -> int:
+        return int(self.rng.choice(self.subjects, p=self.weights))
+
+    def draw(self) -> Plan:
+        """A plan that is not held out."""
+        while True:
+            plan = self._any()
+            out = plan.things and held_out(self.corpus, plan.things[0].subject, plan.seen_as, plan.place)
+            if shows(plan.seen_as, plan.place) and not out:
+                return plan
+
+    def _any(self) -> Plan:
+        rng = self.rng
+        things, relation = self._things()
+        shares = {style: share for style, share in STYLE_SHARES.items() if self._has(things, style)} or STYLE_SHARES
+        odds = np.array([*shares.values()])
+        style = str(rng.choice([*shares], p=odds / odds.sum()))
+        medium = str(rng.choice([*FILTERS])) if rng.random() < 0.5 else ""
+        kind = rng.random()
+        if not things or kind < 0.4:
+            place = str(rng.choice([*SCENES]))
+        elif kind < 0.5:
+            place = f"on a {rng.choice(TABLES)} table"
+        else:
+            place = str(rng.choice(PLAIN))
+        return Plan(things, style, medium, place, relation)
+
+    def _things(self) -> tuple[tuple[Thing, ...], str]:
+        rng, kind = self.rng, self.rng.random()
+        if kind < 0.02:
+            return (), ""
+        if kind < 0.14:
+            return (Thing(self.subject(), 1, str(rng.choice(COLOURS))),), ""
+        if kind < 0.26:
+            return (Thing(self.subject(), int(rng.choice([*NUMBERS], p=(0.4, 0.35, 0.15, 0.1)))),), ""
+        if kind < 0.42:
+            relation = str(rng.choice(RELATIONS, p=(0.5, 0.15, 0.15, 0.1, 0.1)))
+            second = int(rng.choice(self.hats)) if relation == "wearing" and self.hats else self.subject()
+            return (Thing(self.subject()), Thing(second)), relation
+        return (Thing(self.subject()),), ""
+
+    def _has(self, things: tuple[Thing, ...], style: str) -> bool:
+        return all(self.corpus.pictures[style][thing.subject, ..., 3].any() for thing in things)
 
 
-def compose(rng: np.random.Generator, subject: np.ndarray, style: str, background: str, size: int = 128) -> np.ndarray:
-    """Draw one picture. `subject` is uint8 RGBA (n, n, 4), straight alpha; returns uint8 (size, size, 3)."""
-    scale = 0.92 - 0.34 * rng.beta(1.0, 2.2)  # mostly large: at f8 a small subject is a handful of latents
-    side = round(size * scale)
-    room = size - side
-    left, top = (round(room * rng.beta(2, 2)) for _ in range(2))
-    scaled = Image.fromarray(subject).convert("RGBa").resize((side, side), Image.Resampling.BILINEAR).convert("RGBA")
-    layer = Image.new("RGBA", (size, size))
-    layer.paste(scaled, (left, top))
-    if style == "sticker":
-        layer = outlined(layer, max(1, size // 64))
-    rgba = np.asarray(layer, np.float32)
-    picture = backdrop(rng, background, size)
-    if style == "3d render":
-        picture *= 1 - 0.3 * _shadow(layer, size)
-    alpha = rgba[..., 3:] / 255
-    return (rgba[..., :3] * alpha + picture * (1 - alpha) + 0.5).astype(np.uint8)
+def layout(rng: np.random.Generator, plan: Plan, ground: float) -> list[Sprite]:
+    """Where each thing of a plan goes. ground: where things stand, as a share of the height."""
+    standing = plan.place not in PLAIN
+
+    def sprite(thing: Thing, x: float, y: float, side: float) -> Sprite:
+        tilt = float(rng.normal(0, 0.06))
+        return Sprite(thing.subject, x, y, side, bool(rng.random() < 0.5), tilt, thing.colour)
+
+    def standing_at(side: float) -> float:
+        return min(ground, 0.97) - side / 2 if standing else 0.5 + rng.uniform(-0.06, 0.06)
+
+    if not plan.things:
+        return []
+    first = plan.things[0]
+    if len(plan.things) == 2:
+        second = plan.things[1]
+        if plan.relation in ("on top of", "wearing"):
+            low, high = (second, first) if plan.relation == "on top of" else (first, second)
+            side = rng.uniform(0.46, 0.56)
+            y = min(max(standing_at(side), 0.62), 0.98 - side / 2)
+            top = rng.uniform(0.3, 0.38)
+            x = 0.5 + rng.uniform(-0.08, 0.08)
+            return [sprite(low, x, y, side), sprite(high, x, y - side / 2 - top * 0.28, top)]
+        left = plan.relation == "to the left of" or (plan.relation == "and" and rng.random() < 0.5)
+        sides = rng.uniform(0.38, 0.5, 2)
+        x = rng.uniform(0.22, 0.29)
+        return [
+            sprite(first, x if left else 1 - x, standing_at(sides[0]), float(sides[0])),
+            sprite(second, 1 - x if left else x, standing_at(sides[1]), float(sides[1])),
+        ]
+    if first.count > 1:
+        return [sprite(first, *place) for place in _spread(rng, first.count, standing, ground)]
+    side = 0.92 - 0.4 * float(rng.beta(1.2, 2.0))
+    side = side * 0.82 if standing else side
+    room = (1 - side) / 2
+    x = 0.5 + room * (2 * rng.beta(2, 2) - 1)
+    return [sprite(first, float(x), standing_at(side) if standing else 0.5 + room * (2 * rng.beta(2, 2) - 1), side)]
 
 
-def _shadow(layer: Image.Image, size: int) -> np.ndarray:
-    """A soft shadow below the subject: float32 (size, size, 1) in 0…1. Blurred at a quarter of the size: cheap."""
-    small = layer.getchannel("A").resize((size // 4, size // 4)).filter(ImageFilter.GaussianBlur(1.5))
-    shadow = np.asarray(small.resize((size, size), Image.Resampling.BILINEAR), np.float32)[..., None] / 255
-    return np.roll(shadow, size // 24, axis=0)
-
-
-def article(words: str) -> str:
-    """ "a cat", "an apple", and no article before plurals and things one cannot count."""
-    plural = (words.endswith("s") and not words.endswith(("ss", "us", "dress"))) or words in {"honey", "coffee", "corn"}
-    return words if plural else f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
-
-
-def caption(rng: np.random.Generator, words: tuple[str, ...], style: str, background: str) -> str:
-    """A caption for a picture: any of the usual ways to ask for it, in which style and background may be left out."""
-    word = words[0] if rng.random() < 0.6 else words[int(rng.integers(len(words)))]
-    thing = article(word) if rng.random() < 0.7 else word
-    place = f"on {article(background)} background" if background in PALETTE else background
-    if rng.random() < 0.15:
-        place = f"{background} background" if background in PALETTE else background
-        thing, comma = thing, ", "
-    else:
-        comma = " " if rng.random() < 0.5 else ", "
-    tail = f"{comma}{place}" if rng.random() < 0.8 else ""
-    if rng.random() < 0.2:
-        return f"{thing}{tail}"
-    ways = [
-        f"{thing}, {style}{tail}",
-        f"{style} of {thing}{tail}",
-        f"{article(style)} of {thing}{tail}",
-        f"{thing}{tail}, {style}",
-        f"{style}, {thing}{tail}",
-        f"{style} {word}{tail}",
-    ]
-    return ways[int(rng.integers(len(ways)))]
+def _spread(rng: np.random.Generator, count: int, standing: bool, ground: float) -> list[tuple[float, float, float]]:
+    """Middle and side of `count` equal things that hardly overlap."""
+    if count <= 3 or standing:
+        side = {2: 0.44, 3: 0.32, 4: 0.25, 5: 0.2}[count] * rng.uniform(0.9, 1.08)
+        y = ground - side / 2 if standing else 0.5
+        middles = [(number + 0.5) / count + rng.uniform(-0.015, 0.015) for number in range(count)]
+        return [(x, y + rng.uniform(-0.03, 0.03), side) for x in middles]
+    side = 0.38 * rng.uniform(0.9, 1.05)
+    spots = [(0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73), (0.5, 0.5)][:count]
+    side = side * 0.85 if count == 5 else side
+    return [(x + rng.uniform(-0.03, 0.03), y + rng.uniform(-0.03, 0.03), side) for x, y in spots]
 
 
 class Composer:
-    """Draws pictures with captions from a corpus, without end. One per process: it holds its own generator."""
+    """Draws batches of plans: subjects of the corpus as textures on a device.
 
-    def __init__(self, corpus: Corpus, seed: int, size: int = 128):
-        self.corpus, self.size, self.rng = corpus, size, np.random.default_rng(seed)
-        usable = [i for i in range(len(corpus.subjects)) if corpus.styles_of(i)]
-        self.common = np.array([i for i in usable if corpus.subjects[i].common])
-        self.rare = np.array([i for i in usable if not corpus.subjects[i].common])
+    size: side of the pictures in pixels.
+    """
 
-    def draw(self) -> tuple[np.ndarray, str, Plan]:
-        """Picture uint8 (size, size, 3), its caption, and the plan behind both."""
-        plan = draw_plan(self.rng, self.corpus, self.common, self.rare)
-        subject = self.corpus.pictures[plan.style][plan.subject]
-        picture = compose(self.rng, subject, plan.style, plan.background, self.size)
-        words = self.corpus.subjects[plan.subject].words
-        return picture, caption(self.rng, words, plan.style, plan.background), plan
+    def __init__(self, corpus: Corpus, size: int = 256, device: torch.device | str = "cpu") -> None:
+        self.corpus, self.size, self.device = corpus, size, torch.device(device)
+        stacked = np.stack([corpus.pictures[style] for style in STYLES])
+        self.textures = torch.from_numpy(stacked).to(self.device)
 
-    def batch(self, count: int) -> tuple[np.ndarray, list[str], list[Plan]]:
-        """`count` pictures, uint8 (count, size, size, 3), with captions and plans."""
-        pictures, captions, plans = zip(*(self.draw() for _ in range(count)), strict=True)
-        return np.stack(pictures), list(captions), list(plans)
+    def pictures(self, plans: list[Plan], rng: np.random.Generator) -> Tensor:
+        """uint8 (n, 3, size, size), each showing its plan."""
+        n = len(plans)
+        pictures = torch.empty(n, 3, self.size, self.size, device=self.device)
+        ground = torch.empty(n)
+        for place in sorted({plan.place for plan in plans}):
+            rows = torch.tensor([row for row, plan in enumerate(plans) if plan.place == place], device=self.device)
+            drawn, stands = places.draw(place, len(rows), self.size, self.device)
+            pictures[rows], ground[rows.cpu()] = drawn, stands.cpu()
+        sprites = [layout(rng, plan, float(height)) for plan, height in zip(plans, ground, strict=True)]
+        for number in range(MOST):
+            rows_with = [row for row, found in enumerate(sprites) if len(found) > number]
+            if rows_with:
+                rows = torch.tensor(rows_with, device=self.device)
+                chosen = [sprites[row][number] for row in rows_with]
+                pictures[rows] = self._placed(pictures[rows], chosen, [plans[row] for row in rows_with])
+        for medium in sorted({plan.medium for plan in plans} - {""}):
+            rows = torch.tensor([row for row, plan in enumerate(plans) if plan.medium == medium], device=self.device)
+            pictures[rows] = FILTERS[medium](pictures[rows])
+        return (pictures * 255 + 0.5).clamp(0, 255).to(torch.uint8)
+
+    def _placed(self, pictures: Tensor, sprites: list[Sprite], plans: list[Plan]) -> Tensor:
+        """The pictures with one sprite each laid over them."""
+        styles = [list(STYLES).index(plan.style) for plan in plans]
+        layer = self._layer(sprites, styles)
+        alpha = layer[:, 3:]
+        stickers = torch.tensor([plan.style == "sticker" for plan in plans], device=self.device)
+        if stickers.any():
+            reach = 2 * max(1, round(self.size / 64)) + 1
+            edge = blur(F.max_pool2d(alpha[stickers], reach, 1, reach // 2), 0.7)
+            layer[stickers, :3] = layer[stickers, :3] + (edge - alpha[stickers]).clamp(min=0)
+            layer[stickers, 3:] = torch.maximum(edge, alpha[stickers])
+            alpha = layer[:, 3:]
+        shadow = self._shadow(alpha, sprites, plans)
+        return pictures * (1 - shadow) * (1 - alpha) + layer[:, :3]
+
+    def _layer(self, sprites: list[Sprite], styles: list[int]) -> Tensor:
+        """RGBA (n, 4, size, size) with premultiplied alpha."""
+        subjects = torch.tensor([each.subject for each in sprites], device=self.device)
+        textures = self.textures[torch.tensor(styles, device=self.device), subjects].permute(0, 3, 1, 2).float() / 255
+        textures = self._coloured(textures, sprites)
+        textures = torch.cat((textures[:, :3] * textures[:, 3:], textures[:, 3:]), 1)
+        # Sampling skips pixels where a texture gets much smaller: these are taken from one of half the size.
+        small = torch.tensor([each.side * self.size < 0.6 * PICTURE_SIZE for each in sprites], device=self.device)
+        halved = F.interpolate(F.avg_pool2d(textures, 2), scale_factor=2, mode="bilinear")
+        textures = torch.where(small[:, None, None, None], halved, textures)
+        turns = torch.tensor(
+            [
+                (
+                    (-1 if s.mirrored else 1) * np.cos(s.tilt) / s.side,
+                    (-1 if s.mirrored else 1) * np.sin(s.tilt) / s.side,
+                    -np.sin(s.tilt) / s.side,
+                    np.cos(s.tilt) / s.side,
+                    2 * s.x - 1,
+                    2 * s.y - 1,
+                )
+                for s in sprites
+            ],
+            device=self.device,
+            dtype=torch.float32,
+        )
+        matrix = turns[:, :4].view(-1, 2, 2)
+        offset = -(matrix @ turns[:, 4:, None])
+        shape = [len(sprites), 4, self.size, self.size]
+        grid = F.affine_grid(torch.cat((matrix, offset), 2), shape, align_corners=False)
+        return F.grid_sample(textures, grid, align_corners=False)
+
+    def _coloured(self, textures: Tensor, sprites: list[Sprite]) -> Tensor:
+        rows = [row for row, each in enumerate(sprites) if each.colour]
+        if not rows:
+            return textures
+        wanted = torch.tensor([PALETTE[sprites[row].colour] for row in rows], device=self.device) / 255
+        part = textures[rows]
+        light = grey(part[:, :3])
+        inside = part[:, 3:]
+        mean = (light * inside).sum((2, 3), keepdim=True) / inside.sum((2, 3), keepdim=True).clamp(min=1)
+        tinted = (wanted[:, :, None, None] * (0.45 + 0.55 * light / mean.clamp(min=0.15))).clamp(0, 1)
+        # Outlines, eyes and lights stay what they are.
+        keep = ((0.14 - light) * 12).clamp(0, 1) + ((light - 0.93) * 12).clamp(0, 0.7)
+        textures = textures.clone()
+        textures[rows, :3] = tinted * (1 - keep) + part[:, :3] * keep
+        return textures
+
+    def _shadow(self, alpha: Tensor, sprites: list[Sprite], plans: list[Plan]) -> Tensor:
+        """How much darker a sprite makes what lies behind it, (n, 1, size, size) in 0..1."""
+        small = F.avg_pool2d(alpha, 4)
+        drop = F.interpolate(blur(small, 1.5), scale_factor=4, mode="bilinear").roll(self.size // 24, 2)
+        drop = drop * self._column([0.3 * (plan.style == "3d render") for plan in plans])
+        place = (torch.arange(self.size, device=self.device) + 0.5) / self.size
+        x, y, side = (self._column([getattr(each, name) for each in sprites]) for name in ("x", "y", "side"))
+        across = (place.view(1, 1, 1, -1) - x) / (0.42 * side)
+        down = (place.view(1, 1, -1, 1) - y - 0.485 * side) / (0.07 * side)
+        contact = torch.exp(-(across**2) - down**2)
+        return torch.maximum(drop, contact * self._column([0.4 * (plan.place not in FLOATING) for plan in plans]))
+
+    def _column(self, values: list[float]) -> Tensor:
+        """A number for each picture, (n, 1, 1, 1)."""
+        return torch.tensor(values, device=self.device, dtype=torch.float32).view(-1, 1, 1, 1)

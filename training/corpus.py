@@ -1,17 +1,21 @@
-"""The corpus: about 1,100 subjects, each drawn in four openly licensed picture sets, with English names.
+"""The corpus: about 1,100 subjects, each drawn in four openly licensed picture sets, with names in many languages.
 
 Everything comes from npm packages, pinned below, fetched once by the ordinary `npm` client into `training/.cache/npm`,
-rasterised once and kept as one array file. Licences: Fluent Emoji MIT, Noto Emoji Apache-2.0, Twemoji CC-BY 4.0,
-names MIT (`assets/models/sketchbook/NOTICE` has the attribution).
+rasterised once and kept as one file of some 16 MB, `corpus.zip`, which is all that another machine needs.
+Licences: Fluent Emoji MIT, Noto Emoji Apache-2.0, Twemoji CC-BY 4.0, names MIT (`assets/models/sketchbook/NOTICE` has
+the attribution).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
 import subprocess
-from dataclasses import dataclass
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -25,15 +29,19 @@ PACKAGES = {
     "@iconify-json/twemoji": "1.2.5",
     "unicode-emoji-json": "0.9.0",
     "emojilib": "4.0.3",
+    "emojibase-data": "17.0.0",
 }
+LANGUAGES = ("da", "de", "es", "et", "fi", "fr", "hi", "hu", "it", "ja", "ko", "lt", "ms", "nb", "nl", "pl", "pt", "ru")
+LANGUAGES += ("sv", "th", "uk", "vi", "zh", "zh-hant")
+"""Folders of emojibase-data with names in other languages than English."""
 STYLES = {  # the word in a caption → the package whose pictures look like that
     "3d render": "@lobehub/fluent-emoji-3d",
     "flat illustration": "@iconify-json/fluent-emoji-flat",
     "cartoon": "@iconify-json/noto",
     "sticker": "@iconify-json/twemoji",
 }
-PICTURE_SIZE = 128
-"""Side in pixels of a stored subject; raise it with the model's picture size."""
+PICTURE_SIZE = 192
+"""Side in pixels of a stored subject: what it has in a picture of 256 pixels, about."""
 LEFT_OUT_GROUPS = {"Flags", "Symbols", "Component"}
 LEFT_OUT_NAMES = re.compile(
     r"o’clock|-thirty|^(man|woman|men|women)\b|skin tone|^(family|kiss|couple with heart)\b|facing right|holding hands"
@@ -42,12 +50,17 @@ LEFT_OUT_NAMES = re.compile(
 
 @dataclass(frozen=True)
 class Subject:
-    """One thing that can be drawn. `words` are what a caption may call it, the usual one first."""
+    """One thing that can be drawn.
+
+    words: what an English caption may call it, the usual one first. tongues: its name by language. common: whether it
+    is among those that are learnt first.
+    """
 
     emoji: str
     name: str
     words: tuple[str, ...]
     common: bool
+    tongues: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,10 @@ class Corpus:
 
     subjects: list[Subject]
     pictures: dict[str, np.ndarray]
+
+    def index(self, word: str) -> int:
+        """The subject that is called so before any other. Raises ValueError."""
+        return [subject.words[0] for subject in self.subjects].index(word)
 
     def styles_of(self, index: int) -> list[str]:
         """The styles in which subject `index` has a picture."""
@@ -91,7 +108,7 @@ def list_subjects(modules: Path) -> list[Subject]:
     """All subjects of the corpus, common ones marked, with names and those synonyms that mean no other subject."""
     names = json.loads((modules / "unicode-emoji-json/data-by-emoji.json").read_text())
     keywords = json.loads((modules / "emojilib/dist/emoji-en-US.json").read_text())
-    text = NAMED.read_text()
+    text, tongues = NAMED.read_text(), read_tongues(modules)
     named, common = read_named(text), read_named(text.partition(NEXT)[0])
     kept = {}
     for emoji, entry in names.items():
@@ -114,8 +131,20 @@ def list_subjects(modules: Path) -> list[Subject]:
                 :3
             ],
         )
-        subjects.append(Subject(emoji, name, words, name in common))
+        subjects.append(Subject(emoji, name, words, name in common, tongues.get(emoji, {})))
     return subjects
+
+
+def read_tongues(modules: Path) -> dict[str, dict[str, str]]:
+    """Emoji → language → its name there, in small letters. A name that two have is neither's."""
+    found: dict[str, dict[str, str]] = {}
+    for language in LANGUAGES:
+        entries = json.loads((modules / f"emojibase-data/{language}/data.json").read_text("utf-8"))
+        labels = [entry["label"].lower() for entry in entries]
+        for entry, label in zip(entries, labels, strict=True):
+            if labels.count(label) == 1:
+                found.setdefault(entry["emoji"], {})[language] = label
+    return found
 
 
 def _code(emoji: str, sign: bool) -> str:
@@ -181,13 +210,42 @@ def rasterise(modules: Path, subjects: list[Subject]) -> dict[str, np.ndarray]:
     return pictures
 
 
+def pack(path: Path, subjects: list[Subject], pictures: dict[str, np.ndarray]) -> None:
+    """Write the corpus as one file: `subjects.json`, and a WebP for each subject and style."""
+    part = path.with_suffix(".part")
+    with zipfile.ZipFile(part, "w") as file:
+        file.writestr("subjects.json", json.dumps([dataclasses.asdict(each) for each in subjects], ensure_ascii=False))
+        for style, drawn in pictures.items():
+            for index in np.flatnonzero(drawn[..., 3].any(axis=(1, 2))):
+                data = io.BytesIO()
+                Image.fromarray(drawn[index]).save(data, "WEBP", quality=66, alpha_quality=60, method=6)
+                file.writestr(f"{style}/{index}.webp", data.getvalue())
+    part.replace(path)
+
+
+def unpack(path: Path) -> Corpus:
+    """Read what `pack` wrote. Some seconds."""
+    with zipfile.ZipFile(path) as file:
+        values = json.loads(file.read("subjects.json"))
+        subjects = [Subject(**{**value, "words": tuple(value["words"])}) for value in values]
+        shape = (len(subjects), PICTURE_SIZE, PICTURE_SIZE, 4)
+        pictures = {style: np.zeros(shape, np.uint8) for style in STYLES}
+        members = [(name, file.read(name)) for name in file.namelist() if name.endswith(".webp")]
+
+    def read(member: tuple[str, bytes]) -> None:
+        style, index = member[0].removesuffix(".webp").split("/")
+        pictures[style][int(index)] = np.asarray(Image.open(io.BytesIO(member[1])).convert("RGBA"))
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(read, members))
+    return Corpus(subjects, pictures)
+
+
 def load_corpus(cache: Path = CACHE) -> Corpus:
-    """The corpus from its cache, made first where there is none."""
-    path = cache / f"corpus-{PICTURE_SIZE}.npz"
-    subjects = list_subjects(fetch_packages(cache / "npm"))
+    """The corpus from its file, made first where there is none."""
+    path = cache / "corpus.zip"
     if not path.exists():
-        np.savez_compressed(path, names=[s.name for s in subjects], **rasterise(cache / "npm/node_modules", subjects))
-    stored = np.load(path)
-    if stored["names"].tolist() != [s.name for s in subjects]:
-        raise ValueError(f"{path} was made from another list of subjects: delete it, and it is made again")
-    return Corpus(subjects, {style: stored[style] for style in STYLES})
+        modules = fetch_packages(cache / "npm")
+        subjects = list_subjects(modules)
+        pack(path, subjects, rasterise(modules, subjects))
+    return unpack(path)

@@ -19,13 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from training import vae as autoencoder
-from training.compose import PALETTE, SCENES, STYLE_SHARES, Composer
+from training.captions import FILLERS, WORDS_FOR, caption
+from training.compose import COLOURS, PLACE_NAMES, RELATIONS, Composer, Plan, Planner
 from training.corpus import CACHE, Corpus, load_corpus
 from training.optimise import Optimiser, device
 from training.tokenizer import LENGTH, encode, train_tokenizer
@@ -35,7 +36,9 @@ CHECKPOINT = CACHE / "denoiser.pt"
 TOKENIZER = CACHE / "tokenizer"
 UNET = {
     "sample_size": 16,
-    "block_out_channels": (96, 128, 224),
+    "in_channels": autoencoder.CHANNELS,
+    "out_channels": autoencoder.CHANNELS,
+    "block_out_channels": (96, 128, 208),
     # Attention over the 256 latents of the first level takes longer than all else together, and brings little.
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -78,7 +81,7 @@ class Pair(nn.Module):
         self.unet = UNet2DConditionModel(**UNET)
 
     def forward(self, latents: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
-        """Velocity (n, 4, 16, 16) from noisy latents, timesteps (n,) and token ids (n, LENGTH)."""
+        """Velocity (n, c, h, w) from noisy latents, timesteps (n,) and token ids (n, LENGTH)."""
         hidden = self.text_encoder(ids)[0]
         latents = latents.to(hidden.dtype, memory_format=torch.channels_last)
         return self.unet(latents, timesteps, encoder_hidden_states=hidden, return_dict=False)[0]
@@ -86,7 +89,7 @@ class Pair(nn.Module):
 
 @dataclass
 class Bank:
-    """Encoded pictures: latents float16 (n, 4, 16, 16) of unit variance, token ids (n, LENGTH)."""
+    """Encoded pictures: latents float16 (n, c, 16, 16) of unit variance, token ids (n, LENGTH)."""
 
     latents: Tensor
     ids: Tensor
@@ -94,67 +97,72 @@ class Bank:
 
     def batch(self, count: int) -> tuple[Tensor, Tensor]:
         """Random pictures, on the device."""
-        chosen = torch.randint(len(self.latents), (count,))
-        return self.latents[chosen].float().to(device()), self.ids[chosen].to(device())
+        chosen = torch.randint(len(self.latents), (count,), device=self.latents.device)
+        return self.latents[chosen].float(), self.ids[chosen]
 
 
 def learn_tokenizer() -> CLIPTokenizer:
-    """The tokenizer, from all the words that captions can hold, common subjects most often."""
+    """The tokenizer, from all the words that captions can hold, the usual ones most often."""
     if (TOKENIZER / "vocab.json").exists():
         return CLIPTokenizer.from_pretrained(TOKENIZER)
-    words = ["a an the of on in with and background painting picture photo"] * 50
-    words += [*PALETTE, *SCENES, *STYLE_SHARES] * 50
+    words = ["a an the of on in with and as to style background painting picture photo two three four five"] * 50
+    words += [*COLOURS, *PLACE_NAMES, *RELATIONS, *(word for ways in WORDS_FOR.values() for word in ways)] * 50
+    words += FILLERS * 10
     for subject in load_corpus().subjects:
-        words += [word for word in subject.words] * (30 if subject.common else 3)
+        words += [word for word in subject.words] * (30 if subject.common else 6)
+        words += subject.tongues.values()
     return train_tokenizer(words, TOKENIZER)
 
 
-def draw_with_captions(seed: int, count: int) -> tuple[np.ndarray, list[str]]:
-    """Pictures uint8 (count, 128, 128, 3) and their captions."""
-    pictures, captions, _ = Composer(_corpus(), seed).batch(count)
-    return pictures, captions
+def plan_with_captions(seed: int, count: int, only_common: bool) -> tuple[list[Plan], list[str]]:
+    """Plans and their captions."""
+    corpus, rng = _corpus(), np.random.default_rng(seed)
+    planner = Planner(corpus, rng, only_common)
+    plans = [planner.draw() for _ in range(count)]
+    return plans, [caption(rng, corpus, plan) for plan in plans]
 
 
 @functools.cache
 def _corpus() -> Corpus:
-    """The corpus, read once by each process that draws."""
+    """The corpus, read once by each process that plans."""
     return load_corpus()
 
 
-def fill_bank(count: int, piece: int = 1000) -> None:
+def fill_bank(count: int, workers: int, only_common: bool, piece: int = 1000, part: int = 250) -> None:
     """Draw `count` pictures, encode them, and add them to the bank in files of `piece` pictures."""
-    vae = AutoencoderTiny(**autoencoder.CONFIG).to(device(), torch.bfloat16).eval()
-    vae.load_state_dict(torch.load(autoencoder.CHECKPOINT, weights_only=True))
-    tokenizer = learn_tokenizer()
-    BANK.mkdir(exist_ok=True)
+    vae = autoencoder.load().to(device(), torch.bfloat16, memory_format=torch.channels_last)
+    tokenizer, composer = learn_tokenizer(), Composer(_corpus(), autoencoder.SIZE, device())
+    BANK.mkdir(parents=True, exist_ok=True)
     first = len(list(BANK.glob("*.npz")))
     seeds = [1000 + first + number for number in range(count // piece)]
-    with ProcessPoolExecutor(2) as pool, torch.inference_mode():
-        for seed, (pictures, captions) in zip(
-            seeds, pool.map(draw_with_captions, seeds, [piece] * len(seeds)), strict=True
-        ):
-            latents = [
-                vae.encode(autoencoder.to_tensor(part).to(vae.device, vae.dtype)).latents.float().cpu()
-                for part in np.array_split(pictures, max(1, piece // 50))
-            ]
+    began = time.monotonic()
+    with ProcessPoolExecutor(workers) as pool, torch.inference_mode():
+        planned = pool.map(plan_with_captions, seeds, [piece] * len(seeds), [only_common] * len(seeds))
+        for seed, (plans, captions) in zip(seeds, planned, strict=True):
+            torch.manual_seed(seed)
+            rng, latents = np.random.default_rng(seed), []
+            for start in range(0, piece, part):
+                pictures = composer.pictures(plans[start : start + part], rng)
+                wanted = autoencoder.to_tensor(pictures).to(vae.dtype, memory_format=torch.channels_last)
+                latents += [vae.encode(each).latents.half().cpu() for each in wanted.split(50)]
             ids = np.array(encode(tokenizer, captions), np.int16)
-            np.savez(BANK / f"{seed:06}.npz", latents=torch.cat(latents).half().numpy(), ids=ids)
-            print(f"bank: {seed}", flush=True)
+            np.savez(BANK / f"{seed:06}.npz", latents=torch.cat(latents).numpy(), ids=ids)
+            print(f"bank: {seed}, {(seed - seeds[0] + 1) * piece / (time.monotonic() - began):.0f}/s", flush=True)
 
 
 def load_bank() -> Bank:
-    """Everything in the bank, scaled to unit variance."""
+    """Everything in the bank, scaled to unit variance, on the device."""
     files = [np.load(path) for path in sorted(BANK.glob("*.npz"))]
-    latents = torch.from_numpy(np.concatenate([file["latents"] for file in files]))
-    ids = torch.from_numpy(np.concatenate([file["ids"] for file in files]).astype(np.int64))
+    latents = torch.from_numpy(np.concatenate([file["latents"] for file in files])).to(device())
+    ids = torch.from_numpy(np.concatenate([file["ids"] for file in files]).astype(np.int64)).to(device())
     scale = 1 / latents[:4000].float().std().item()
-    return Bank((latents.float() * scale).half(), ids, scale)
+    return Bank(latents.mul_(scale), ids, scale)
 
 
 def training_loss(pair: Pair, scheduler: DDIMScheduler, latents: Tensor, ids: Tensor, empty: Tensor) -> Tensor:
     """The weighted error of the predicted velocity.
 
-    latents: clean, (n, 4, h, w). empty: token ids (LENGTH,) of the empty caption.
+    latents: clean, (n, c, h, w). empty: token ids (LENGTH,) of the empty caption.
     """
     count = len(latents)
     steps = scheduler.config.num_train_timesteps
@@ -209,15 +217,16 @@ def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float])
         optimiser.step(loss, rate)
         step += 1
         average(mean, optimiser.masters, min(0.999, (step + 1) / (step + 30)))
-        seen = 0.98 * seen + 0.02 * loss.item() if seen else loss.item()
+        if step % 10 == 0:  # looking at the loss waits for the device
+            seen = 0.8 * seen + 0.2 * loss.item() if seen else loss.item()
         # A step that takes this long was held up: a suspended training goes on where it was.
         spent += min(time.monotonic() - began, 5)
         if step % 100 == 0:
             print(f"{share:4.0%} step {step} loss {seen:.4f} {(step - first) * batch / spent:.0f}/s", flush=True)
         if time.monotonic() - since > 180:
-            save(optimiser.masters, pair, mean, step, bank.scale)
+            save(optimiser.state(pair), mean, step, bank.scale)
             since = time.monotonic()
-    save(optimiser.masters, pair, mean, step, bank.scale)
+    save(optimiser.state(pair), mean, step, bank.scale)
 
 
 def average(mean: nn.Module, weights: list[Tensor], keep: float) -> None:
@@ -226,10 +235,8 @@ def average(mean: nn.Module, weights: list[Tensor], keep: float) -> None:
         torch._foreach_lerp_(list(mean.parameters()), weights, 1 - keep)
 
 
-def save(masters: list[Tensor], pair: Pair, mean: nn.Module, step: int, scale: float) -> None:
+def save(weights: dict[str, Tensor], mean: nn.Module, step: int, scale: float) -> None:
     """Write a checkpoint in one go."""
-    names = [name for name, _ in pair.named_parameters()]
-    weights = {**pair.state_dict(), **dict(zip(names, masters, strict=True))}
     part = Path(f"{CHECKPOINT}.part")
     torch.save({"weights": weights, "mean": mean.state_dict(), "step": step, "scale": scale}, part)
     part.replace(CHECKPOINT)
@@ -238,12 +245,14 @@ def save(masters: list[Tensor], pair: Pair, mean: nn.Module, step: int, scale: f
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bank", type=int, default=0, help="draw and encode so many pictures first")
+    parser.add_argument("--workers", type=int, default=2, help="processes that plan pictures for the bank")
+    parser.add_argument("--only-common", action="store_true", help="the bank holds the common subjects alone")
     parser.add_argument("--minutes", type=float, default=0, help="then train for so long")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--stretch", type=float, nargs=2, default=(0.0, 1.0), help="part of the learning rate's course")
     given = parser.parse_args()
     if given.bank:
-        fill_bank(given.bank)
+        fill_bank(given.bank, given.workers, given.only_common)
     if given.minutes:
         train(given.minutes, given.batch, given.rate, tuple(given.stretch))

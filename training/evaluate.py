@@ -1,155 +1,263 @@
-"""Measure the exported model, and draw its contact sheet.
+"""Measure the exported model, and draw its contact sheets.
 
-    python -m training.evaluate                     # 200 prompts, figures into the model card, samples.webp beside it
-    python -m training.evaluate --sheet look.png --guidance 3 --steps 25 --prompts 0     # a sheet alone
+    python -m training.evaluate                     # 500 prompts, figures into the model card, sheets beside it
+    python -m training.evaluate --prompts 0         # the sheets alone
 
-Seeds are fixed. The subject is judged by a recogniser that has seen real pictures only; its own accuracy on real
-pictures of the same kind stands beside, for no model can be found better than its judge. A background's colour is read
-off the picture's border.
+Seeds are fixed. The prompts are combinations of subject, medium and place that were never trained on. What a picture
+shows is judged by a recogniser that has seen real pictures only; its own answers on real pictures of the same
+combinations stand beside, for no model can be found better than its judge.
 """
 
 import argparse
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from torch import Tensor
 
 from training import recogniser
-from training.compose import PALETTE, STYLE_SHARES, article, compose
-from training.corpus import load_corpus
+from training.captions import WORDS_FOR, article
+from training.compose import COLOURS, MEDIA, PLACE_NAMES, STYLE_SHARES, Composer, Plan, Thing, held_out, shows
+from training.corpus import Corpus, load_corpus
 from training.export import MODEL
+from training.media import FILTERS
 from training.optimise import device
-from training.vae import draw_pictures, psnr
+from training.recogniser import Recogniser, Seen
+from training.vae import SIZE, draw_pictures, psnr
 
-GUIDANCE, STEPS = 4.0, 20
-SHEET = [
-    "a cat, 3d render, on a blue background",
-    "a dog, cartoon, on a yellow background",
-    "flat illustration of a fox on a teal background",
-    "a red apple, 3d render, on a white background",
-    "a pizza, cartoon, on a purple background",
-    "sticker of a strawberry on a pink background",
-    "a house, 3d render, on a meadow",
-    "a rocket, cartoon, under a starry sky",
-    "flat illustration of a sailboat on a beach",
-    "a car, 3d render, on an orange background",
-    "a penguin, 3d render, in the snow",
-    "cactus, cartoon, in the desert",
-    "a robot, 3d render, on a black background",
-    "a ghost, flat illustration, on a purple background",
-    "happy face, 3d render, on a light blue background",
-    "a rose, cartoon, on a gray background",
-    "a tree, flat illustration, on a beige background",
-    "an owl, 3d render, on a brown background",
-    "a guitar, cartoon, on a green background",
-    "a bus on a red background",
-    "a whale",
-    "a castle",
-    "a sunflower",
-    "a crown",
-]
+GUIDANCE, STEPS = 5.0, 25
+TWELVE = (
+    "3d render", "cartoon", "flat illustration", "oil painting", "watercolor", "pencil sketch", "pastel", "pixel art",
+    "mosaic", "stained glass", "woodcut", "neon",
+)  # fmt: skip
+SHEETS = {
+    "media": [f"a fox, {medium}, on a meadow" for medium in TWELVE],
+    "range": [
+        "a castle, 3d render, under a starry sky",
+        "a penguin, cartoon, in the snow",
+        "a red apple on a brown table",
+        "a blue car in the desert on Mars",
+        "a cat and a dog, cartoon",
+        "three mushrooms in a forest",
+        "a horse to the left of a house on a meadow",
+        "a dog wearing a top hat, 3d render",
+        "кошка, watercolor",
+        "a whale underwater, oil painting",
+        "a large city landscape",
+        "love",
+    ],
+}
+"""File name → the prompts of a contact sheet."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt, and what a picture for it must show: the index of a subject, and a name of the palette."""
+    """A prompt, and what a picture for it must show."""
 
     prompt: str
-    subject: int
-    background: str
+    plan: Plan
 
 
-def ask(count: int, seed: int = 7) -> list[Question]:
-    """Prompts over the common subjects, each subject once before any comes twice."""
-    subjects, rng = load_corpus().subjects, np.random.default_rng(seed)
-    common = [i for i, subject in enumerate(subjects) if subject.common]
-    order = np.concatenate([rng.permutation(common) for _ in range(-(-count // len(common)))])[:count]
-    questions = []
-    for index in order:
-        style, background = str(rng.choice([*STYLE_SHARES])), str(rng.choice([*PALETTE]))
-        word = article(subjects[index].words[0])
-        questions.append(Question(f"{word}, {style}, on {article(background)} background", int(index), background))
+def usual(corpus: Corpus, plan: Plan, first: str = "") -> str:
+    """The plainest wording of a plan. first: what to call the first thing instead of its English name."""
+    words = []
+    for thing in plan.things:
+        word = corpus.subjects[thing.subject].words[0]
+        words.append(article(f"{thing.colour} {word}" if thing.colour else word))
+    words[0] = first or words[0]
+    things = words[0] if len(words) == 1 else f"{words[0]} {plan.relation} {words[1]}"
+    return f"{things}, {WORDS_FOR[plan.seen_as][0]}, {plan.place}"
+
+
+def ask(corpus: Corpus, count: int, seed: int = 7, only_common: bool = False) -> list[Question]:
+    """Held-out combinations, each subject once before any comes twice, the common ones first."""
+    rng = np.random.default_rng(seed)
+    usable = [i for i in range(len(corpus.subjects)) if corpus.styles_of(i)]
+    common = [i for i in usable if corpus.subjects[i].common]
+    order = [*rng.permutation(common)] if only_common else [*rng.permutation(common), *rng.permutation(usable)]
+    questions: list[Question] = []
+    while len(questions) < count:
+        subject = int(order[len(questions) % len(order)])
+        medium, place = str(rng.choice(MEDIA)), str(rng.choice(PLACE_NAMES))
+        styles = [style for style in STYLE_SHARES if style in corpus.styles_of(subject)]
+        if medium in FILTERS or medium in styles:
+            style = medium if medium in styles else str(rng.choice(styles))
+            if shows(medium, place) and held_out(corpus, subject, medium, place):
+                plan = Plan((Thing(subject),), style, medium if medium in FILTERS else "", place)
+                questions.append(Question(usual(corpus, plan), plan))
     return questions
 
 
-def paint(pipeline: StableDiffusionPipeline, prompts: list[str], guidance: float, steps: int) -> np.ndarray:
-    """A picture per prompt, uint8 (n, 128, 128, 3); the seed is the prompt's place."""
-    pictures = []
-    for start in range(0, len(prompts), 20):
-        part = prompts[start : start + 20]
-        seeds = [torch.Generator().manual_seed(start + row) for row in range(len(part))]
-        made = pipeline(part, num_inference_steps=steps, guidance_scale=guidance, generator=seeds, output_type="np")
-        pictures.append((made.images * 255).round().astype(np.uint8))
-    return np.concatenate(pictures)
+def ask_colours(corpus: Corpus, count: int) -> list[Question]:
+    """Things in a colour that the caption names, drawn as they are, without a medium."""
+    rng, found = np.random.default_rng(8), []
+    for question in ask(corpus, count, 8, only_common=True):
+        thing = replace(question.plan.things[0], colour=str(rng.choice(COLOURS)))
+        plan = replace(question.plan, things=(thing,), medium="", place="on a gray background")
+        found.append(Question(usual(corpus, plan), plan))
+    return found
 
 
-def border_colour(picture: np.ndarray, width: int = 5) -> str:
-    """The palette's name for the border of a uint8 (h, w, 3) picture: the nearest colour to the median of its pixels.
-
-    A median, since a large subject touches the border. Distances weigh green most, as the eye does.
-    """
-    inside = np.zeros(picture.shape[:2], bool)
-    inside[width:-width, width:-width] = True
-    middle = np.median(picture[~inside].astype(np.float32), axis=0)
-    weights = np.float32((2, 4, 3))
-    return min(PALETTE, key=lambda name: float((weights * (middle - np.float32(PALETTE[name])) ** 2).sum()))
-
-
-def judge(pictures: np.ndarray, questions: list[Question]) -> dict[str, float]:
-    """Parts of the pictures that show what was asked for."""
-    subjects = np.array([question.subject for question in questions])
-    first, five = recogniser.accuracy(recogniser.load_recogniser(), pictures, subjects)
-    colours = [border_colour(p) == q.background for p, q in zip(pictures, questions, strict=True)]
-    return {"first guess": first, "first five guesses": five, "background colour": float(np.mean(colours))}
+def ask_pairs(corpus: Corpus, count: int) -> list[Question]:
+    """Two things beside each other."""
+    ones = ask(corpus, 2 * count, 9, only_common=True)
+    found = []
+    for first, second in zip(ones[::2], ones[1::2], strict=True):
+        if "3d render" in corpus.styles_of(first.plan.things[0].subject):
+            things = (first.plan.things[0], second.plan.things[0])
+            plan = Plan(things, "cartoon", "", "on a white background", "and")
+            found.append(Question(usual(corpus, plan), plan))
+    return found
 
 
-def real_pictures(questions: list[Question], seed: int = 11) -> np.ndarray:
-    """Composed pictures of the corpus for the same subjects and backgrounds: what a perfect model would paint."""
-    corpus, rng = load_corpus(), np.random.default_rng(seed)
-    pictures = []
+def in_language(corpus: Corpus, questions: Sequence[Question], language: str) -> tuple[list[Question], list[Question]]:
+    """The questions whose subject has a name in this language, with that name; and the same in English."""
+    there, english = [], []
     for question in questions:
-        style = str(rng.choice(corpus.styles_of(question.subject)))
-        pictures.append(compose(rng, corpus.pictures[style][question.subject], style, question.background))
-    return np.stack(pictures)
+        if name := corpus.subjects[question.plan.things[0].subject].tongues.get(language):
+            there.append(Question(usual(corpus, question.plan, name), question.plan))
+            english.append(question)
+    return there, english
 
 
-def contact_sheet(pictures: np.ndarray, columns: int = 8) -> Image.Image:
-    """uint8 (n, h, w, 3) → one picture, row by row."""
-    count, height, width, _ = pictures.shape
-    rows = -(-count // columns)
-    sheet = np.full((rows * columns, height, width, 3), 255, np.uint8)
-    sheet[:count] = pictures
-    grid = sheet.reshape(rows, columns, height, width, 3).transpose(0, 2, 1, 3, 4)
-    return Image.fromarray(grid.reshape(rows * height, columns * width, 3))
+def paint(
+    pipeline: StableDiffusionPipeline, prompts: Sequence[str], guidance: float, steps: int, first_seed: int = 0
+) -> Tensor:
+    """A picture per prompt, uint8 (n, 3, size, size) on the CPU; the seed is the prompt's place."""
+    pictures = []
+    part = 100 if pipeline.device.type == "cuda" else 20
+    for start in range(0, len(prompts), part):
+        some = list(prompts[start : start + part])
+        seeds = [torch.Generator().manual_seed(first_seed + start + row) for row in range(len(some))]
+        made = pipeline(some, num_inference_steps=steps, guidance_scale=guidance, generator=seeds, output_type="pt")
+        pictures.append((made.images.float() * 255).round().to(torch.uint8).cpu())
+    return torch.cat(pictures)
 
 
-def figures_table(pipeline: StableDiffusionPipeline, count: int, guidance: float, steps: int) -> str:
-    """Everything that is measured, as a Markdown table."""
-    questions = ask(count)
-    made = judge(paint(pipeline, [question.prompt for question in questions], guidance, steps), questions)
-    real = judge(real_pictures(questions), questions)
-    start = time.perf_counter()
-    paint(pipeline, ["a cat"], guidance, steps)
-    seconds = time.perf_counter() - start
-    rows = [f"| {what} | {made[what]:.0%} | {real[what]:.0%} |" for what in made]
-    return "\n".join(
-        [
-            f"{count} prompts over common subjects, guidance {guidance:g}, {steps} steps, "
-            f"{type(pipeline.scheduler).__name__}:",
-            "",
-            "| right | Sketchbook | real pictures |",
-            "|---|---|---|",
-            *rows,
-            "",
-            f"Autoencoder: {psnr(pipeline.vae, draw_pictures(1, 64)):.1f} dB PSNR on 64 unseen composed pictures. "
-            f"One picture: {seconds:.1f} s on the machine that trained it.",
-        ]
+def real_pictures(composer: Composer, questions: Sequence[Question], seed: int = 11) -> Tensor:
+    """Composed pictures of the same plans: what a perfect model would paint."""
+    torch.manual_seed(seed)
+    rng, plans = np.random.default_rng(seed), [question.plan for question in questions]
+    parts = [composer.pictures(plans[start : start + 64], rng).cpu() for start in range(0, len(plans), 64)]
+    return torch.cat(parts)
+
+
+def right(seen: Seen, questions: Sequence[Question]) -> dict[str, Tensor]:
+    """For each question whether subject, medium, place and colour are the first guess: bool (n,) by name."""
+    truth = recogniser.labels([question.plan for question in questions], seen.subjects.shape[1])
+    top = seen.subjects.topk(2, dim=1).indices
+    both = truth.subjects.gather(1, top).sum(1) >= truth.subjects.sum(1).clamp(max=2)
+    return {
+        "subject": truth.subjects.gather(1, top[:, :1])[:, 0] > 0,
+        "both": both,
+        "medium": seen.medium.argmax(1) == truth.medium,
+        "place": seen.place.argmax(1) == truth.place,
+        "colour": seen.colour.argmax(1) == truth.colour,
+    }
+
+
+def clipped(pictures: Tensor) -> float:
+    """The share of pixels in which a colour is at either end."""
+    return ((pictures == 0) | (pictures == 255)).any(1).float().mean().item()
+
+
+def variety(judge: Recogniser, one: Tensor, other: Tensor) -> float:
+    """Mean distance between pairs of pictures in the recogniser's features."""
+    first, second = (F.normalize(recogniser.see(judge, each).features, dim=1) for each in (one, other))
+    return (first - second).norm(dim=1).mean().item()
+
+
+def nearest(pictures: Tensor, real: Tensor) -> float:
+    """The smallest distance of any picture to any real one: root mean square of pixels at 32x32, shifts of up to 2."""
+    small = F.interpolate(pictures.float(), (32, 32), mode="area").flatten(1)
+    best = float("inf")
+    for down in range(-2, 3):
+        for across in range(-2, 3):
+            moved = F.interpolate(real.float(), (32, 32), mode="area").roll((down, across), (2, 3)).flatten(1)
+            best = min(best, torch.cdist(small, moved).min().item() / small.shape[1] ** 0.5)
+    return best
+
+
+def rates(judge: Recogniser, pictures: Tensor, questions: Sequence[Question]) -> dict[str, float]:
+    """Shares of right answers by name."""
+    return {
+        name: value.float().mean().item() for name, value in right(recogniser.see(judge, pictures), questions).items()
+    }
+
+
+def figures(pipeline: StableDiffusionPipeline, count: int) -> list[tuple[str, str, str, str]]:
+    """All that is measured: what, Sketchbook's figure, that of real pictures, what it is wished to be."""
+    corpus = load_corpus()
+    composer = Composer(corpus, SIZE, device())
+    judge = recogniser.load_recogniser().to(device())
+    questions = ask(corpus, count)
+    prompts = [question.prompt for question in questions]
+    made, real = paint(pipeline, prompts, GUIDANCE, STEPS), real_pictures(composer, questions)
+    ours, theirs = rates(judge, made, questions), rates(judge, real, questions)
+    few = rates(judge, paint(pipeline, prompts, GUIDANCE, 8), questions)
+    part = max(20, count // 5)
+    burnt = clipped(paint(pipeline, prompts[:part], 12, STEPS)) - clipped(made[:part])
+    rows = [
+        ("subject, first guess", f"{ours['subject']:.0%}", f"{theirs['subject']:.0%}", "0.85 of real"),
+        ("the same in 8 steps", f"{few['subject']:.0%}", "", "at most 5 points less"),
+        ("medium", f"{ours['medium']:.0%}", f"{theirs['medium']:.0%}", "90%"),
+        ("place", f"{ours['place']:.0%}", f"{theirs['place']:.0%}", "90%"),
+    ]
+    for name, asked, wish in (
+        ("colour", ask_colours(corpus, part), "85%"),
+        ("both", ask_pairs(corpus, part), "60%"),
+    ):
+        drawn = rates(judge, paint(pipeline, [each.prompt for each in asked], GUIDANCE, STEPS), asked)
+        rows.append(
+            (f"{name}", f"{drawn[name]:.0%}", f"{rates(judge, real_pictures(composer, asked), asked)[name]:.0%}", wish)
+        )
+    russian, english = in_language(corpus, questions[:part], "ru")
+    one, other = (
+        rates(judge, paint(pipeline, [each.prompt for each in asked], GUIDANCE, STEPS), asked)["subject"]
+        for asked in (russian, english)
     )
+    rows.append(("subject, asked for in Russian", f"{one:.0%}", f"English: {other:.0%}", "within 10 points"))
+    rows.append(("clipped pixels at guidance 12, more than at 5", f"{100 * burnt:.1f} points", "", "at most 2"))
+    again, real_again = (
+        paint(pipeline, prompts[:part], GUIDANCE, STEPS, 10_000),
+        real_pictures(composer, questions[:part], 12),
+    )
+    spread, spread_real = variety(judge, made[:part], again), variety(judge, real[:part], real_again)
+    rows.append(("variety between two seeds", f"{spread:.2f}", f"{spread_real:.2f}", "half of real"))
+    rows.append(("nearest real picture, of 255", f"{nearest(made, real):.1f}", "", "not 0"))
+    rows.append(("autoencoder, dB PSNR", f"{psnr(pipeline.vae, draw_pictures(composer, 1, 64)):.1f}", "", "30"))
+    for steps, wish in ((25, "6 s"), (8, "2 s")):
+        start = time.perf_counter()
+        paint(pipeline, ["a cat"], GUIDANCE, steps)
+        rows.append((f"one picture, {steps} steps, on this machine", f"{time.perf_counter() - start:.1f} s", "", wish))
+    return rows
+
+
+def as_table(rows: Sequence[tuple[str, str, str, str]], count: int) -> str:
+    """Markdown."""
+    head = [
+        f"{count} held-out prompts, guidance {GUIDANCE:g}, {STEPS} steps:",
+        "",
+        "| | Sketchbook | real pictures | wished |",
+    ]
+    return "\n".join([*head, "|---|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def contact_sheet(pictures: Tensor, columns: int) -> Image.Image:
+    """uint8 (n, 3, h, w) → one picture, row by row."""
+    count, _, height, width = pictures.shape
+    rows = -(-count // columns)
+    sheet = torch.full((rows * columns, 3, height, width), 255, dtype=torch.uint8)
+    sheet[:count] = pictures
+    grid = sheet.view(rows, columns, 3, height, width).permute(0, 3, 1, 4, 2)
+    return Image.fromarray(grid.reshape(rows * height, columns * width, 3).numpy())
 
 
 def write_figures(card: Path, table: str) -> None:
@@ -161,16 +269,17 @@ def write_figures(card: Path, table: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=MODEL)
-    parser.add_argument("--guidance", type=float, default=GUIDANCE)
-    parser.add_argument("--steps", type=int, default=STEPS)
-    parser.add_argument("--prompts", type=int, default=200, help="how many to measure with; 0 for the sheet alone")
-    parser.add_argument("--sheet", type=Path, default=MODEL / "samples.webp")
+    parser.add_argument("--prompts", type=int, default=500, help="how many to measure with; 0 for the sheets alone")
     given = parser.parse_args()
-    pipeline = StableDiffusionPipeline.from_pretrained(given.model, dtype=torch.float32).to(device())
+    dtype = torch.bfloat16 if device().type == "cuda" else torch.float32
+    pipeline = StableDiffusionPipeline.from_pretrained(given.model, dtype=dtype).to(device())
     pipeline.set_progress_bar_config(disable=True)
-    contact_sheet(paint(pipeline, SHEET, given.guidance, given.steps)).save(given.sheet, quality=85)
+    for name, prompts in SHEETS.items():
+        contact_sheet(paint(pipeline, prompts, GUIDANCE, STEPS), 6).save(given.model / f"{name}.webp", quality=85)
+    scales = torch.cat([paint(pipeline, ["a fox, cartoon, on a meadow"] * 4, scale, STEPS) for scale in (1, 3, 5, 12)])
+    contact_sheet(scales, 4).save(given.model / "guidance.webp", quality=85)
     if given.prompts:
-        table = figures_table(pipeline, given.prompts, given.guidance, given.steps)
+        table = as_table(figures(pipeline, given.prompts), given.prompts)
         print(table)
         if given.model == MODEL:
             write_figures(MODEL / "README.md", table)

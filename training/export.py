@@ -15,7 +15,7 @@ from training import denoiser
 from training import vae as autoencoder
 
 MODEL = Path(__file__).resolve().parent.parent / "assets" / "models" / "sketchbook"
-KEPT = ("README.md", "NOTICE", "samples.webp", "defaults.json")
+KEPT = ("README.md", "NOTICE", "media.webp", "range.webp", "guidance.webp", "defaults.json")
 """Files beside the weights that the export leaves as they are."""
 
 
@@ -26,7 +26,7 @@ def pipeline() -> StableDiffusionPipeline:
     pair = denoiser.Pair(len(tokenizer))
     pair.load_state_dict(saved["mean"])
     vae = AutoencoderTiny(**autoencoder.CONFIG, scaling_factor=saved["scale"])
-    vae.load_state_dict(torch.load(autoencoder.CHECKPOINT, weights_only=True))
+    vae.load_state_dict(autoencoder.load().state_dict())
     return assemble(vae, pair, tokenizer)
 
 
@@ -61,7 +61,7 @@ def restore(folder: Path = MODEL) -> None:
     made = StableDiffusionPipeline.from_pretrained(folder)
     autoencoder.CHECKPOINT.parent.mkdir(exist_ok=True)
     shutil.copytree(folder / "tokenizer", denoiser.TOKENIZER, dirs_exist_ok=True)
-    autoencoder.save(made.vae, autoencoder.CHECKPOINT)
+    autoencoder.save(made.vae.state_dict(), autoencoder.CHECKPOINT)
     pair = denoiser.Pair(len(made.tokenizer))
     pair.text_encoder.load_state_dict(made.text_encoder.state_dict())
     pair.unet.load_state_dict(made.unet.state_dict())

@@ -32,3 +32,9 @@ class Optimiser:
         self._adam.step()
         with torch.no_grad():
             torch._foreach_copy_(self._weights, self.masters)
+
+    def state(self, module: nn.Module) -> dict[str, Tensor]:
+        """The module's weights in float32, the trained ones as they really are."""
+        state = {name: value.float() for name, value in module.state_dict().items()}
+        names = (name for name, weight in module.named_parameters() if weight.requires_grad)
+        return state | dict(zip(names, self.masters, strict=True))

@@ -1,16 +1,15 @@
-"""A judge that has only ever seen real pictures: a small network that names the subject of a 128x128 picture.
+"""A judge that has only ever seen real pictures: it says what a 256x256 picture shows, in which medium, and where.
 
     python -m training.recogniser --minutes 4
 
-It learns from composed pictures of the corpus (every subject and style), never from generated ones, and says which of
-all the subjects a picture shows. What it finds in pictures of the model is then compared with what it finds in real
-ones.
+It learns from composed pictures of the corpus, never from generated ones. What it finds in pictures of the model is
+then compared with what it finds in real ones.
 """
 
 import argparse
 import math
 import time
-from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,118 +17,180 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.compose import PALETTE, SCENES, STYLE_SHARES, compose
+from training.compose import COLOURS, MEDIA, PLACE_NAMES, Composer, Plan, Planner
 from training.corpus import CACHE, load_corpus
 from training.optimise import device
 
 CHECKPOINT = CACHE / "recogniser.pt"
-SIDE = 64
+SIDE = 128
 """It looks at half of the size, which is enough to name things."""
 
 
-class Recogniser(nn.Module):
-    """Plain convolutions with batch norm. Takes float (n, 3, SIDE, SIDE) in -1..1, gives scores (n, subjects)."""
+@dataclass(frozen=True)
+class Labels:
+    """What pictures show.
 
-    def __init__(self, subjects: int, width: int = 32) -> None:
+    subjects: (n, subjects) 0 or 1. The others: indices (n,); the colour is -1 where a thing has its own.
+    """
+
+    subjects: Tensor
+    medium: Tensor
+    place: Tensor
+    colour: Tensor
+
+
+def labels(plans: list[Plan], subjects: int) -> Labels:
+    """What these plans show."""
+    shown = torch.zeros(len(plans), subjects)
+    for row, plan in enumerate(plans):
+        for thing in plan.things:
+            shown[row, thing.subject] = 1
+    colours = [plan.things[0].colour if len(plan.things) == 1 else "" for plan in plans]
+    return Labels(
+        shown,
+        torch.tensor([MEDIA.index(plan.seen_as) for plan in plans]),
+        torch.tensor([PLACE_NAMES.index(plan.place) for plan in plans]),
+        torch.tensor([COLOURS.index(colour) if colour else -1 for colour in colours]),
+    )
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the recogniser thinks: scores for each kind of answer, and the features they come from, (n, width)."""
+
+    subjects: Tensor
+    medium: Tensor
+    place: Tensor
+    colour: Tensor
+    features: Tensor
+
+
+class Block(nn.Module):
+    """Two convolutions around which the input is added (He et al., arXiv:1512.03385)."""
+
+    def __init__(self, channels: int, out: int, stride: int) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        channels = 3
-        for factor, stride in ((1, 2), (1, 1), (2, 2), (2, 1), (4, 2), (4, 1), (8, 2), (8, 1)):
-            layers += [nn.Conv2d(channels, width * factor, 3, stride, 1, bias=False), nn.BatchNorm2d(width * factor)]
-            layers.append(nn.ReLU())
-            channels = width * factor
-        self.features = nn.Sequential(*layers)
-        self.scores = nn.Sequential(nn.Flatten(), nn.Dropout(0.2), nn.Linear(channels * (SIDE // 16) ** 2, subjects))
+        self.first = nn.Conv2d(channels, out, 3, stride, 1, bias=False)
+        self.second = nn.Conv2d(out, out, 3, 1, 1, bias=False)
+        self.norms = nn.ModuleList((nn.BatchNorm2d(out), nn.BatchNorm2d(out)))
+        self.skip = nn.Conv2d(channels, out, 1, stride, bias=False) if (channels, 1) != (out, stride) else nn.Identity()
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        return self.scores(self.features(pictures))
+    def forward(self, x: Tensor) -> Tensor:
+        inside = F.relu(self.norms[0](self.first(x)))
+        return F.relu(self.skip(x) + self.norms[1](self.second(inside)))
 
 
-def look_at(pictures: np.ndarray | Tensor) -> Tensor:
-    """uint8 pictures (n, h, w, 3) as the recogniser takes them: float32 (n, 3, SIDE, SIDE) in -1..1."""
-    small = F.interpolate(torch.as_tensor(pictures).permute(0, 3, 1, 2).float(), (SIDE, SIDE), mode="area")
-    return small / 127.5 - 1
+class Recogniser(nn.Module):
+    """A small residual network. Takes float (n, 3, SIDE, SIDE) in -1..1."""
+
+    def __init__(self, subjects: int, width: int = 48) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, width, 5, 2, 2, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        shapes = ((width, width, 1), (width, 2 * width, 2), (2 * width, 4 * width, 2), (4 * width, 8 * width, 2))
+        self.blocks = nn.Sequential(*(Block(*shape) for shape in shapes), Block(8 * width, 8 * width, 1))
+        self.drop = nn.Dropout(0.2)
+        sizes = {"subjects": subjects, "medium": len(MEDIA), "place": len(PLACE_NAMES), "colour": len(COLOURS)}
+        self.heads = nn.ModuleDict({name: nn.Linear(16 * width, size) for name, size in sizes.items()})
+
+    def forward(self, pictures: Tensor) -> Seen:
+        found = self.blocks(self.stem(pictures))
+        # The mean tells of medium and place, the maximum of things that are only somewhere.
+        features = torch.cat((found.mean((2, 3)), found.amax((2, 3))), 1)
+        return Seen(**{name: head(self.drop(features)) for name, head in self.heads.items()}, features=features)
 
 
-def draw_evenly(seed: int, count: int, only_common: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures uint8 (count, SIDE, SIDE, 3) and indices of their subjects, half of them common ones."""
-    corpus, rng = load_corpus(), np.random.default_rng(seed)
-    usable = [i for i in range(len(corpus.subjects)) if corpus.styles_of(i)]
-    common = [i for i in usable if corpus.subjects[i].common]
-    pictures, chosen = np.empty((count, SIDE, SIDE, 3), np.uint8), np.empty(count, np.int64)
-    backgrounds = [*PALETTE, *SCENES]
-    for row in range(count):
-        index = int(rng.choice(common if only_common or rng.random() < 0.5 else usable))
-        style = str(rng.choice([style for style in corpus.styles_of(index) if style in STYLE_SHARES]))
-        picture = compose(rng, corpus.pictures[style][index], style, backgrounds[rng.integers(len(backgrounds))])
-        pictures[row] = picture.reshape(SIDE, 2, SIDE, 2, 3).mean(axis=(1, 3))
-        chosen[row] = index
-    return pictures, chosen
+def look_at(pictures: Tensor) -> Tensor:
+    """uint8 pictures (n, 3, h, w) as the recogniser takes them: float32 (n, 3, SIDE, SIDE) in -1..1."""
+    return F.interpolate(pictures.float(), (SIDE, SIDE), mode="area") / 127.5 - 1
 
 
 def disturb(pictures: Tensor) -> Tensor:
     """Shift by a few pixels, blur a part and add noise, so that it judges things and not a picture's exact pixels."""
-    down, right = (int(torch.randint(-3, 4, ())) for _ in range(2))
+    down, right = (int(torch.randint(-4, 5, ())) for _ in range(2))
     pictures = pictures.roll((down, right), (2, 3))
     if torch.rand(()) < 0.4:
         pictures = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
     return pictures + torch.rand(()).item() * 0.15 * torch.randn_like(pictures)
 
 
-def train(minutes: float, count: int, batch: int = 128, peak: float = 2e-3) -> None:
-    """Draw `count` pictures, train on them for so long, and save."""
-    with ProcessPoolExecutor(2) as pool:
-        parts = list(pool.map(draw_evenly, (501, 502, 503, 504), [count // 4] * 4))
-    pictures, subjects = (torch.from_numpy(np.concatenate(part)) for part in zip(*parts, strict=True))
-    network = Recogniser(len(load_corpus().subjects)).to(device(), memory_format=torch.channels_last).train()
+def loss_of(seen: Seen, truth: Labels) -> Tensor:
+    """Cross-entropies; several subjects share the first one's probability."""
+    shown = truth.subjects / truth.subjects.sum(1, keepdim=True).clamp(min=1)
+    some = truth.subjects.any(1)
+    subjects = -(shown * seen.subjects.float().log_softmax(1)).sum(1)[some].mean()
+    colour = F.cross_entropy(seen.colour.float(), truth.colour, ignore_index=-1)
+    others = F.cross_entropy(seen.medium.float(), truth.medium) + F.cross_entropy(seen.place.float(), truth.place)
+    return subjects + 0.5 * others + 0.5 * torch.nan_to_num(colour)
+
+
+def on(truth: Labels, where: torch.device) -> Labels:
+    return Labels(*(getattr(truth, name).to(where) for name in ("subjects", "medium", "place", "colour")))
+
+
+def train(minutes: float, pool: int, batch: int, peak: float) -> None:
+    """Train for so long on `pool` pictures, of which some are drawn anew all the time, and save."""
+    corpus = load_corpus()
+    composer, rng = Composer(corpus, 2 * SIDE, device()), np.random.default_rng(501)
+    planner = Planner(corpus, rng)
+    count = len(corpus.subjects)
+
+    def drawn(number: int) -> tuple[Tensor, list[Plan]]:
+        plans = [planner.draw() for _ in range(number)]
+        parts = [composer.pictures(plans[start : start + 128], rng) for start in range(0, number, 128)]
+        small = torch.cat([F.interpolate(part.float(), (SIDE, SIDE), mode="area").to(torch.uint8) for part in parts])
+        return small, plans
+
+    pictures, plans = drawn(pool)
+    network = Recogniser(count).to(device(), memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(network.parameters(), peak, weight_decay=0.05)
     start, step = time.monotonic(), 0
     while (share := (time.monotonic() - start) / (60 * minutes)) < 1:
-        chosen = torch.randint(len(pictures), (batch,))
-        seen = disturb(look_at(pictures[chosen])).to(device(), memory_format=torch.channels_last)
+        chosen = torch.randint(pool, (batch,))
+        seen = disturb(look_at(pictures[chosen.to(pictures.device)])).contiguous(memory_format=torch.channels_last)
         with torch.autocast(device().type, torch.bfloat16):
-            scores = network(seen)
-        loss = F.cross_entropy(scores.float(), subjects[chosen].to(device()), label_smoothing=0.05)
+            found = network(seen)
+        loss = loss_of(found, on(labels([plans[row] for row in chosen.tolist()], count), device()))
         optimiser.zero_grad()
         loss.backward()
         for group in optimiser.param_groups:
             group["lr"] = peak * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * share))
         optimiser.step()
         step += 1
+        if step % 50 == 0:
+            rows = torch.randperm(pool)[: max(1, pool // 50)]
+            new, newer = drawn(len(rows))
+            pictures[rows.to(pictures.device)] = new
+            for row, plan in zip(rows.tolist(), newer, strict=True):
+                plans[row] = plan
         if step % 200 == 0:
             print(f"{share:4.0%} step {step} loss {loss.item():.3f}", flush=True)
+    CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
     torch.save(network.state_dict(), CHECKPOINT)
-    first, five = accuracy(network.eval(), *draw_evenly(9, 1000, only_common=True))
-    print(f"done: {step} steps; unseen pictures of common subjects: {first:.1%} first, {five:.1%} in five", flush=True)
+    print(f"done: {step} steps", flush=True)
 
 
 def load_recogniser(path: Path = CHECKPOINT) -> Recogniser:
-    """The trained recogniser."""
-    weights = torch.load(path, weights_only=True)
-    network = Recogniser(len(weights["scores.2.bias"]))
+    """The trained recogniser, on the CPU."""
+    weights = torch.load(path, weights_only=True, map_location="cpu")
+    network = Recogniser(len(weights["heads.subjects.bias"]), len(weights["stem.0.weight"]))
     network.load_state_dict(weights)
     return network.eval()
 
 
 @torch.inference_mode()
-def best_guesses(network: Recogniser, pictures: np.ndarray, count: int = 5) -> Tensor:
-    """The `count` likeliest subjects, best first: int64 (n, count). Pictures are uint8 (n, h, w, 3)."""
+def see(network: Recogniser, pictures: Tensor) -> Seen:
+    """What the network sees in uint8 pictures (n, 3, h, w)."""
     where = next(network.parameters()).device
-    parts = torch.as_tensor(pictures).split(100)
-    return torch.cat([network(look_at(part).to(where)).topk(count).indices.cpu() for part in parts])
-
-
-def accuracy(network: Recogniser, pictures: np.ndarray, subjects: np.ndarray) -> tuple[float, float]:
-    """How often the subject is the first guess, and among the first five."""
-    hits = best_guesses(network, pictures) == torch.as_tensor(subjects)[:, None]
-    return hits[:, 0].float().mean().item(), hits.any(1).float().mean().item()
+    parts = [network(look_at(part.to(where))) for part in pictures.split(100)]
+    names = ("subjects", "medium", "place", "colour", "features")
+    return Seen(*(torch.cat([getattr(part, name) for part in parts]).float().cpu() for name in names))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=4)
-    parser.add_argument("--pictures", type=int, default=40000)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="fewer leave some for other work")
+    parser.add_argument("--pool", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=2e-3)
     given = parser.parse_args()
-    torch.set_num_threads(given.threads)
-    train(given.minutes, given.pictures)
+    train(given.minutes, given.pool, given.batch, given.rate)

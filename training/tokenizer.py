@@ -10,9 +10,9 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
-LENGTH = 32
-"""Tokens in a chunk, start and end included. Captions have up to some twenty."""
-VOCABULARY = 3000
+LENGTH = 48
+"""Tokens in a chunk, start and end included. Most captions have fewer; of the longest the end is cut off."""
+VOCABULARY = 6000
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 

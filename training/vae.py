@@ -1,16 +1,16 @@
-"""Train the autoencoder: 128x128 pictures ↔ latents of 4 x 16 x 16.
+"""Train the autoencoder: 256x256 pictures ↔ latents of 32 x 16 x 16.
 
     python -m training.vae --minutes 12
 
 It is a tiny autoencoder (convolutions and ReLU alone, as in TAESD): on a processor, group norms on the many pixels of a
-KL autoencoder's first levels made it learn five times slower. Resumes from `training/.cache/vae.pt`. Learns on random
-crops, for an eighth of the side is all it ever looks at: small crops give four times the steps for the same work.
+KL autoencoder's first levels made it learn five times slower. A sixteenth of the side with many channels, so that the
+denoiser has few places to work on (as in DC-AE, Chen et al., arXiv:2410.10733). Resumes from `training/.cache/vae.pt`.
+Learns on random crops: half of the side gives four times the steps for the same work.
 """
 
 import argparse
 import math
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,60 +19,60 @@ import torch.nn.functional as F
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from training.compose import Composer
+from training.compose import Composer, Planner
 from training.corpus import CACHE, load_corpus
 from training.optimise import Optimiser, device
 
 CHECKPOINT = CACHE / "vae.pt"
-WIDTH = 48
+WIDTH = 80
+CHANNELS = 32
+SIZE = 256
 CONFIG = {
-    "encoder_block_out_channels": (WIDTH,) * 4,
-    "decoder_block_out_channels": (WIDTH,) * 4,
+    "encoder_block_out_channels": (WIDTH,) * 5,
+    "decoder_block_out_channels": (WIDTH,) * 5,
     # Blocks from the full size down and from the latents up: none at the full size, where one costs as much as
     # sixteen at a quarter of it.
-    "num_encoder_blocks": (0, 1, 2, 3),
-    "num_decoder_blocks": (4, 3, 1, 0),
-    "latent_channels": 4,
+    "num_encoder_blocks": (0, 1, 1, 2, 3),
+    "num_decoder_blocks": (3, 3, 2, 1, 0),
+    "latent_channels": CHANNELS,
 }
-CROP = 64
-NOISE = 0.1
+CROP = 128
+NOISE = 0.05
 """Standard deviation of the noise on the latents while training, so that near latents mean near pictures."""
 PULL = 3e-3
 """Weight of the latents' mean square: without it they would grow until the noise means nothing."""
+RENEWED = 0.02
+"""Part of the pictures that is drawn anew every hundred steps."""
 
 
-def draw_pictures(seed: int, count: int, size: int = 128) -> np.ndarray:
-    """`count` composed pictures, uint8 (count, size, size, 3)."""
-    composer = Composer(load_corpus(), seed, size)
-    return np.stack([composer.draw()[0] for _ in range(count)])
+def draw_pictures(composer: Composer, seed: int, count: int) -> Tensor:
+    """`count` composed pictures on the composer's device, uint8 (count, 3, size, size)."""
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    planner = Planner(composer.corpus, rng)
+    parts = [min(64, count - start) for start in range(0, count, 64)]
+    return torch.cat([composer.pictures([planner.draw() for _ in range(part)], rng) for part in parts])
 
 
-def draw_in_parallel(seed: int, count: int, workers: int = 2) -> np.ndarray:
-    """The same, drawn by several processes."""
-    with ProcessPoolExecutor(workers) as pool:
-        seeds = range(seed, seed + workers)
-        return np.concatenate(list(pool.map(draw_pictures, seeds, [count // workers] * workers)))
+def to_tensor(pictures: Tensor) -> Tensor:
+    """uint8 → float32 in -1..1."""
+    return pictures.float() / 127.5 - 1
 
 
-def to_tensor(pictures: np.ndarray) -> Tensor:
-    """uint8 (n, h, w, 3) → float32 (n, 3, h, w) in -1..1."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def crops(pictures: np.ndarray, count: int, rng: np.random.Generator) -> Tensor:
+def crops(pictures: Tensor, count: int) -> Tensor:
     """Random squares of CROP pixels, half of them mirrored: float32 (count, 3, CROP, CROP) in -1..1."""
     found = []
-    for _ in range(count):
-        picture = pictures[rng.integers(len(pictures))]
-        y, x = rng.integers(picture.shape[0] - CROP + 1), rng.integers(picture.shape[1] - CROP + 1)
-        crop = picture[y : y + CROP, x : x + CROP]
-        found.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
-    return to_tensor(np.stack(found))
+    room = pictures.shape[-1] - CROP + 1
+    for row in torch.randint(len(pictures), (count,)).tolist():
+        y, x = torch.randint(room, (2,)).tolist()
+        crop = pictures[row, :, y : y + CROP, x : x + CROP]
+        found.append(crop.flip(-1) if torch.rand(()) < 0.5 else crop)
+    return to_tensor(torch.stack(found))
 
 
 def reconstruction_loss(made: Tensor, wanted: Tensor) -> Tensor:
-    """L1 on pixels, on edges, and on the picture at a half and a quarter of its size: colours are right first."""
-    loss = (made - wanted).abs().mean()
+    """L1 and L2 on pixels, L1 on edges and on the picture at a half and a quarter of its size: colours come first."""
+    loss = (made - wanted).abs().mean() + 2 * (made - wanted).square().mean()
     for axis in (-1, -2):
         loss = loss + 0.5 * (made.diff(dim=axis) - wanted.diff(dim=axis)).abs().mean()
     for factor in (2, 4):
@@ -87,54 +87,76 @@ def training_step(vae: AutoencoderTiny, batch: Tensor) -> Tensor:
     return reconstruction_loss(made, batch) + PULL * latents.float().square().mean()
 
 
-def psnr(vae: AutoencoderTiny, pictures: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of encoding and decoding whole pictures, the mean over pictures."""
+def psnr(vae: AutoencoderTiny, pictures: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of encoding and decoding whole uint8 pictures, the mean over pictures."""
     values = []
     with torch.inference_mode():
-        for start in range(0, len(pictures), 16):
-            wanted = to_tensor(pictures[start : start + 16]).to(vae.device)
+        for part in pictures.split(16):
+            wanted = to_tensor(part).to(vae.device)
             made = vae.decode(vae.encode(wanted.to(vae.dtype)).latents).sample.float().clamp(-1, 1)
             errors = ((made - wanted) / 2).square().mean(dim=(1, 2, 3))
             values += (-10 * errors.log10()).tolist()
     return sum(values) / len(values)
 
 
-def train(minutes: float, batch: int, peak: float, decoder_only: bool = False) -> None:
-    """Train for so long, with the learning rate falling to nothing at the end."""
-    vae = AutoencoderTiny(**CONFIG).to(device(), torch.bfloat16, memory_format=torch.channels_last).train()
+def load(path: Path = CHECKPOINT) -> AutoencoderTiny:
+    """The trained autoencoder, in float32 on the CPU."""
+    vae = AutoencoderTiny(**CONFIG)
+    vae.load_state_dict(torch.load(path, weights_only=True))
+    return vae.eval()
+
+
+def train(
+    minutes: float, batch: int, peak: float, pool: int, stretch: tuple[float, float], decoder_only: bool = False
+) -> None:
+    """Train for so long.
+
+    pool: how many pictures crops are taken from. stretch: which part of the learning rate's course this is.
+    """
+    vae = AutoencoderTiny(**CONFIG)
     if CHECKPOINT.exists():
         vae.load_state_dict(torch.load(CHECKPOINT, weights_only=True))
+    vae.to(device(), torch.bfloat16, memory_format=torch.channels_last).train()
     if decoder_only:
         vae.encoder.requires_grad_(False)
     optimiser = Optimiser(vae, betas=(0.9, 0.98))
-    pictures = draw_in_parallel(int(time.time()), 6000)
-    unseen = draw_in_parallel(1, 64)
-    rng = np.random.default_rng()
-    start, step, mean = time.monotonic(), 0, 0.0
-    while (share := (time.monotonic() - start) / (60 * minutes)) < 1:
-        loss = training_step(vae, crops(pictures, batch, rng).to(device()))
-        rate = peak * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * share))
-        optimiser.step(loss, rate)
+    composer = Composer(load_corpus(), SIZE, device())
+    unseen = draw_pictures(composer, 1, 64)
+    pictures = draw_pictures(composer, int(time.time()), pool)
+    spent, step, mean = 0.0, 0, 0.0
+    while (share := spent / (60 * minutes)) < 1:
+        began = time.monotonic()
+        loss = training_step(vae, crops(pictures, batch))
+        place = stretch[0] + share * (stretch[1] - stretch[0])
+        optimiser.step(loss, peak * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * place)))
         mean = 0.99 * mean + 0.01 * loss.item() if step else loss.item()
         step += 1
+        if step % 100 == 0:
+            renewed = max(1, int(RENEWED * pool))
+            pictures[torch.randperm(pool)[:renewed]] = draw_pictures(composer, int(time.time()) + step, renewed)
+        # A step that takes this long was held up: a suspended training goes on where it was.
+        spent += min(time.monotonic() - began, 30)
         if step % 250 == 0:
-            save(vae, CHECKPOINT)
+            save(optimiser.state(vae), CHECKPOINT)
             print(f"{share:4.0%} step {step} loss {mean:.4f} PSNR {psnr(vae, unseen):.2f} dB", flush=True)
-    save(vae, CHECKPOINT)
+    save(optimiser.state(vae), CHECKPOINT)
     print(f"done: {step} steps, PSNR {psnr(vae, unseen):.2f} dB", flush=True)
 
 
-def save(module: torch.nn.Module, path: Path) -> None:
+def save(weights: dict[str, Tensor], path: Path) -> None:
     """Write weights in one go, so that a stop in the middle leaves the older file."""
-    torch.save(module.state_dict(), path.with_suffix(".part"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(weights, path.with_suffix(".part"))
     path.with_suffix(".part").replace(path)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1.5e-3)
+    parser.add_argument("--pool", type=int, default=1000, help="pictures that crops are taken from")
+    parser.add_argument("--stretch", type=float, nargs=2, default=(0.0, 1.0), help="part of the learning rate's course")
     parser.add_argument("--decoder-only", action="store_true", help="keep the latents as they are")
     given = parser.parse_args()
-    train(given.minutes, given.batch, given.rate, given.decoder_only)
+    train(given.minutes, given.batch, given.rate, given.pool, tuple(given.stretch), given.decoder_only)

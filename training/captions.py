@@ -1,0 +1,132 @@
+"""What people would type for a picture: the same plan in many wordings, and in many languages."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from training.compose import NUMBERS, PLAIN, Plan, Thing
+from training.corpus import Corpus, Subject
+
+UNCOUNTED = {"honey", "coffee", "corn", "rice", "bread", "cheese", "fire", "bacon", "tea", "sake"}
+IRREGULAR = {"mouse": "mice", "wolf": "wolves", "leaf": "leaves", "fish": "fish", "sheep": "sheep", "deer": "deer"}
+IRREGULAR |= {"person": "people", "child": "children", "foot": "feet", "tooth": "teeth", "knife": "knives"}
+
+WORDS_FOR = {
+    "3d render": ("3d render", "3d model", "cgi"),
+    "flat illustration": ("flat illustration", "vector illustration", "flat vector art", "illustration"),
+    "cartoon": ("cartoon", "cartoon drawing", "comic drawing"),
+    "sticker": ("sticker", "die-cut sticker"),
+    "oil painting": ("oil painting", "painting", "oil on canvas", "painting in oil"),
+    "watercolor": ("watercolor", "watercolor painting", "watercolour"),
+    "pencil sketch": ("pencil sketch", "pencil drawing", "sketch", "graphite drawing"),
+    "ink line drawing": ("ink line drawing", "ink drawing", "line art", "line drawing"),
+    "pastel": ("pastel", "pastel drawing", "chalk pastel"),
+    "charcoal": ("charcoal", "charcoal drawing"),
+    "pixel art": ("pixel art", "8-bit pixel art", "pixelated"),
+    "mosaic": ("mosaic", "tile mosaic"),
+    "stained glass": ("stained glass", "stained glass window"),
+    "pointillism": ("pointillism", "pointillist painting"),
+    "cubism": ("cubism", "cubist painting"),
+    "woodcut": ("woodcut", "woodcut print", "woodblock print"),
+    "sepia photo": ("sepia photo", "old photo", "sepia photograph"),
+    "neon": ("neon", "neon sign", "neon lights"),
+}
+"""The one of MEDIA that a picture looks like → what people call it, the usual word first."""
+
+FILLERS = (
+    "highly detailed", "masterpiece", "best quality", "beautiful", "very cute", "award winning", "trending", "4k",
+    "sharp focus", "soft light", "dramatic light", "concept art", "thick paint on canvas", "visible brush strokes",
+    "washes of colour", "wet on wet", "white paper showing through", "clean lines", "bold outlines", "bright colours",
+    "muted colours", "few colours", "simple shapes", "fine details", "by a famous artist", "in my favourite style",
+    "studio light", "smooth materials", "I would like to see", "please draw", "a picture of", "an image with",
+    "made with love", "for a children's book", "wallpaper", "poster", "closeup", "wide angle", "cinematic",
+)  # fmt: skip
+"""Words that ask for nothing that can be drawn: a caption with them means what it means without them."""
+
+
+def article(words: str) -> str:
+    """ "a cat", "an apple", and no article before plurals and things one cannot count."""
+    plural = (words.endswith("s") and not words.endswith(("ss", "us", "dress"))) or words in UNCOUNTED
+    return words if plural else f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def plural(words: str) -> str:
+    """More than one of a thing."""
+    *before, last = words.split()
+    if last in IRREGULAR:
+        many = IRREGULAR[last]
+    elif last.endswith("s") and not last.endswith(("ss", "us")):
+        many = last
+    elif last.endswith(("ss", "us", "x", "ch", "sh")):
+        many = f"{last}es"
+    elif last.endswith("y") and last[-2:-1] not in "aeiou":
+        many = f"{last[:-1]}ies"
+    else:
+        many = f"{last}s"
+    return " ".join((*before, many))
+
+
+def thing_in_words(rng: np.random.Generator, thing: Thing, subject: Subject) -> str:
+    """A thing with its number, colour and article, in one of the ways people put it."""
+    word = subject.words[0] if rng.random() < 0.6 else str(rng.choice(subject.words))
+    if thing.count == 1 and not thing.colour and subject.tongues and rng.random() < 0.14:
+        return subject.tongues[str(rng.choice([*subject.tongues]))]
+    if thing.colour:
+        word = f"{thing.colour} {word}"
+    if thing.count > 1:
+        number = NUMBERS[thing.count] if rng.random() < 0.8 else str(thing.count)
+        return f"{number} {plural(word)}"
+    return article(word) if rng.random() < 0.75 else word
+
+
+def caption(rng: np.random.Generator, corpus: Corpus, plan: Plan) -> str:
+    """A caption for a plan. What it leaves out is left to chance, as it is for the person who asks."""
+    things = [thing_in_words(rng, thing, corpus.subjects[thing.subject]) for thing in plan.things]
+    place = _place(rng, plan.place)
+    if not things:
+        core = place.split(" ", 1)[1] if place.startswith(("on ", "in ", "at ")) else place
+    else:
+        core = things[0] if len(things) == 1 else f"{things[0]} {plan.relation} {things[1]}"
+        if rng.random() < 0.8:
+            core += (", " if rng.random() < 0.4 else " ") + place
+    named = rng.random() < (0.9 if plan.medium else 0.7)
+    words = _with_medium(rng, core, plan.seen_as) if named else core
+    if rng.random() < 0.22:
+        words = _with_fillers(rng, words)
+    return words.capitalize() if rng.random() < 0.1 else words
+
+
+def _place(rng: np.random.Generator, place: str) -> str:
+    if place not in PLAIN:
+        return place
+    colour = place.removeprefix("on a ").removesuffix(" background")
+    ways = (f"on {article(colour)} background", f"{colour} background", f"in front of {article(colour)} background")
+    return ways[0] if rng.random() < 0.7 else str(rng.choice(ways))
+
+
+def _with_medium(rng: np.random.Generator, core: str, seen_as: str) -> str:
+    words = WORDS_FOR[seen_as]
+    medium = words[0] if rng.random() < 0.6 else str(rng.choice(words))
+    ways = [
+        f"{core}, {medium}",
+        f"{medium} of {core}",
+        f"{article(medium)} of {core}",
+        f"{medium}, {core}",
+        f"{core} as {article(medium)}",
+        f"{core} in the style of {article(medium)}",
+    ]
+    return str(rng.choice(ways, p=(0.3, 0.2, 0.2, 0.14, 0.08, 0.08)))
+
+
+def _with_fillers(rng: np.random.Generator, words: str) -> str:
+    parts = [words]
+    for _ in range(int(rng.integers(1, 4))):
+        filler = str(rng.choice(FILLERS)) if rng.random() < 0.75 else _nonsense(rng)
+        parts.insert(int(rng.integers(len(parts) + 1)), filler)
+    return ", ".join(parts)
+
+
+def _nonsense(rng: np.random.Generator) -> str:
+    """A word that nobody knows, so that unknown words are learnt to mean nothing."""
+    syllables = ("ka", "lo", "mi", "ter", "zan", "bru", "fel", "ost", "ri", "vu", "quen", "dar", "isto", "phe", "nol")
+    return "".join(str(rng.choice(syllables)) for _ in range(int(rng.integers(2, 5))))
