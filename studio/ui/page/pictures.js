@@ -86,7 +86,7 @@ export function show(pictures, index, events, place, isComparing = false) {
   const seen = make("div", { class: "viewer-seen" }, image);
   const picture = make("div", { class: "viewer-picture" }, before, seen, after);
   // A dialog itself cannot fill the screen; what is in it can.
-  const room = make("div", { class: "viewer-room" }, picture, text);
+  const room = make("div", { class: "viewer-room", tabIndex: -1 }, picture, text);
   const full = fullButton(room);
   full.classList.add("viewer-full");
   room.append(full, close);
@@ -209,6 +209,8 @@ export function show(pictures, index, events, place, isComparing = false) {
   turn(0);
   document.body.append(dialog);
   dialog.showModal();
+  // Not its first button: a space would press it.
+  room.focus();
   return { dialog, current };
 }
 

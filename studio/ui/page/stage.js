@@ -5,6 +5,7 @@ import { act, isConnected, isMoving, jobs, listen, shown } from "./live.js";
 import { isMenuOpen } from "./menu.js";
 import { actions, show } from "./pictures.js";
 import { offer } from "./places.js";
+import { makeStars, rate, starsOfKey } from "./stars.js";
 import { makeTimeline } from "./timeline.js";
 import { facts, make, setText, sizeOf, standing, standingOfAll, stepsRun, stoppedAtStep } from "./words.js";
 
@@ -214,7 +215,8 @@ function makeTile(job, count, place, events) {
   const frame = make("button", { type: "button", class: "frame", title: "Show large" });
   frame.style.aspectRatio = ratioOf(job.recipe);
   const caption = make("figcaption");
-  const element = make("figure", { class: "tile" }, frame, caption);
+  const stars = makeStars((sentence) => sentence && caption.append(make("p", { class: "facts", role: "alert" }, sentence)));
+  const element = make("figure", { class: "tile" }, frame, stars.element, caption);
   const picture = makePicture(element, job, count > 2 ? 256 : 512);
   frame.append(...picture.layers, picture.veil, picture.bar);
   let captioned = "";
@@ -223,11 +225,16 @@ function makeTile(job, count, place, events) {
   frame.addEventListener("click", () => {
     if (current.picture) show([described(current)], 0, events, place);
   });
+  element.addEventListener("keydown", (event) => {
+    const digit = starsOfKey(event);
+    if (digit !== null && current.picture && !event.target.matches("input")) rate(current.picture, digit);
+  });
 
   function update(now, count) {
     current = now;
     picture.update(now);
     frame.disabled = !now.picture;
+    stars.show(now.picture ?? "");
     const key = `${now.state} ${now.picture} ${Math.min(count, TIMED + 1)} ${now.reason}`;
     if (key !== captioned) {
       captioned = key;
