@@ -263,8 +263,8 @@ class Library:
             rows = (self._row(each) for each, changed in files.items() if known.get(each) != changed)
             self._index.executemany(_INSERT, rows)
         rated = self._rated()
-        known = self._index.execute("SELECT id, rating FROM pictures").fetchall()
-        self._set_ratings([(rated.get(each, 0), each) for each, stars in known if rated.get(each, 0) != stars])
+        entered = self._index.execute("SELECT id, rating FROM pictures").fetchall()
+        self._set_ratings([(rated.get(each, 0), each) for each, stars in entered if rated.get(each, 0) != stars])
 
     def _set_ratings(self, ratings: list[tuple[int, str]]) -> None:
         with self._index:

@@ -7,7 +7,7 @@ import { make } from "./words.js";
 const KEYS = [
   ["Arrows", "Go to another picture"],
   ["Space", "Show it large"],
-  ["1 … 5", "Rate it; 0 takes the stars back"],
+  ["1–5", "Rate it; 0 takes the stars back"],
   ["H", "Hold it, or let it go on"],
   ["O", "Only this one: drop all others"],
   ["X", "Drop it"],

@@ -12,7 +12,7 @@ import { act, isConnected, isMoving, jobs, layouts, listen, shown } from "./live
 import { item, opens } from "./menu.js";
 import { show } from "./pictures.js";
 import { offer } from "./places.js";
-import { described, lookAtNew, phase, ratioOf, stands, takeOrders, withNextFrame } from "./stage.js";
+import { described, isOnPage, lookAtNew, phase, ratioOf, stands, takeOrders, withNextFrame } from "./stage.js";
 import { rate, ratingOf, watchRatings } from "./stars.js";
 import { make, setText, standingOfAll } from "./words.js";
 
@@ -134,7 +134,6 @@ export function mount(root, options, events) {
     setText(note, now?.note ?? "");
     section.toggleAttribute("data-empty", !now);
     const job = ids.map((id) => jobs.get(id)).find(Boolean);
-    if (!now) order = "axes";
     const { rank } = ORDERS[order];
     plan = now && planOf(now, room(), job ? ratioOf(job.recipe) : 1, rank && ((id) => rank(id, scoreOf)));
     section.toggleAttribute("data-list", Boolean(plan?.axis));
@@ -152,6 +151,7 @@ export function mount(root, options, events) {
       marked.splice(0, marked.length, ...stay);
       drawMarks();
     }
+    if (cells.size === 0) order = "axes";
     if (!ids.includes(steps.current())) look.fit();
   }
 
@@ -463,8 +463,9 @@ export function mount(root, options, events) {
   watchRatings((picture) => {
     for (const { id } of standing()) if (jobs.get(id).picture === picture) drawSoon(id);
   });
-  section.addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || !isFullKey(event) || event.target.matches("input:not([type=range])")) return;
+  document.addEventListener("keydown", (event) => {
+    if (event.defaultPrevented || !isFullKey(event) || !isOnPage(section) || !plan) return;
+    if (event.target.closest("input:not([type=range]), textarea, [contenteditable], dialog")) return;
     event.preventDefault();
     toggleFull(section);
   });

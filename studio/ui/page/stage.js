@@ -131,7 +131,7 @@ export function takeOrders(section, options, stop) {
   });
 
   function onKey(event) {
-    if (section.offsetParent === null || document.querySelector("dialog[open]")) return;
+    if (!isOnPage(section) || document.querySelector("dialog[open]")) return;
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       document.getElementById(options.start)?.click();
@@ -141,6 +141,9 @@ export function takeOrders(section, options, stop) {
   // While capturing, so that an open list still looks open when Escape comes to close it.
   document.addEventListener("keydown", onKey, { capture: true });
 }
+
+/** Whether an element is seen: its tab is open, or it fills the screen. */
+export const isOnPage = (element) => element.getClientRects().length > 0;
 
 /** Show what was just started: on a small screen the controls can be far below it. */
 export function lookAtNew(section, options) {
