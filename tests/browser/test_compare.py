@@ -176,6 +176,22 @@ def test_pictures_are_rated_and_sorted(page: Page, studio: Studio) -> None:
     assert [line[-1] for line in (studio.output / "ratings.txt").read_text().split("\n") if line] == list("25430")
 
 
+def test_a_picture_of_another_tab_is_rated(page: Page) -> None:
+    text = panel(page, "text_to_image")
+    fill(text, Prompt="a boat", Steps=3)
+    generate(text)
+    expect(text.locator(".tile[data-state=finished]")).to_have_count(1)
+    text.locator(".tile .frame").focus()
+    page.keyboard.press("4")
+    expect(text.locator(".thumbnail .star-mark").first).to_have_text("4")
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator(".star[data-on]")).to_have_count(4)
+    dialog.get_by_role("button", name="2 stars").click()
+    page.keyboard.press("Escape")
+    expect(text.locator(".tile .star[data-on]")).to_have_count(2)
+
+
 def test_how_long_it_takes_is_told_once_it_is_known(page: Page) -> None:
     tab = small_grid(page)
     expect(cells(tab, "finished")).to_have_count(4)
