@@ -503,7 +503,6 @@ class Engine:
             start = time.monotonic()
             if going := [run for run in runs if run.done < run.total]:
                 self._worker.step(going)
-                self._pace.called([job.recipe for job in batch], time.monotonic() - start)
         except OutOfMemory as error:
             if len(batch) > 1:
                 self._rows[runs[0].key] = len(batch) // 2
@@ -523,6 +522,8 @@ class Engine:
             self._served[job.owner] += 1
             job._tick = self._ticks
             self._publish_step(job, run)
+        self._pace.called([job.recipe for job in batch], time.monotonic() - start)
+        for job, run in zip(batch, runs, strict=True):
             if run.done >= run.total:
                 self._finish(job, run)
 
