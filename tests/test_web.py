@@ -27,7 +27,7 @@ from studio.settings import Settings
 from studio.sources import Sources
 from studio.web import live, pictures
 from studio.web.server import OWNER, Guard, create_app
-from tests.fakes import PATIENCE, Events, FakeKeeper, FakeWorker
+from tests.fakes import PATIENCE, Events, FakeKeeper, FakePreview, FakeWorker
 
 HOST = "127.0.0.1:7860"
 HERE = f"http://{HOST}"
@@ -492,6 +492,32 @@ def test_a_window_hears_of_its_own_browsers_jobs_only(engine: Engine, worker: Fa
             first = next(values for kind, values in map(told, heard) if kind == "job")
             assert first["recipe"]["prompt"] == "of ann"
             assert ("shown", {"shown": {"text_to_image": [own.id]}, "layouts": {}}) in map(told, heard)
+
+    asyncio.run(scene())
+
+
+def test_previews_that_the_window_does_not_show_are_not_encoded(
+    engine: Engine, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    monkeypatch.setattr(FakePreview, "jpeg", lambda preview: encoded.append(preview.done) or b"")
+
+    async def step() -> None:
+        worker.go()
+        await asyncio.to_thread(worker.next_call)
+
+    async def scene() -> None:
+        engine.submit([Recipe(steps=50)], "bob")
+        await asyncio.to_thread(worker.next_call)
+        async with aclosing(live.Live(engine).stream("ann")) as stream:
+            await anext(stream)
+            for _ in range(10):
+                await step()
+            [own] = engine.submit([Recipe(steps=50)], "ann")
+            for _ in range(3):
+                await step()
+            done = (await until(stream, "job", id=own.id, state="step"))["done"]
+        assert encoded and max(encoded) <= done < 10
 
     asyncio.run(scene())
 

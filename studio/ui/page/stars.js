@@ -17,6 +17,7 @@ const wanted = new Set();
 /** Element → what draws it. All that show one picture change together, wherever they stand on the page. */
 const drawers = new WeakMap();
 const listeners = new Set();
+let sending = Promise.resolve();
 
 export const ratingOf = (id) => known.get(id) ?? 0;
 
@@ -38,13 +39,18 @@ export function learn(pictures) {
 export async function rate(id, stars) {
   const before = ratingOf(id);
   set(id, stars);
+  // One after another: of two that are given quickly, the last must be the one that is kept.
+  sending = sending.then(() => send(id, stars));
+  const failure = await sending;
+  if (failure && ratingOf(id) === stars) set(id, before);
+  return failure;
+}
+
+async function send(id, stars) {
   try {
     const answer = await fetch(`/pictures/${encodeURIComponent(id)}/rating?stars=${stars}`, { method: "POST" });
-    if (answer.ok) return "";
-    set(id, before);
-    return (await answer.json()).error;
+    return answer.ok ? "" : (await answer.json()).error;
   } catch {
-    set(id, before);
     return "The studio does not answer. Is it still running?";
   }
 }
