@@ -73,7 +73,9 @@ class Mailbox:
     async def take(self, timeout: float) -> list[Any]:
         """All that is there, a moment after there is something; nothing after `timeout` seconds."""
         try:
-            await asyncio.wait_for(self._filled.wait(), timeout)
+            # Not asyncio.wait_for, which in Python 3.11 can lose a cancellation: the reader would go on for nobody.
+            async with asyncio.timeout(timeout):
+                await self._filled.wait()
         except TimeoutError:
             return []
         await asyncio.sleep(GATHERED)
