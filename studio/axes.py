@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from studio.errors import RecipeError
@@ -26,6 +27,7 @@ LABELS = {
     "size": "Size",
     "strength": "Strength",
     "model": "Model",
+    "lora": "LoRA weight",
 }
 """Settings that can be an axis, and what they are called."""
 
@@ -38,11 +40,20 @@ EXAMPLES = {
     "size": "128x128, 160x96",
     "strength": "0.3-0.9 +0.2",
     "model": "names of models",
+    "lora": "0.2-1 +0.2 (of several: name: 0.2-1 +0.2)",
 }
 """What could be typed for each."""
 
+NAMED = ("sampler", "model", "style")
+"""Axes whose values are names. One that does more than set a field of its own name is handed in, as `Changes`."""
+
+Changes = Mapping[str, Callable[[Recipe, str], Recipe]]
+"""Axis → what one of its names does to a recipe, for those that need more than a value of that name."""
+
 _NUMBER = r"\d{1,16}(?:\.\d{1,6})?"
-_RANGE = re.compile(rf"({_NUMBER})\s*(?:-|–|\.\.)\s*({_NUMBER})(?:\s*\+\s*({_NUMBER}))?")
+_SIGNED = rf"-?{_NUMBER}"
+_RANGE = re.compile(rf"({_SIGNED})\s*(?:-|–|\.\.)\s*({_SIGNED})(?:\s*\+\s*({_NUMBER}))?")
+_LORA = re.compile(r"<lora:([^:<>]+)((?::[^<>]*)?)>")
 _RANDOM = re.compile(r"(\d{1,4})\s+random(?:\s+seeds?)?")
 _SIZE = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})")
 _BRACES = re.compile(r"\{([^{}]*\|[^{}]*)\}")
@@ -69,11 +80,16 @@ class Grid:
         return len(self.rows) * len(self.columns)
 
 
-def plan(centre: Recipe, chosen: Sequence[tuple[str, str]], choices: Mapping[str, Sequence[str]]) -> Grid:
+def plan(
+    centre: Recipe,
+    chosen: Sequence[tuple[str, str]],
+    choices: Mapping[str, Sequence[str]],
+    changes: Changes = MappingProxyType({}),
+) -> Grid:
     """The grid around a recipe.
 
     chosen: names from LABELS with what was typed, in the order columns, rows, further rows. choices: the names that
-    exist, for "sampler" and "model". Raises RecipeError with a sentence.
+    exist, for those of NAMED. changes: what these names do, if more than to be set. Raises RecipeError with a sentence.
     """
     names = [name for name, _ in chosen]
     for name in names:
@@ -81,7 +97,7 @@ def plan(centre: Recipe, chosen: Sequence[tuple[str, str]], choices: Mapping[str
             raise RecipeError(f"{name!r:.40} is no setting that can be compared.")
         if names.count(name) > 1:
             raise RecipeError(f"{LABELS[name]} is chosen twice. Choose another setting for one of the axes.")
-    axes = [parse(name, text, centre, choices) for name, text in chosen] + alternatives(centre.prompt)
+    axes = [parse(name, text, centre, choices, changes) for name, text in chosen] + alternatives(centre.prompt)
     count = math.prod(map(len, axes))
     if count > MAX_PICTURES:
         raise RecipeError(f"That makes {count:,} pictures, and {MAX_PICTURES} are the most. Take fewer values.")
@@ -91,7 +107,13 @@ def plan(centre: Recipe, chosen: Sequence[tuple[str, str]], choices: Mapping[str
     return Grid(tuple(row.label for row in rows), tuple(column.label for column in columns), recipes)
 
 
-def parse(name: str, text: str, centre: Recipe, choices: Mapping[str, Sequence[str]]) -> list[Value]:
+def parse(
+    name: str,
+    text: str,
+    centre: Recipe,
+    choices: Mapping[str, Sequence[str]],
+    changes: Changes = MappingProxyType({}),
+) -> list[Value]:
     """The values of one axis. Raises RecipeError."""
     words = [word.strip() for word in text.split(",") if word.strip()]
     if not words:
@@ -100,7 +122,12 @@ def parse(name: str, text: str, centre: Recipe, choices: Mapping[str, Sequence[s
         return _replacements(words, centre)
     if name == "strength" and not centre.source:
         raise RecipeError("A strength needs a picture to start from. Send one here, or choose another setting.")
-    values = [value for word in words for value in _values(name, word, choices.get(name, ()))]
+    if name in NAMED:
+        values = [_named(name, word, choices.get(name, ()), changes.get(name)) for word in words]
+    elif name == "lora":
+        values = _weights(words, centre)
+    else:
+        values = [value for word in words for value in _values(name, word)]
     unique = {value.label: value for value in values}
     return list(unique.values())
 
@@ -109,16 +136,22 @@ def alternatives(prompt: str) -> list[list[Value]]:
     """An axis for each `{a|b}` in the prompt, in order."""
     axes = []
     for number, found in enumerate(_BRACES.finditer(prompt)):
-        words = list(dict.fromkeys(word.strip() for word in found[1].split("|")))
-        axes.append([Value(word or "(nothing)", _choosing(found[0], word)) for word in words])
+        words: dict[str, int] = {}
+        for place, word in enumerate(found[1].split("|")):
+            words.setdefault(word.strip(), place)
+        axes.append([Value(word or "(nothing)", _choosing(place)) for word, place in words.items()])
         if number >= 7:
             raise RecipeError("The prompt has more than seven pairs of braces. Take fewer.")
     return axes
 
 
-def _choosing(braces: str, word: str) -> Callable[[Recipe], Recipe]:
-    # Each axis replaces its own braces, the first of these that are left.
-    return lambda recipe: replace(recipe, prompt=" ".join(recipe.prompt.replace(braces, word, 1).split()))
+def _choosing(place: int) -> Callable[[Recipe], Recipe]:
+    # Each axis replaces its own braces, the first that are left; another axis may have changed the words in them.
+    def chosen(recipe: Recipe) -> Recipe:
+        prompt = _BRACES.sub(lambda found: [*found[1].split("|"), ""][place], recipe.prompt, count=1)
+        return replace(recipe, prompt=" ".join(prompt.split()))
+
+    return chosen
 
 
 def _replacements(words: Sequence[str], centre: Recipe) -> list[Value]:
@@ -132,9 +165,32 @@ def _replacements(words: Sequence[str], centre: Recipe) -> list[Value]:
     return [Value(word, replaced(word)) for word in dict.fromkeys(words)]
 
 
-def _values(name: str, word: str, choices: Sequence[str]) -> list[Value]:
-    if name in ("sampler", "model"):
-        return [_named(name, word, choices)]
+def _weights(words: Sequence[str], centre: Recipe) -> list[Value]:
+    """Weights of a LoRA, which stands in the prompt as `<lora:name:weight>`; `name:` before the first says which."""
+    there = list(dict.fromkeys(found[1] for found in _LORA.finditer(centre.prompt)))
+    if not there:
+        raise RecipeError(
+            "The prompt has no LoRA. Write one into it, such as <lora:name:0.8>, and its weight can vary."
+        )
+    asked, colon, first = words[0].rpartition(":")
+    if colon and not (named := [each for each in there if each.lower() == asked.strip().lower()]):
+        raise RecipeError(f"The prompt has no LoRA {asked.strip()[:60]!r}. It has: {', '.join(there)}.")
+    if not colon and len(there) > 1:
+        example = f"{there[0]}: 0.2-1 +0.2"
+        raise RecipeError(f"The prompt has several LoRAs: {', '.join(there)}. Say which one, such as {example}.")
+    lora = named[0] if colon else there[0]
+    numbers = [number for word in [first.strip(), *words[1:]] for number in _numbers("lora", word)]
+    return [Value(f"{lora} {_plain(number)}", _weighing(lora, _plain(number))) for number in numbers]
+
+
+def _weighing(lora: str, weight: str) -> Callable[[Recipe], Recipe]:
+    def weighed(found: re.Match[str]) -> str:
+        return f"<lora:{lora}:{weight}>" if found[1] == lora else found[0]
+
+    return lambda recipe: replace(recipe, prompt=_LORA.sub(weighed, recipe.prompt))
+
+
+def _values(name: str, word: str) -> list[Value]:
     if name == "size":
         return [_size(word)]
     if name == "seed" and (found := _RANDOM.fullmatch(word)):
@@ -145,15 +201,19 @@ def _values(name: str, word: str, choices: Sequence[str]) -> list[Value]:
     return [_number(name, number) for number in _numbers(name, word)]
 
 
-def _named(name: str, word: str, choices: Sequence[str]) -> Value:
+def _named(name: str, word: str, choices: Sequence[str], change: Callable[[Recipe, str], Recipe] | None) -> Value:
     for choice in choices:
         if choice.lower() == word.lower():
-            return Value(choice, _setting(name, choice))
+            return Value(choice, _changing(change, choice) if change else _setting(name, choice))
     raise RecipeError(f"There is no {name} {word[:60]!r}. There are: {', '.join(choices)}.")
 
 
 def _setting(name: str, value: Any) -> Callable[[Recipe], Recipe]:
     return lambda recipe: replace(recipe, **{name: value})
+
+
+def _changing(change: Callable[[Recipe, str], Recipe], choice: str) -> Callable[[Recipe], Recipe]:
+    return lambda recipe: change(recipe, choice)
 
 
 def _size(word: str) -> Value:
@@ -164,9 +224,9 @@ def _size(word: str) -> Value:
 
 
 def _numbers(name: str, word: str) -> list[Decimal]:
-    if re.fullmatch(_NUMBER, word):
+    if re.fullmatch(_SIGNED, word) and _is_allowed(name, word):
         return [Decimal(word)]
-    if not (found := _RANGE.fullmatch(word)):
+    if not (found := _RANGE.fullmatch(word)) or not _is_allowed(name, found[1], found[2]):
         raise RecipeError(f"{word[:40]!r} is no number or range for {LABELS[name]}. Write, say, {EXAMPLES[name]}.")
     first, last, step = Decimal(found[1]), Decimal(found[2]), Decimal(found[3] or 1)
     if not step:
@@ -178,11 +238,20 @@ def _numbers(name: str, word: str) -> list[Decimal]:
     return [first + step * number for number in range(count)]
 
 
+def _is_allowed(name: str, *numbers: str) -> bool:
+    """Only a LoRA can weigh less than nothing."""
+    return name == "lora" or not any(number.startswith("-") for number in numbers)
+
+
+def _plain(number: Decimal) -> str:
+    return f"{number.normalize():f}"
+
+
 def _number(name: str, number: Decimal) -> Value:
     if name in ("seed", "steps") and number != int(number):
         raise RecipeError(f"{LABELS[name]} takes whole numbers, not {number}.")
     value: Any = int(number) if name in ("seed", "steps") else float(number)
-    text = f"{number.normalize():f}"
+    text = _plain(number)
     label = {"seed": f"seed {text}", "steps": f"{text} steps", "strength": f"strength {text}"}.get(
         name, f"guidance {text}"
     )

@@ -23,6 +23,7 @@ from PIL.Image import Image
 
 from studio.errors import JobMissing, OutOfMemory, RecipeError, StudioError
 from studio.events import FINAL, Cancelled, Event, Failed, Finished, Loading, Paused, Preview, Queued, Step
+from studio.paces import Pace
 from studio.recipe import MAX_PICTURES, Recipe
 
 log = logging.getLogger(__name__)
@@ -136,6 +137,7 @@ class Engine:
     def __init__(self, worker: Worker[Any], keep: Keep) -> None:
         self._worker = worker
         self._keep = keep
+        self._pace = Pace()
         self._lock = threading.Condition()
         self._jobs: dict[str, Job] = {}
         self._decodes: list[tuple[Job, Future[Image]]] = []
@@ -246,6 +248,10 @@ class Engine:
         with self._lock:
             found = [job for job in self._jobs.values() if owner is None or job.owner == owner]
         return sorted(found, key=lambda job: job.number)
+
+    def seconds_for(self, recipes: Sequence[Recipe]) -> float | None:
+        """About how long these recipes would take, from those before them; None while too little was measured."""
+        return self._pace.seconds(recipes, self._worker.rows)
 
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
         """Call `listener` with every event from now on; the result ends that.
@@ -494,6 +500,7 @@ class Engine:
         runs = [job._run for job in batch if job._run]
         try:
             # A run may be done already: its picture could not be kept, and it was resumed to try again.
+            start = time.monotonic()
             if going := [run for run in runs if run.done < run.total]:
                 self._worker.step(going)
         except OutOfMemory as error:
@@ -515,6 +522,8 @@ class Engine:
             self._served[job.owner] += 1
             job._tick = self._ticks
             self._publish_step(job, run)
+        self._pace.called([job.recipe for job in batch], time.monotonic() - start)
+        for job, run in zip(batch, runs, strict=True):
             if run.done >= run.total:
                 self._finish(job, run)
 
@@ -539,7 +548,9 @@ class Engine:
         """Decode here, then write the file on the keeper's thread. The event comes when the file is on disk."""
         job._state = "keeping"
         try:
+            start = time.monotonic()
             picture = self._worker.decode(run)
+            self._pace.ended(job.recipe, time.monotonic() - start)
         except OutOfMemory as error:
             self._hold_unkept(job, run, str(error))
             return

@@ -2,7 +2,8 @@
 
 The files are the truth: each holds its own recipe. The index (SQLite, `library.sqlite` beside them) only
 makes looking quick. It is brought up to date with the files at every start, made anew when it is lost,
-damaged or of another version, and kept in memory where it cannot be written.
+damaged or of another version, and kept in memory where it cannot be written. Ratings belong to no file: they are
+also written to `ratings.txt`, from which the index takes them.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import sqlite3
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,8 +30,15 @@ from studio.errors import StorageError
 from studio.recipe import VERSION as RECIPE_VERSION
 from studio.recipe import Recipe
 
-INDEX_VERSION = 1000 + RECIPE_VERSION
+INDEX_VERSION = 2000 + RECIPE_VERSION
 """Stored in the index; one with another number is thrown away and made anew from the files."""
+
+STARS = 5
+"""The best rating; 0 is none."""
+
+RATINGS = "ratings.txt"
+"""Each line is a picture's id and its stars; of several lines for one picture the last counts. A rating is one short
+line more at the end, so that a crash can spoil no other, and two studios on one folder do not overwrite each other."""
 
 THUMBNAILS_KEPT = 512
 """Thumbnails held in memory, some 10 kB each."""
@@ -43,8 +51,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _OWN_ID = re.compile(r"(\d{8}-\d{6})-([0-9a-f]{5})[0-9a-f]{3}")
+_STARS = {str(stars) for stars in range(STARS + 1)}
 _FORBIDDEN = set('/\\:*?"<>|')
-_COLUMNS = "id, made_at, width, height, steps_done, recipe"
+_COLUMNS = "id, made_at, width, height, steps_done, recipe"  # those that the file tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,7 @@ class Picture:
     made_at: float
     width: int
     height: int
+    rating: int = 0
 
     @property
     def complete(self) -> bool:
@@ -122,6 +132,28 @@ class Library:
             _check_id(before)
         return self._indexed(lambda: self._recent(count, before))
 
+    def rate(self, picture_id: str, stars: int) -> None:
+        """Give a picture 1 to 5 stars; 0 takes them back. On return it is safely on disk. Raises StorageError."""
+        if not 0 <= stars <= STARS:
+            raise StorageError(f"A picture can have 0 to {STARS} stars, not {stars}.")
+        self.get(picture_id)
+        with self._lock:
+            try:
+                _append(self.folder / RATINGS, f"\n{picture_id} {stars}")
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise StorageError(f"The rating could not be written to {self.folder}: {reason}.") from error
+            self._indexed(lambda: self._set_ratings([(stars, picture_id)]))
+
+    def ratings(self, ids: Sequence[str]) -> dict[str, int]:
+        """The stars of those of these pictures that the library has."""
+
+        def found() -> dict[str, int]:
+            marks = ", ".join("?" * len(ids))
+            return dict(self._index.execute(f"SELECT id, rating FROM pictures WHERE id IN ({marks})", list(ids)))
+
+        return self._indexed(found)
+
     def sources(self) -> set[str]:
         """Names of all start pictures and masks that recipes of the library ask for."""
 
@@ -166,6 +198,15 @@ class Library:
                     with contextlib.suppress(OSError):
                         result[stem] = entry.stat().st_mtime_ns
         return result
+
+    def _rated(self) -> dict[str, int]:
+        """What `ratings.txt` says. Lines that are no rating are skipped: a crash may have cut one off."""
+        try:
+            text = (self.folder / RATINGS).read_text("utf-8", "replace")
+        except OSError:
+            return {}
+        found = (line.rpartition(" ") for line in text.split("\n"))
+        return {each: int(stars) for each, _, stars in found if stars in _STARS}
 
     def _remove_leftovers(self) -> None:
         """Delete what a crash in the middle of writing left behind."""
@@ -221,6 +262,13 @@ class Library:
             self._index.executemany("DELETE FROM pictures WHERE id = ?", gone)
             rows = (self._row(each) for each, changed in files.items() if known.get(each) != changed)
             self._index.executemany(_INSERT, rows)
+        rated = self._rated()
+        entered = self._index.execute("SELECT id, rating FROM pictures").fetchall()
+        self._set_ratings([(rated.get(each, 0), each) for each, stars in entered if rated.get(each, 0) != stars])
+
+    def _set_ratings(self, ratings: list[tuple[int, str]]) -> None:
+        with self._index:
+            self._index.executemany("UPDATE pictures SET rating = ? WHERE id = ?", ratings)
 
     def _index_file(self, picture_id: str) -> None:
         with self._index:
@@ -241,8 +289,8 @@ class Library:
 
     def _select(self, where: str, *values: object) -> list[Picture]:
         return [
-            Picture(row[0], self._path(row[0]), Recipe.from_json(row[5]), row[4], row[1], row[2], row[3])
-            for row in self._index.execute(f"SELECT {_COLUMNS} FROM pictures {where}", values)
+            Picture(row[0], self._path(row[0]), Recipe.from_json(row[5]), row[4], row[1], row[2], row[3], row[6])
+            for row in self._index.execute(f"SELECT {_COLUMNS}, rating FROM pictures {where}", values)
         ]
 
     def _recent(self, count: int, before: str | None) -> list[Picture]:
@@ -282,7 +330,8 @@ CREATE TABLE pictures (
     height INTEGER NOT NULL,
     steps_done INTEGER NOT NULL,
     recipe TEXT,                  -- JSON; NULL for a file that has none
-    changed INTEGER NOT NULL      -- the file's time of change in nanoseconds, as it was read
+    changed INTEGER NOT NULL,     -- the file's time of change in nanoseconds, as it was read
+    rating INTEGER NOT NULL DEFAULT 0  -- stars, from ratings.txt
 ) WITHOUT ROWID;
 CREATE INDEX pictures_by_time ON pictures (made_at, id);
 PRAGMA user_version = {INDEX_VERSION};
@@ -369,6 +418,14 @@ def _write_safely(path: Path, data: memoryview) -> None:
     # The file is whole and in place. Not every system can sync a folder (Windows, some network drives).
     with contextlib.suppress(OSError):
         _sync_folder(path.parent)
+
+
+def _append(path: Path, line: str) -> None:
+    """Add to the end of a file. Raises OSError."""
+    with open(path, "a", encoding="utf-8", newline="\n") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """What people type for an axis, and the grids that come of it."""
 
+from dataclasses import replace
+
 import pytest
 
 from studio import axes
@@ -100,3 +102,53 @@ def test_what_cannot_be_compared_is_told(chosen: list[tuple[str, str]], told: st
 def test_too_many_braces() -> None:
     with pytest.raises(RecipeError, match="pairs of braces"):
         axes.plan(Recipe(prompt="{a|b} " * 12), [], CHOICES)
+
+
+LORA = Recipe(prompt="a cat <lora:ink:0.8>, <lora:Fine Lines>", seed=7)
+
+
+def test_the_weight_of_a_lora_in_the_prompt() -> None:
+    alone = Recipe(prompt="a cat <lora:ink:0.8> on a mat")
+    values = axes.parse("lora", "-0.5, 0-1 +0.5", alone, CHOICES)
+    assert [value.label for value in values] == ["ink -0.5", "ink 0", "ink 0.5", "ink 1"]
+    assert [value.change(alone).prompt for value in values][::3] == [
+        "a cat <lora:ink:-0.5> on a mat",
+        "a cat <lora:ink:1> on a mat",
+    ]
+    values = axes.parse("lora", "fine lines: 0.2-1 +0.4, 2", LORA, CHOICES)
+    assert [value.change(LORA).prompt for value in values] == [
+        f"a cat <lora:ink:0.8>, <lora:Fine Lines:{weight}>" for weight in ("0.2", "0.6", "1", "2")
+    ]
+
+
+def test_two_loras_against_each_other_need_alternatives() -> None:
+    centre = Recipe(prompt="a cat {<lora:ink:1>|<lora:oil:1>}")
+    grid = axes.plan(centre, [("lora", "oil: 0.5, 1")], CHOICES)
+    assert [[each.prompt for each in row] for row in grid.recipes] == [
+        ["a cat <lora:ink:1>"] * 2,
+        ["a cat <lora:oil:0.5>", "a cat <lora:oil:1>"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("centre", "text", "told"),
+    [
+        (CENTRE, "0.5", "The prompt has no LoRA. Write one into it"),
+        (LORA, "0.5", "several LoRAs: ink, Fine Lines. Say which one, such as ink: 0.2-1 +0.2."),
+        (LORA, "oil: 0.5", "no LoRA 'oil'. It has: ink, Fine Lines."),
+        (LORA, "ink: much", "'much' is no number or range for LoRA weight"),
+        (LORA, "ink:", "is no number or range"),
+        (LORA, "ink: 0-9999", "64 pictures are the most"),
+    ],
+)
+def test_weights_that_cannot_be(centre: Recipe, text: str, told: str) -> None:
+    with pytest.raises(RecipeError) as raised:
+        axes.parse("lora", text, centre, CHOICES)
+    assert told in str(raised.value)
+
+
+def test_names_can_do_more_than_be_set() -> None:
+    """As styles do, which change the prompt."""
+    changes = {"style": lambda recipe, name: replace(recipe, prompt=f"{recipe.prompt}, {name}")}
+    values = axes.parse("style", "INK", CENTRE, {"style": ["Ink", "Oil"]}, changes)
+    assert [(value.label, value.change(CENTRE).prompt) for value in values] == [("Ink", CENTRE.prompt + ", Ink")]

@@ -352,3 +352,60 @@ def test_hostile_files_do_not_keep_the_library_from_starting(library: Library, f
     with open(os.fsencode(folder) + b"/\xff.png", "wb") as file:
         file.write((folder / f"{added}.png").read_bytes())
     assert set(reopened(folder)) == {added}
+
+
+# Ratings
+
+
+def rated(folder: Path) -> dict[str, int]:
+    """What a studio started now would say."""
+    library = Library(folder)
+    try:
+        return {each.id: each.rating for each in library.recent(100)}
+    finally:
+        library.close()
+
+
+def test_a_rating_is_kept_with_and_without_the_index(library: Library, folder: Path) -> None:
+    one, two, three = (library.add(picture(), RECIPE, 1) for _ in range(3))
+    for each, stars in ((one, 4), (two, 2), (one, 5), (two, 0)):
+        library.rate(each, stars)
+    assert library.get(one).rating == 5
+    assert library.ratings([one, two, "nobody"]) == {one: 5, two: 0}
+    library.close()
+    assert rated(folder) == {one: 5, two: 0, three: 0}
+    for path in folder.glob("library.sqlite*"):
+        path.unlink()
+    assert rated(folder) == {one: 5, two: 0, three: 0}
+
+
+def test_ratings_survive_an_index_that_fails_and_a_line_cut_off(library: Library, folder: Path) -> None:
+    one, two = (library.add(picture(), RECIPE, 1) for _ in range(2))
+    library.rate(one, 3)
+    with open(folder / "ratings.txt", "a") as file:
+        file.write("\n2026")  # a crash in the middle of a line
+    library._index.execute("DROP TABLE pictures")
+    library._index.execute("PRAGMA user_version = 0")
+    library.rate(two, 1)
+    assert {each.id: each.rating for each in library.recent(5)} == {one: 3, two: 1}
+    library.close()
+    assert rated(folder) == {one: 3, two: 1}
+
+
+def test_a_file_read_anew_keeps_its_rating(library: Library, folder: Path) -> None:
+    one = library.add(picture(), RECIPE, 1)
+    library.rate(one, 3)
+    library.close()
+    os.utime(folder / f"{one}.png", ns=(1, 1))
+    assert rated(folder) == {one: 3}
+
+
+def test_ratings_that_cannot_be(library: Library, folder: Path) -> None:
+    one = library.add(picture(), RECIPE, 1)
+    for each, stars, told in ((one, 6, "0 to 5 stars, not 6"), (one, -1, "0 to 5 stars"), ("nobody", 3, "no picture")):
+        with pytest.raises(StorageError, match=told):
+            library.rate(each, stars)
+    (folder / "ratings.txt").mkdir()
+    with pytest.raises(StorageError, match="rating could not be written"):
+        library.rate(one, 3)
+    assert library.get(one).rating == 0

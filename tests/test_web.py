@@ -21,12 +21,13 @@ from studio.errors import ModelMissing, RecipeError
 from studio.families import Facts
 from studio.library import Library
 from studio.models.catalog import Entry
+from studio.paces import Pace
 from studio.recipe import MAX_SEED, Recipe, Turn
 from studio.settings import Settings
 from studio.sources import Sources
 from studio.web import live, pictures
 from studio.web.server import OWNER, Guard, create_app
-from tests.fakes import PATIENCE, Events, FakeKeeper, FakeWorker
+from tests.fakes import PATIENCE, Events, FakeKeeper, FakePreview, FakeWorker
 
 HOST = "127.0.0.1:7860"
 HERE = f"http://{HOST}"
@@ -313,6 +314,18 @@ def test_what_the_page_knows_of_a_picture(studio: Studio) -> None:
     assert studio.client.get("/pictures").headers["content-type"] == "application/json"
 
 
+def test_a_picture_is_rated(studio: Studio) -> None:
+    name, other = studio.make(), studio.make()
+    assert studio.client.post(f"/pictures/{name}/rating?stars=4").json() == {"rating": 4}
+    assert studio.client.get(f"/pictures/{name}").json()["rating"] == 4
+    asked = studio.client.get("/ratings", params=[("id", name), ("id", other), ("id", "nobody")])
+    assert asked.json() == {"ratings": {name: 4, other: 0}}
+    for path, status in ((f"/pictures/{name}/rating?stars=6", 404), ("/pictures/nobody/rating?stars=1", 404)):
+        answer = studio.client.post(path)
+        assert answer.status_code == status and answer.json()["error"].endswith(".")
+    assert studio.client.get("/ratings", params=[("id", "x")] * 101).status_code == 422
+
+
 @pytest.mark.parametrize("name", ["nothing", "..%2F..%2Fetc%2Fpasswd", "%00", "a b"])
 def test_a_picture_that_is_not_there(studio: Studio, name: str) -> None:
     for path in (f"/pictures/{name}.png", f"/pictures/{name}", f"/thumbnails/{name}"):
@@ -479,6 +492,32 @@ def test_a_window_hears_of_its_own_browsers_jobs_only(engine: Engine, worker: Fa
             first = next(values for kind, values in map(told, heard) if kind == "job")
             assert first["recipe"]["prompt"] == "of ann"
             assert ("shown", {"shown": {"text_to_image": [own.id]}, "layouts": {}}) in map(told, heard)
+
+    asyncio.run(scene())
+
+
+def test_previews_that_the_window_does_not_show_are_not_encoded(
+    engine: Engine, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    monkeypatch.setattr(FakePreview, "jpeg", lambda preview: encoded.append(preview.done) or b"")
+
+    async def step() -> None:
+        worker.go()
+        await asyncio.to_thread(worker.next_call)
+
+    async def scene() -> None:
+        engine.submit([Recipe(steps=50)], "bob")
+        await asyncio.to_thread(worker.next_call)
+        async with aclosing(live.Live(engine).stream("ann")) as stream:
+            await anext(stream)
+            for _ in range(10):
+                await step()
+            [own] = engine.submit([Recipe(steps=50)], "ann")
+            for _ in range(3):
+                await step()
+            done = (await until(stream, "job", id=own.id, state="step"))["done"]
+        assert encoded and max(encoded) <= done < 10
 
     asyncio.run(scene())
 
@@ -702,6 +741,20 @@ def test_a_grid_of_seeds_and_guidance(studio: Studio) -> None:
         (guidance, sampler, word) for word in ("red", "blue") for sampler in ("Euler", "DDIM") for guidance in (1, 4)
     ]
     assert {each.seed for each in recipes} == {5}
+
+
+def test_how_many_and_about_how_long_is_told_before_starting(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = {"Prompt": "a boat", "Steps": 4, "Columns: values": "1, 4", "Rows": ""}
+    monkeypatch.setattr(studio.engine, "_pace", Pace())
+    assert studio.press("compare-grid", "ended", {}, **sent) == ["2 pictures, 8 steps in all"]
+    recipe = Recipe(guidance_scale=4)
+    studio.engine._pace.called([recipe, recipe], 3.0)
+    studio.engine._pace.ended(recipe, 1.0)
+    assert studio.press("compare-grid", "ended", {}, **sent) == ["2 pictures, 8 steps in all, about 11 s"]
+    monkeypatch.undo()
+    studio.press("compare-start", **sent)
+    latest(studio, 2)
+    assert studio.engine.seconds_for([recipe]) is not None
 
 
 def test_values_added_to_an_axis_are_added_to_the_grid(studio: Studio) -> None:

@@ -33,11 +33,12 @@ def canvas(place: str, start: str, stop: str) -> gr.HTML:
 def comparison(place: str, start: str, stop: str) -> gr.HTML:
     """Pictures in rows and columns, all alive at once. As `canvas`, laid out as `Live.show` was told.
 
-    A further event, `restore`, carries the `recipe` and the `axes` of a contact sheet that was dropped on it.
+    Further events: `restore` carries the `recipe` and the `axes` of a contact sheet that was dropped on it; `ended`
+    comes when nothing of the grid moves any more.
     """
     return gr.HTML(
         html_template='<section class="grid-place-section" aria-label="Pictures compared"></section>',
-        js_on_load=_mount("grid.js", {"place": place, "start": start, "stop": stop}, "restore"),
+        js_on_load=_mount("grid.js", {"place": place, "start": start, "stop": stop}, "restore", "ended"),
         apply_default_css=False,
         elem_id=f"{place}-grid",
         elem_classes="canvas",

@@ -47,7 +47,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
             start, failure = painting.actions(PLACE)
         with gr.Column(elem_classes="pictures", min_width=0):
             cells, recent = comparison(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
-    _connect_summary(settings.form, start_from, summary, studio)
+    _connect_summary(cells, settings.form, start_from, summary, studio)
     _connect_start(start, settings.form, start_from, failure, studio)
     _connect_centre((cells, recent), settings, start_from, failure)
     painting.connect_model(settings, failure)
@@ -83,17 +83,27 @@ def _choices(chosen: list[tuple[str, str]], model: str, studio: Studio) -> dict[
     return {"sampler": form.samplers(entries, model), "model": form.usable(entries)}
 
 
-def _connect_summary(fields: form.Form, start_from: gr.BrowserState, summary: gr.HTML, studio: Studio) -> None:
-    """How many pictures it will be, or what is wrong, while one types."""
+def _connect_summary(
+    cells: gr.HTML, fields: form.Form, start_from: gr.BrowserState, summary: gr.HTML, studio: Studio
+) -> None:
+    """How many pictures it will be and how long they will take, or what is wrong, while one types.
+
+    Once more when pictures have ended: then more is known of how long they take.
+    """
 
     def sum_up(values: dict[Component, Any]) -> str:
         try:
             grid, _, _ = _read(fields.named(values), values[start_from], studio)
         except StudioError as error:
             return str(error)
-        steps = sum(recipe.steps_run for row in grid.recipes for recipe in row)
-        words = f"{grid.count} pictures, {steps:,} steps in all"
-        return f"{words}, each from the picture sent here" if values[start_from] else words
+        recipes = [recipe for row in grid.recipes for recipe in row]
+        steps = sum(recipe.steps_run for recipe in recipes)
+        words = [f"{grid.count} pictures, {steps:,} steps in all"]
+        if seconds := studio.engine.seconds_for(recipes):
+            words.append(f"about {_duration(seconds)}")
+        if values[start_from]:
+            words.append("each from the picture sent here")
+        return ", ".join(words)
 
     watched = [name for name in fields.components if name not in ("previews", "negative_prompt")]
     gr.on(
@@ -104,6 +114,16 @@ def _connect_summary(fields: form.Form, start_from: gr.BrowserState, summary: gr
         trigger_mode="always_last",
         **AT_ONCE,
     )
+    cells.ended(sum_up, inputs={*fields, start_from}, outputs=summary, **AT_ONCE)
+
+
+def _duration(seconds: float) -> str:
+    """ "0.4 s", "14 s", "3 min", "2.5 h"."""
+    if seconds < 3:
+        return f"{max(seconds, 0.1):.1f} s"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _connect_start(

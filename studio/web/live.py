@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from studio.engine import Engine, Job
 from studio.errors import JobMissing
-from studio.events import FINAL, Event, Paused, Preview, Step
+from studio.events import FINAL, Event, Paused, Step
 
 FRAME, LAST_FRAME = 90, 1500
 """Milliseconds that an animation shows each step, and the last one."""
@@ -32,6 +32,10 @@ NOT_KEPT = {"Cache-Control": "no-store"}
 
 HEARTBEAT = 15.0
 """Seconds after which a silent stream says that it is still there, so that a vanished reader is noticed."""
+
+GATHERED = 0.008
+"""Seconds for which a window's news are gathered before they are told: the steps of one tick come one by one, and each
+waking of the server would take time from the model."""
 
 OWNERS_KEPT = 1000
 """Browsers whose pictures on show are remembered; the one seen longest ago is forgotten first."""
@@ -52,26 +56,32 @@ class Mailbox:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._lock = threading.Lock()
         self._news: dict[str, Any] = {}
         self._filled = asyncio.Event()
 
     def put(self, key: str, item: Any) -> None:
         """Leave an item in place of an older one of that key. Any thread; never waits."""
-        with contextlib.suppress(RuntimeError):  # the server's loop has ended, and the reader with it
-            self._loop.call_soon_threadsafe(self._add, key, item)
-
-    def _add(self, key: str, item: Any) -> None:
-        self._news[key] = item
-        self._filled.set()
+        with self._lock:
+            is_first = not self._news
+            self._news[key] = item
+        # The reader is woken once for all that it has not taken yet.
+        if is_first:
+            with contextlib.suppress(RuntimeError):  # the server's loop has ended, and the reader with it
+                self._loop.call_soon_threadsafe(self._filled.set)
 
     async def take(self, timeout: float) -> list[Any]:
-        """All that is there, as soon as there is something; nothing after `timeout` seconds."""
+        """All that is there, a moment after there is something; nothing after `timeout` seconds."""
         try:
-            await asyncio.wait_for(self._filled.wait(), timeout)
+            # Not asyncio.wait_for, which in Python 3.11 can lose a cancellation: the reader would go on for nobody.
+            async with asyncio.timeout(timeout):
+                await self._filled.wait()
         except TimeoutError:
             return []
+        await asyncio.sleep(GATHERED)
         self._filled.clear()
-        news, self._news = self._news, {}
+        with self._lock:
+            news, self._news = self._news, {}
         return list(news.values())
 
 
@@ -137,33 +147,39 @@ class Live:
         try:
             current = self._current(owner, shown)
             known = {job.id for job in current}
-            told = [await _described(job, job.event) for job in current]
+            await run_in_threadpool(_encode, [job.event for job in current])
+            told = [_described(job, job.event) for job in current]
             yield _message("jobs", {"jobs": told, "shown": shown, "layouts": layouts})
             while True:
-                news = await mailbox.take(HEARTBEAT)
+                found = await mailbox.take(HEARTBEAT)
+                news = [each for each in found if isinstance(each, str) or self._is_for(owner, known, each)]
+                # Encoding takes a moment, and may wait for the device: not on the engine's thread or the server's loop.
+                if any(_has_preview(each) for each in news):
+                    await run_in_threadpool(_encode, news)
                 for each in news:
-                    message = each if isinstance(each, str) else await self._told(owner, known, each)
-                    if message:
-                        yield message
-                if not news:
+                    yield each if isinstance(each, str) else self._told(known, each)
+                if not found:
                     yield ": still here\n\n"
         finally:
             unsubscribe()
             with self._lock:
                 self._readers.remove(reader)
 
-    async def _told(self, owner: str, known: set[str], event: Event) -> str:
-        """The message of an event, with the recipe if this reader hears of the job for the first time."""
+    def _is_for(self, owner: str, known: set[str], event: Event) -> bool:
         if event.job in known:
-            job = self._find(event.job)
-            # A recipe that was changed on the way is told again.
-            changed = {"recipe": asdict(job.recipe)} if job and job.recipe.turns else {}
-            return _message("job", {**await _values(event), **changed})
+            return True
         job = self._find(event.job)
-        if job is None or job.owner != owner:
-            return ""
-        known.add(job.id)
-        return _message("job", await _described(job, event))
+        return job is not None and job.owner == owner
+
+    def _told(self, known: set[str], event: Event) -> str:
+        """The message of an event, with the recipe if this reader hears of the job for the first time."""
+        job = self._find(event.job)
+        if event.job not in known and job:
+            known.add(event.job)
+            return _message("job", _described(job, event))
+        # A recipe that was changed on the way is told again.
+        changed = {"recipe": asdict(job.recipe)} if job and job.recipe.turns else {}
+        return _message("job", {**_values(event), **changed})
 
     def _current(self, owner: str, shown: dict[str, list[str]]) -> list[Job]:
         """The owner's jobs that are not over, and those that are but stand on the page."""
@@ -237,23 +253,29 @@ def _film(frames: Sequence[bytes], kind: str) -> bytes:
     return file.getvalue()
 
 
-async def _described(job: Job, event: Event) -> dict[str, Any]:
-    return {**await _values(event), "recipe": asdict(job.recipe), "number": job.number}
+def _described(job: Job, event: Event) -> dict[str, Any]:
+    return {**_values(event), "recipe": asdict(job.recipe), "number": job.number}
 
 
-async def _values(event: Event) -> dict[str, Any]:
-    """An event for the page: its fields, its kind as `state`, and the preview as base64 of a JPEG."""
+def _values(event: Event) -> dict[str, Any]:
+    """An event for the page: its fields, its kind as `state`, and the preview, encoded before, as base64 of a JPEG."""
     values = {field.name: getattr(event, field.name) for field in fields(event)}
     values["id"] = values.pop("job")
     values["state"] = type(event).__name__.lower()
     if isinstance(event, Step) and event.preview:
-        # Encoding takes a moment, and may wait for the device: never on the engine's thread or the server's loop.
-        values["preview"] = await run_in_threadpool(_encoded, event.preview)
+        values["preview"] = base64.b64encode(event.preview.jpeg()).decode()
     return values
 
 
-def _encoded(preview: Preview) -> str:
-    return base64.b64encode(preview.jpeg()).decode()
+def _has_preview(news: Any) -> bool:
+    return isinstance(news, Step) and news.preview is not None
+
+
+def _encode(news: Sequence[Any]) -> None:
+    """Make the JPEGs of all previews, which keep them."""
+    for each in news:
+        if isinstance(each, Step) and each.preview:
+            each.preview.jpeg()
 
 
 def _message(kind: str, values: Any) -> str:

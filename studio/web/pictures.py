@@ -2,9 +2,9 @@
 
 import re
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.responses import FileResponse, JSONResponse, Response
 
 from studio.library import Library, Picture
@@ -17,7 +17,7 @@ MOST = 100
 
 
 def routes(library: Library) -> APIRouter:
-    """`/pictures`, `/pictures/{id}.png` (`?download=1` to save it) and `/thumbnails/{id}`."""
+    """`/pictures`, `/pictures/{id}.png` (`?download=1` to save it), `/thumbnails/{id}`, and ratings."""
     router = APIRouter()
 
     @router.get("/pictures")
@@ -35,6 +35,15 @@ def routes(library: Library) -> APIRouter:
     def describe(picture_id: str) -> JSONResponse:
         return JSONResponse(described(library.get(picture_id)))
 
+    @router.post("/pictures/{picture_id}/rating")
+    def rate(picture_id: str, stars: int) -> JSONResponse:
+        library.rate(picture_id, stars)
+        return JSONResponse({"rating": stars})
+
+    @router.get("/ratings")
+    def ratings(id: Annotated[list[str], Query(max_length=MOST)]) -> JSONResponse:
+        return JSONResponse({"ratings": library.ratings(id)})
+
     @router.get("/thumbnails/{picture_id}")
     def thumbnail(picture_id: str) -> Response:
         data = library.thumbnail(picture_id)
@@ -51,6 +60,7 @@ def described(picture: Picture) -> dict[str, Any]:
         "height": picture.height,
         "steps_done": picture.steps_done,
         "recipe": asdict(picture.recipe),
+        "rating": picture.rating,
     }
 
 

@@ -123,6 +123,161 @@ def test_two_are_looked_at_together(page: Page) -> None:
     expect(dialog).to_have_count(0)
     page.keyboard.press("Space")
     expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+
+
+def small_grid(page: Page, columns: str = "2, 5", rows: str = "7, 8", steps: int = 3) -> Locator:
+    """A grid of seeds and guidance scales, started."""
+    tab = open_compare(page)
+    fill(tab, Prompt="a boat", Steps=steps)
+    tab.get_by_label("Columns: values").fill(columns)
+    tab.get_by_label("Rows: values").fill(rows)
+    count = len(columns.split(",")) * len(rows.split(","))
+    expect(tab.get_by_text(f"{count} pictures, {count * steps:,} steps in all")).to_be_visible()
+    generate(tab)
+    return tab
+
+
+def names(tab: Locator) -> list[str]:
+    """What the cells are called, in the order in which they stand."""
+    return [str(each.get_attribute("aria-label")) for each in cells(tab).all()]
+
+
+def test_pictures_are_rated_and_sorted(page: Page, studio: Studio) -> None:
+    tab = small_grid(page)
+    expect(cells(tab, "finished")).to_have_count(4)
+    cell = tab.get_by_role("gridcell")
+    cell.nth(1).focus()
+    page.keyboard.press("2")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("5")
+    expect(cell.nth(3)).to_have_accessible_name("seed 8, guidance 5, finished, 5 stars")
+    cell.nth(2).hover()
+    cell.nth(2).get_by_role("button", name="4 stars").click()
+    cell.nth(0).focus()
+    page.keyboard.press("3")
+    page.keyboard.press("0")
+    expect(tab.locator(".thumbnail .star-mark:visible")).to_have_text(["5", "4", "2"])
+    tab.get_by_role("button", name="Sort").click()
+    page.get_by_role("menuitem", name="By rating").click()
+    sorted_names = [
+        "seed 8, guidance 5, finished, 5 stars",
+        "seed 8, guidance 2, finished, 4 stars",
+        "seed 7, guidance 5, finished, 2 stars",
+        "seed 7, guidance 2, finished",
+    ]
+    assert names(tab) == sorted_names
+    tab.get_by_role("button", name="Sort").click()
+    page.get_by_role("menuitem", name="As laid out").click()
+    assert names(tab) == [sorted_names[at] for at in (3, 2, 1, 0)]
+    page.reload()
+    tab = open_compare(page)
+    expect(cells(tab).nth(3)).to_have_accessible_name(sorted_names[0])
+    assert [line[-1] for line in (studio.output / "ratings.txt").read_text().split("\n") if line] == list("25430")
+
+
+def test_a_picture_of_another_tab_is_rated(page: Page) -> None:
+    text = panel(page, "text_to_image")
+    fill(text, Prompt="a boat", Steps=3)
+    generate(text)
+    expect(text.locator(".tile[data-state=finished]")).to_have_count(1)
+    text.locator(".tile .frame").focus()
+    page.keyboard.press("4")
+    expect(text.locator(".thumbnail .star-mark").first).to_have_text("4")
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.locator(".star[data-on]")).to_have_count(4)
+    dialog.get_by_role("button", name="2 stars").click()
+    page.keyboard.press("Escape")
+    expect(text.locator(".tile .star[data-on]")).to_have_count(2)
+
+
+def test_how_long_it_takes_is_told_once_it_is_known(page: Page) -> None:
+    tab = small_grid(page)
+    expect(cells(tab, "finished")).to_have_count(4)
+    expect(tab.get_by_text("4 pictures, 12 steps in all, about ")).to_be_visible()
+
+
+def test_a_cell_is_large_while_it_is_made_and_leads_to_its_neighbours(page: Page) -> None:
+    tab = small_grid(page, steps=LONG)
+    wait_for_step(page, 2, 4)
+    tab.get_by_role("gridcell").nth(1).focus()
+    page.keyboard.press("Space")
+    dialog = page.get_by_role("dialog", name="seed 7, guidance 5")
+    expect(dialog.get_by_text("Step ")).to_be_visible()
+    expect(dialog.locator(".viewer-live[data-drawn]")).to_have_count(1)
+    expect(dialog.get_by_role("button", name="seed 8, guidance 2")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+    dialog = page.get_by_role("dialog", name="seed 8, guidance 2")
+    expect(dialog).to_be_visible()
+    expect(dialog.get_by_label("Step", exact=True)).to_have_count(0)
+    page.keyboard.press("Escape")
+    expect(tab.get_by_role("gridcell").nth(2)).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(cells(tab, "paused")).to_have_count(4)
+    page.keyboard.press("Enter")
+    expect(dialog.get_by_label("Step", exact=True)).to_be_visible()
+    page.keyboard.press("4")
+    expect(dialog.locator(".star[data-on]")).to_have_count(4)
+    dialog.get_by_role("button", name="4 stars").click()
+    expect(dialog.locator(".star[data-on]")).to_have_count(0)
+    page.keyboard.press("Escape")
+
+
+def test_the_grid_and_what_is_shown_large_fill_the_screen(page: Page) -> None:
+    tab = small_grid(page)
+    expect(cells(tab, "finished")).to_have_count(4)
+
+    def wait_for_full(selector: str) -> None:
+        script = "(selector) => document.fullscreenElement === (selector && document.querySelector(selector))"
+        page.wait_for_function(script, arg=selector or None)
+
+    tab.get_by_role("gridcell").first.focus()
+    page.keyboard.press("f")
+    wait_for_full("#compare-panel .grid-place-section")
+    page.keyboard.press("Enter")
+    page.keyboard.press("f")
+    wait_for_full("dialog.viewer .viewer-room")
+    page.get_by_role("dialog").get_by_role("button", name="Leave full screen").click()
+    wait_for_full("#compare-panel .grid-place-section")
+    page.keyboard.press("Escape")
+    page.evaluate("document.fullscreenElement && document.exitFullscreen()")
+    wait_for_full("")
+    page.evaluate("for (const each of document.querySelectorAll('dialog')) each.close()")
+    for key in ("m", "ArrowRight", "m", "c", "f"):
+        page.keyboard.press(key)
+    wait_for_full("dialog.pair .viewer-room")
+    page.evaluate("document.exitFullscreen()")
+    wait_for_full("")
+    page.keyboard.press("Escape")
+
+
+def test_two_fingers_zoom_and_move_all_cells(page: Page) -> None:
+    tab = small_grid(page)
+    expect(cells(tab, "finished")).to_have_count(4)
+    box = cells(tab).first.locator(".frame").bounding_box()
+    assert box
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    session = page.context.new_cdp_session(page)
+    session.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        places = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": places})
+
+    touch("touchStart", (x - 10, y))
+    touch("touchStart", (x - 10, y), (x + 10, y))
+    for far in (14, 18, 20):
+        touch("touchMove", (x - far, y), (x + far, y))
+    touch("touchMove", (x - 20 + box["width"] / 4, y), (x + 20 + box["width"] / 4, y))
+    touch("touchEnd")
+    session.send("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    # Twice as large at the middle (-50 %), then moved by a quarter of the frame.
+    place = "['zoom', 'x', 'y'].map((each) => getComputedStyle(element).getPropertyValue(`--look-${each}`))"
+    for look in tab.locator(".cell .look").all():
+        found = look.evaluate(f"(element) => {place}")
+        assert [round(float(each.rstrip("%")), 1) for each in found] == [2, -25, -50]
+    page.keyboard.press("z")
 
 
 def test_what_cannot_be_compared_is_told_while_one_types(page: Page) -> None:

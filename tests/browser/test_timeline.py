@@ -52,10 +52,12 @@ def test_the_steps_of_a_picture_can_be_gone_through(page: Page) -> None:
     assert np.abs(early - end).mean() > np.abs(late - end).mean() > 0.5
     scrub(page, 9, 9)
     assert np.abs(seen(page) - end).mean() < 0.5
-    with page.expect_download() as download:
-        tab.get_by_role("link", name="Animation").click()
-    with Image.open(download.value.path()) as film:
-        assert film.n_frames >= 8  # type: ignore[attr-defined]
+    for kind in ("WebP", "GIF"):
+        with page.expect_download() as download:
+            tab.get_by_role("link", name=f"Animation as {kind}").click()
+        assert download.value.suggested_filename == f"emerging-3.{kind.lower()}"
+        with Image.open(download.value.path()) as film:
+            assert film.format == kind.upper() and film.n_frames >= 8  # type: ignore[attr-defined]
 
 
 def test_a_fork_at_a_third_of_the_way(page: Page, studio: Studio) -> None:

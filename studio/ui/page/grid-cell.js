@@ -3,6 +3,7 @@
 import { icon } from "./icons.js";
 import { isMoving } from "./live.js";
 import { makePicture, ratioOf } from "./stage.js";
+import { makeStars, ratingWords } from "./stars.js";
 import { make, setText } from "./words.js";
 
 /** What one can do → its drawing and its name; the name of the cell follows it for those who cannot see. */
@@ -16,19 +17,22 @@ const ACTS = {
 
 const KEYS = { large: "Space", mark: "M", hold: "H", only: "O", drop: "X" };
 
-/** `act(verb, id)` is called with a key of ACTS. */
-export function makeCell(job, act) {
+/** `act(verb, id)` is called with a key of ACTS; `say(sentence)` with what went wrong. */
+export function makeCell(job, act, say) {
   const look = make("span", { class: "look" });
   const badge = make("span", { class: "cell-mark", "aria-hidden": "true" });
   const words = make("span", { class: "cell-words", "aria-hidden": "true" });
   const buttons = Object.fromEntries(Object.keys(ACTS).map((verb) => [verb, button(verb)]));
   const own = make("div", { class: "cell-acts" }, ...Object.values(buttons));
+  const stars = makeStars(say);
+  const foot = make("div", { class: "cell-foot" }, stars.element, words);
+  for (const star of stars.element.children) star.tabIndex = -1;
   const frame = make("div", { class: "frame" });
   const caption = make("div", { class: "cell-caption" });
   const element = make("div", { class: "cell tile", role: "gridcell", tabIndex: -1, "data-job": job.id }, caption, frame);
   const picture = makePicture(element, job, 256);
   look.append(...picture.layers);
-  frame.append(look, picture.veil, picture.bar, words, badge, own);
+  frame.append(look, picture.veil, picture.bar, foot, badge, own);
   frame.style.setProperty("--own", ratioOf(job.recipe));
   let name = "";
   let mark = "";
@@ -58,7 +62,8 @@ export function makeCell(job, act) {
     buttons.hold.replaceChildren(icon(goes ? "continue" : "hold"));
     buttons.hold.title = `${goes ? "Continue" : "Hold"} (H)`;
     buttons.hold.hidden = !goes && !isMoving(current);
-    buttons.large.hidden = !current.picture;
+    buttons.large.hidden = current.state === "failed";
+    stars.show(current.picture ?? "");
     buttons.mark.setAttribute("aria-pressed", String(mark !== ""));
   }
 
@@ -71,7 +76,7 @@ export function makeCell(job, act) {
     if (key !== drawn) nameButtons();
     drawn = key;
     const state = element.hasAttribute("data-dropped") ? "dropped" : spokenState(now);
-    const label = [name, state, mark && `marked ${mark}`].filter(Boolean).join(", ");
+    const label = [name, state, now.picture && ratingWords(now.picture), mark && `marked ${mark}`].filter(Boolean).join(", ");
     if (element.getAttribute("aria-label") !== label) element.setAttribute("aria-label", label);
   }
 

@@ -1,20 +1,23 @@
 // The keys of the grid: which cell they are meant for, how one goes from cell to cell, and what each key does.
 
 import { heading } from "./menu.js";
+import { starsOfKey } from "./stars.js";
 import { make } from "./words.js";
 
 const KEYS = [
   ["Arrows", "Go to another picture"],
   ["Space", "Show it large"],
+  ["1–5", "Rate it; 0 for no stars"],
   ["H", "Hold it, or let it go on"],
   ["O", "Only this one: drop all others"],
   ["X", "Drop it"],
   ["Shift X", "Drop its row"],
   ["Alt X", "Drop its column"],
   ["M", "Mark it; two can be compared"],
-  ["F", "Flick between the two marked"],
+  ["C", "Flick between the two marked"],
   ["Ctrl wheel", "Zoom all; drag to move all"],
-  ["0", "Show all pictures whole"],
+  ["Z", "Show all pictures whole"],
+  ["F", "Full screen"],
   ["Esc", "Stop all"],
   ["Ctrl Enter", "Generate"],
 ];
@@ -27,7 +30,7 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
  * One cell of `table` is where Tab leads to and what the keys are about; the arrows go on from there.
  *
  * `grid` has places() as in grid-plan.js, each with its `element`, standing() for those that were not dropped, act(verb, id),
- * dropLine("row" | "column", index), isLabelled(kind, index), flick(), and `look`.
+ * dropLine("row" | "column", index), isLabelled(kind, index), rate(id, stars), flick(), full(), and `look`.
  */
 export function makeSteps(table, grid) {
   let current = null;
@@ -85,6 +88,11 @@ export function makeSteps(table, grid) {
       if (event.altKey) return dropLine("column", here);
     }
     if (event.altKey || (event.shiftKey && key in VERBS)) return false;
+    const stars = starsOfKey(event);
+    if (stars !== null) {
+      grid.rate(here.id, stars);
+      return true;
+    }
     if (event.key in ARROWS) return go(neighbour(here, ARROWS[event.key]));
     if ((key === " " || key === "enter") && event.target.closest("button")) return false;
     return doVerb(key, here);
@@ -92,9 +100,10 @@ export function makeSteps(table, grid) {
 
   function doVerb(key, here) {
     if (key in VERBS) grid.act(VERBS[key], here.id);
-    else if (key === "0") grid.look.fit();
+    else if (key === "z") grid.look.fit();
     else if (key === "+" || key === "-") grid.look.zoomBy(key === "+" ? 1.25 : 0.8);
-    else if (key === "f") grid.flick();
+    else if (key === "c") grid.flick();
+    else if (key === "f") grid.full();
     else return false;
     return true;
   }
@@ -113,6 +122,7 @@ export function makeSteps(table, grid) {
 
   return {
     current: () => current,
+    go: (id) => pointAt(id, true),
     /** The cell it was, or the first if that is gone. */
     stay: (isFocused = false) => pointAt(current, isFocused),
     /** Before `places` go: to a cell that stays. */

@@ -1,4 +1,4 @@
-// The same part of every picture, equally large: zoomed with the wheel or a slider, moved by dragging.
+// The same part of every picture, equally large: zoomed with the wheel, two fingers or a slider, moved by dragging.
 
 import { make } from "./words.js";
 
@@ -11,10 +11,11 @@ const MOST = 12;
 export function makeLook(table) {
   const slider = make("input", { type: "range", min: 0, max: 100, value: 0, "aria-label": "Zoom of all pictures" });
   const percent = make("output", { class: "grid-percent", "aria-hidden": "true" });
-  const bar = make("label", { class: "grid-zoom", title: "Zoom all pictures together. Ctrl and the wheel do it too; 0 shows them whole." });
+  const bar = make("label", { class: "grid-zoom", title: "Zoom all pictures together. Ctrl and the wheel or two fingers do it too; Z shows them whole." });
   bar.append(make("span", {}, "Zoom"), slider, percent);
   let [zoom, x, y] = [1, 0, 0];
   let drag = null;
+  let pinch = null;
 
   function apply() {
     const within = (value) => Math.min(Math.max(value, 1 - zoom), 0);
@@ -62,7 +63,7 @@ export function makeLook(table) {
     frame.setPointerCapture(event.pointerId);
   });
   table.addEventListener("pointermove", (event) => {
-    if (drag?.pointer !== event.pointerId) return;
+    if (drag?.pointer !== event.pointerId || pinch) return;
     x += (event.clientX - drag.x) / drag.width;
     y += (event.clientY - drag.y) / drag.height;
     Object.assign(drag, { x: event.clientX, y: event.clientY });
@@ -74,6 +75,39 @@ export function makeLook(table) {
       if (drag?.pointer !== event.pointerId) return;
       drag = null;
       table.removeAttribute("data-panning");
+    });
+  }
+
+  /** Two fingers: where their middle is in the frame, 0 to 1, and how far apart they are in pixels. */
+  function fingers({ touches: [one, two] }, { left, top, width, height }) {
+    return {
+      x: ((one.clientX + two.clientX) / 2 - left) / width,
+      y: ((one.clientY + two.clientY) / 2 - top) / height,
+      far: Math.max(Math.hypot(one.clientX - two.clientX, one.clientY - two.clientY), 1),
+    };
+  }
+
+  // The frame is the one in which the first finger stands; the second may be in another.
+  table.addEventListener("touchstart", (event) => {
+    const frame = event.touches[0].target.closest?.(".frame");
+    if (event.touches.length !== 2 || !frame || !table.contains(frame)) return;
+    event.preventDefault();
+    const box = frame.getBoundingClientRect();
+    pinch = { box, ...fingers(event, box) };
+    drag = null;
+  }, { passive: false });
+  table.addEventListener("touchmove", (event) => {
+    if (!pinch || event.touches.length !== 2) return;
+    if (event.cancelable) event.preventDefault();
+    const now = fingers(event, pinch.box);
+    x += now.x - pinch.x;
+    y += now.y - pinch.y;
+    zoomTo((zoom * now.far) / pinch.far, now.x, now.y);
+    Object.assign(pinch, now);
+  }, { passive: false });
+  for (const kind of ["touchend", "touchcancel"]) {
+    table.addEventListener(kind, (event) => {
+      if (event.touches.length < 2) pinch = null;
     });
   }
 

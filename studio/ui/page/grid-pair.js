@@ -1,6 +1,7 @@
 // Two pictures of the grid in one frame: with an edge between them, in turns, or what differs. They go on while one looks.
 
 import { slide } from "./compare.js";
+import { fullButton, isFullKey, toggleFull } from "./full.js";
 import { jobs, listen } from "./live.js";
 import { makePicture, ratioOf } from "./stage.js";
 import { make, setText } from "./words.js";
@@ -14,13 +15,19 @@ export function showPair(ids, names, way) {
   const sides = ids.map((id, index) => makeSide(jobs.get(id), names[index]));
   const seen = make("div", { class: "pair-seen" });
   const ratio = ratioOf(jobs.get(ids[0]).recipe);
-  dialog.style.setProperty("--ratio", ratio);
   const ways = Object.entries(WAYS).map(([key, title]) => wayButton(key, title));
   const below = make("div", { class: "pair-below" });
   const close = make("button", { type: "button", class: "act viewer-close", title: "Close", "aria-label": "Close" }, "×");
   const legend = make("p", { class: "pair-names" }, badged("A", names[0]), badged("B", names[1]));
   const choice = make("div", { class: "acts", role: "group", "aria-label": "How to compare" }, ...ways);
-  dialog.append(choice, seen, below, legend, close);
+  // A dialog itself cannot fill the screen; what is in it can.
+  const room = make("div", { class: "viewer-room" }, choice, seen, below, legend);
+  room.style.setProperty("--ratio", ratio);
+  dialog.style.setProperty("--ratio", ratio);
+  const full = fullButton(room);
+  full.classList.add("viewer-full");
+  room.append(full, close);
+  dialog.append(room);
   const swap = make("button", { type: "button", class: "act strong" });
   let isSecond = false;
   let isHeld = false;
@@ -49,7 +56,7 @@ export function showPair(ids, names, way) {
     flick();
   }
 
-  const hint = () => make("span", { class: "pair-hint" }, "Hold F for the other one, or click to swap.");
+  const hint = () => make("span", { class: "pair-hint" }, "Hold C for the other one, or click to swap.");
 
   function flick() {
     const isOther = isSecond !== isHeld;
@@ -85,11 +92,12 @@ export function showPair(ids, names, way) {
   close.addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   dialog.addEventListener("keydown", (event) => {
-    if (event.key.toLowerCase() !== "f" || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    if (isFullKey(event)) toggleFull(room);
+    if (event.key.toLowerCase() !== "c" || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
     if (way === "flick") hold(true);
     else ways[1].click();
   });
-  dialog.addEventListener("keyup", (event) => event.key.toLowerCase() === "f" && hold(false));
+  dialog.addEventListener("keyup", (event) => event.key.toLowerCase() === "c" && hold(false));
   addEventListener("blur", () => hold(false), { signal: until(dialog) });
 
   let isWaiting = false;

@@ -9,18 +9,31 @@ const HEAD = 34;
 const SCROLLBAR = 12;
 
 /**
- * A layout as cells with a place each. With one axis only, its pictures fill lines, so that they become large.
+ * The orders in which pictures can stand: what each is called, why one would, and what its pictures are ranked by, the most first.
+ * `scoreOf` asks the caller for the score of that name: a score that is added here needs no more than that.
+ */
+export const ORDERS = {
+  axes: { title: "As laid out", hint: "rows and columns", rank: null },
+  rating: { title: "By rating", hint: "best first", rank: (id, scoreOf) => scoreOf("rating", id) },
+};
+
+/**
+ * A layout as cells with a place each. With one axis only, or in another order than that of the axes, its pictures fill lines, so that
+ * they become large.
  *
  * `room` is {width, height} in pixels, `ratio` the pictures' width / height. Each cell has `id` (or null), `x` and `y` on the page,
- * `row` and `column` in the layout, and `name`, its labels in words.
+ * `row` and `column` in the layout, and `name`, its labels in words. `axis` is "" for a table with labels at its sides, else what each
+ * picture is one of: a "column", a "row" or, in another order, a "place". `rank(id)` gives the place in another order, the most first.
  */
-export function planOf(layout, room, ratio) {
+export function planOf(layout, room, ratio, rank = null) {
   const { rows, columns } = layout;
-  const axis = isBlank(rows) ? "column" : isBlank(columns) ? "row" : "";
+  const axis = isBlank(rows) ? "column" : isBlank(columns) ? "row" : rank ? "place" : "";
   const cells = layout.cells.flatMap((line, row) =>
     line.map((id, column) => ({ id, row, column, x: column, y: row, name: nameOf(rows[row], columns[column]) })),
   );
   if (!axis) return { axis, cells, rows, columns, width: columns.length, height: rows.length };
+  // Sorting keeps the order of those that are equal.
+  if (rank) cells.sort((a, b) => rank(b.id) - rank(a.id));
   const width = acrossFor(cells.length, room, ratio);
   cells.forEach((cell, index) => Object.assign(cell, { x: index % width, y: Math.floor(index / width) }));
   return { axis, cells, rows, columns, width, height: Math.ceil(cells.length / width) };

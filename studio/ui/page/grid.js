@@ -1,17 +1,19 @@
 // Pictures in rows and columns that all come out of noise at once, and what one steers them with while they do.
 
+import { fullButton, isFullKey, toggleFull } from "./full.js";
 import { icon } from "./icons.js";
 import { emptyCell, makeCell } from "./grid-cell.js";
 import { keysPanel, makeSteps } from "./grid-keys.js";
 import { makeLook } from "./grid-look.js";
-import { AROUND, layoutOf, planOf, tracksFor } from "./grid-plan.js";
+import { AROUND, layoutOf, ORDERS, planOf, tracksFor } from "./grid-plan.js";
 import { showPair, WAYS } from "./grid-pair.js";
 import { makeSheets } from "./grid-sheet.js";
 import { act, isConnected, isMoving, jobs, layouts, listen, shown } from "./live.js";
-import { opens } from "./menu.js";
+import { item, opens } from "./menu.js";
 import { show } from "./pictures.js";
 import { offer } from "./places.js";
-import { described, lookAtNew, phase, ratioOf, stands, takeOrders, withNextFrame } from "./stage.js";
+import { described, isOnPage, lookAtNew, phase, ratioOf, stands, takeOrders, withNextFrame } from "./stage.js";
+import { rate, ratingOf, watchRatings } from "./stars.js";
 import { make, setText, standingOfAll } from "./words.js";
 
 const HINT = "Choose what shall differ and press Generate. All pictures come out of noise here, side by side.";
@@ -21,6 +23,9 @@ const LEAST = { wide: 120, narrow: 112 };
 
 /** Milliseconds for which a sentence about what went wrong, or was done, stands. */
 const TROUBLE = 6000;
+
+/** Pixels that stay free below the pictures on the full screen. */
+const FULL_BELOW = 12;
 
 /** Fill `root` with the grid of a tab and give its buttons their keys. `options`: place, start, stop. */
 export function mount(root, options, events) {
@@ -39,8 +44,11 @@ export function mount(root, options, events) {
   const look = makeLook(table);
   const acts = make("div", { class: "acts" }, again, go, discard);
   const sheets = makeSheets(section, options.place, events, () => all().some((job) => job.picture), say);
-  section.append(make("div", { class: "grid-bar" }, words, acts, look.bar, sheets, keys), note, box, hint, pair, spoken);
+  const sort = make("button", { type: "button", class: "act grid-sort" }, icon("sort"), make("span", {}, "Sort"));
+  const full = fullButton(section);
+  section.append(make("div", { class: "grid-bar" }, words, acts, look.bar, sort, sheets, full, keys), note, box, hint, pair, spoken);
   discard.title = "Drop what is stopped. The partial pictures stay in the library.";
+  opens(sort, orderItems, { label: "Sort" });
   opens(keys, keysPanel, { role: "dialog", label: "Keys" });
   offer(options.place, "use", (recipe) => events.use_settings({ recipe }));
 
@@ -51,10 +59,12 @@ export function mount(root, options, events) {
   const marked = [];
   const changed = new Set();
   let plan = null;
+  let order = "axes";
   let built = { layout: null, known: 0 };
   let heads = { rows: [], columns: [], lines: [] };
   let settled = null;
   let hasAll = false;
+  let hasMoved = false;
   let isSeen = false;
   let sized = "";
   let said = "";
@@ -74,7 +84,9 @@ export function mount(root, options, events) {
     standing,
     act: doAct,
     dropLine,
+    rate: rateCell,
     flick: () => comparePair("flick"),
+    full: () => toggleFull(section),
     look,
     isLabelled: (kind, index) => (kind === "row" ? plan.rows : plan.columns)[index] !== "",
   });
@@ -122,7 +134,8 @@ export function mount(root, options, events) {
     setText(note, now?.note ?? "");
     section.toggleAttribute("data-empty", !now);
     const job = ids.map((id) => jobs.get(id)).find(Boolean);
-    plan = now && planOf(now, room(), job ? ratioOf(job.recipe) : 1);
+    const { rank } = ORDERS[order];
+    plan = now && planOf(now, room(), job ? ratioOf(job.recipe) : 1, rank && ((id) => rank(id, scoreOf)));
     section.toggleAttribute("data-list", Boolean(plan?.axis));
     const focused = table.contains(document.activeElement) ? document.activeElement : null;
     table.replaceChildren(...(plan ? fill() : []));
@@ -138,6 +151,7 @@ export function mount(root, options, events) {
       marked.splice(0, marked.length, ...stay);
       drawMarks();
     }
+    if (cells.size === 0) order = "axes";
     if (!ids.includes(steps.current())) look.fit();
   }
 
@@ -161,7 +175,7 @@ export function mount(root, options, events) {
 
   function cellAt(place, isList) {
     const job = place.id && jobs.get(place.id);
-    if (job && !cells.has(place.id)) cells.set(place.id, makeCell(job, doAct));
+    if (job && !cells.has(place.id)) cells.set(place.id, makeCell(job, doAct, say));
     const cell = job ? cells.get(place.id) : null;
     place.element = cell?.element ?? emptyCell();
     const caption = cell?.caption ?? place.element.firstChild;
@@ -171,8 +185,9 @@ export function mount(root, options, events) {
   }
 
   function captionOf(place) {
-    const isRow = plan.axis === "row";
-    return [make("span", { title: place.name }, place.name), dropper(isRow ? "row" : "column", isRow ? place.row : place.column)];
+    const words = make("span", { title: place.name }, place.name);
+    // In another order a picture is alone at its place, and has its own button for being dropped.
+    return plan.axis === "place" ? [words] : [words, dropper(plan.axis, place[plan.axis])];
   }
 
   /** The label of a row or a column, and its button. */
@@ -196,10 +211,11 @@ export function mount(root, options, events) {
   /** Pixels that there are for the table, without the page having to scroll; on a small screen, a part of it. */
   function room() {
     const style = getComputedStyle(section);
-    const top = box.getBoundingClientRect().top + scrollY;
+    const { top } = box.getBoundingClientRect();
     const below = parseFloat(style.getPropertyValue("--grid-below")) || 0;
-    const height = isNarrow() ? innerHeight * 0.66 : innerHeight - top - below;
-    return { width: section.clientWidth, height: Math.max(height, 260) };
+    const width = section.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+    if (document.fullscreenElement === section) return { width, height: Math.max(innerHeight - top - FULL_BELOW, 200) };
+    return { width, height: Math.max(isNarrow() ? innerHeight * 0.66 : innerHeight - top - scrollY - below, 260) };
   }
 
   /** What was dropped leaves, rows and columns of which nothing is left close, and the others take their room. */
@@ -271,7 +287,10 @@ export function mount(root, options, events) {
     again.hidden = gone === 0;
     setText(again, gone === 1 ? "Show the hidden one" : `Show ${gone} hidden`);
     const stop = document.getElementById(options.stop);
-    if (stop) stop.disabled = moving().length === 0;
+    const isMovingNow = moving().length > 0;
+    if (stop) stop.disabled = !isMovingNow;
+    if (hasMoved && !isMovingNow) events.ended({});
+    hasMoved = isMovingNow;
     speak(now);
   }
 
@@ -345,11 +364,40 @@ export function mount(root, options, events) {
     }
   }
 
+  /** All that stand, in the making too, one after another as they lie on the page. */
   function showLarge(id) {
-    const finished = standing().filter((place) => jobs.get(place.id).picture);
-    const index = finished.findIndex((place) => place.id === id);
+    const places = standing().filter((place) => jobs.get(place.id).state !== "failed");
+    const index = places.findIndex((place) => place.id === id);
     if (index < 0) return;
-    show(finished.map((place) => described(jobs.get(place.id))), index, events, options.place);
+    const nameFor = (place, { recipe }) => place.name || `seed ${recipe.seed}`;
+    const pictures = places.map((place) => ({ ...described(jobs.get(place.id)), job: place.id, name: nameFor(place, jobs.get(place.id)) }));
+    const shown = show(pictures, index, events, options.place);
+    shown.dialog.addEventListener("close", () => steps.go(shown.current().job));
+  }
+
+  // ---- Ranking ----
+
+  /** The scores that pictures can be ordered by. */
+  const scoreOf = (key, id) => ({ rating: ratingOf })[key](jobs.get(id)?.picture);
+
+  async function rateCell(id, stars) {
+    const { picture } = jobs.get(id);
+    say(picture ? await rate(picture, stars) : "A picture can be rated once it is finished or stopped.");
+  }
+
+  /** The orders to choose from. Choosing one that is there already sorts anew: pictures do not move while they are rated. */
+  function orderItems(close) {
+    return Object.entries(ORDERS).map(([key, { title, hint }]) => {
+      const entry = item(key === order ? "check" : "none", title, () => sortBy(key), close, hint);
+      entry.setAttribute("aria-current", String(key === order));
+      return entry;
+    });
+  }
+
+  function sortBy(key) {
+    order = key;
+    build(true);
+    drawAll();
   }
 
   // ---- Two at once ----
@@ -411,6 +459,19 @@ export function mount(root, options, events) {
     if (change.kind === "shown" && options.place in change.data.shown) hasAll = false;
     if (change.kind !== "job") for (const id of cells.keys()) changed.add(id);
     drawSoon(change.kind === "job" ? change.data.id : "");
+  });
+  watchRatings((picture) => {
+    for (const { id } of standing()) if (jobs.get(id).picture === picture) drawSoon(id);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.defaultPrevented || !isFullKey(event) || !isOnPage(section) || !plan) return;
+    if (event.target.closest("input:not([type=range]), textarea, [contenteditable], dialog")) return;
+    event.preventDefault();
+    toggleFull(section);
+  });
+  section.addEventListener("fullscreenchange", () => {
+    sized = "";
+    resized();
   });
   lookAtNew(section, options);
   new ResizeObserver(resized).observe(section);

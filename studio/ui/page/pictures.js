@@ -1,11 +1,15 @@
 // What can be done with a picture that is on disk, and the large view of one.
 
 import { compare } from "./compare.js";
+import { fullButton, isFullKey, toggleFull } from "./full.js";
 import { icon } from "./icons.js";
-import { act, stoppedAt } from "./live.js";
+import { act, jobs, listen, stoppedAt } from "./live.js";
 import { heading, item, opens } from "./menu.js";
 import { ask } from "./places.js";
-import { facts, make, setText, sizeOf, stepsRun } from "./words.js";
+import { described, makePicture } from "./stage.js";
+import { makeStars, rate, starsOfKey } from "./stars.js";
+import { makeTimeline } from "./timeline.js";
+import { facts, make, setText, sizeOf, standing, stepsRun } from "./words.js";
 
 /** Download, use these settings, reuse seed, send to. `events` has `use_settings` and `reuse_seed`. */
 export function actions(picture, events, done = () => {}) {
@@ -59,44 +63,98 @@ function label(element, drawing, text) {
 }
 
 /**
- * Show pictures[index] large, with its settings; the arrow keys lead to the others.
+ * Show pictures[index] large, with its settings; the arrow keys lead to the others, digits rate.
  * `place`: where a stopped one goes on if it is continued from here. `isComparing`: with its start picture beside it.
+ *
+ * A picture with a `name` is one of a grid, and is called by it. One with a `job` is shown as that stands, in the making too, and with
+ * its timeline. The answer is the dialog, and what is shown now.
  */
 export function show(pictures, index, events, place, isComparing = false) {
   const dialog = make("dialog", { class: "viewer", "aria-label": "Picture" });
   const image = make("img", { alt: "" });
+  const name = make("p", { class: "viewer-name" });
   const prompt = make("p", { class: "viewer-prompt" });
   const negative = make("p", { class: "viewer-negative" });
   const line = make("p", { class: "viewer-facts" });
   const acts = make("div", { class: "acts" });
+  const slot = make("div", { class: "viewer-timeline" });
+  const stars = makeStars((sentence) => sentence && setText(line, sentence));
   const close = make("button", { type: "button", class: "act viewer-close", title: "Close", "aria-label": "Close" }, "×");
-  const before = make("button", { type: "button", class: "viewer-turn", title: "Newer" }, "‹");
-  const after = make("button", { type: "button", class: "viewer-turn", title: "Older" }, "›");
-  const text = make("div", { class: "viewer-text" }, prompt, negative, line, acts, close);
+  const before = make("button", { type: "button", class: "viewer-turn" }, "‹");
+  const after = make("button", { type: "button", class: "viewer-turn" }, "›");
+  const text = make("div", { class: "viewer-text" }, name, stars.element, slot, prompt, negative, line, acts);
   const seen = make("div", { class: "viewer-seen" }, image);
-  dialog.append(make("div", { class: "viewer-picture" }, before, seen, after), text);
+  const picture = make("div", { class: "viewer-picture" }, before, seen, after);
+  // A dialog itself cannot fill the screen; what is in it can.
+  const room = make("div", { class: "viewer-room", tabIndex: -1 }, picture, text);
+  const full = fullButton(room);
+  full.classList.add("viewer-full");
+  room.append(full, close);
+  dialog.append(room);
+  let live = null;
+  let told = "";
+
+  /** What is shown: the newest that is known of it, if its job is told of. */
+  function current() {
+    const job = jobs.get(pictures[index].job);
+    return job ? { ...pictures[index], ...described(job) } : pictures[index];
+  }
 
   function turn(by) {
     index = Math.min(Math.max(index + by, 0), pictures.length - 1);
-    const picture = pictures[index];
-    const { recipe } = picture;
-    image.src = `/pictures/${picture.id}.png`;
-    image.alt = recipe.prompt;
+    const { recipe, job } = pictures[index];
     const { width, height } = sizeOf(recipe);
+    live = jobs.has(job) ? makeLive(jobs.get(job)) : null;
+    if (!live) image.src = `/pictures/${pictures[index].id}.png`;
+    image.alt = recipe.prompt;
     Object.assign(image, { width, height });
     seen.style.aspectRatio = `${width} / ${height}`;
-    seen.style.setProperty("--ratio", width / height);
+    room.style.setProperty("--ratio", width / height);
+    setText(name, pictures[index].name ?? "");
+    dialog.setAttribute("aria-label", pictures[index].name ?? "Picture");
+    lead(before, -1, "Newer");
+    lead(after, 1, "Older");
+    told = "";
     drawComparing();
+    tell();
+  }
+
+  /** Where a button leads: to a picture with a name, or to what was made next in time. */
+  function lead(button, by, word) {
+    const to = pictures[index + by];
+    button.disabled = !to;
+    button.title = pictures[index].name === undefined ? word : (to?.name ?? "");
+    button.setAttribute("aria-label", button.title || word);
+  }
+
+  /** What is said of it, anew only if that changed. */
+  function tell() {
+    const shown = current();
+    const job = jobs.get(shown.job);
+    live?.update(job);
+    if (live && job.state === "step") setText(line, standing(job));
+    const key = live ? `${job.state} ${job.picture}` : "file";
+    if (key === told) return;
+    told = key;
+    const { recipe } = shown;
+    stars.show(shown.id);
     setText(prompt, recipe.prompt || "(no prompt)");
     setText(negative, recipe.negative_prompt ? `Not: ${recipe.negative_prompt}` : "");
-    setText(line, `Seed ${recipe.seed} · ${facts(recipe)}${unfinished(picture)}`);
+    if (job?.state !== "step") setText(line, `Seed ${recipe.seed} · ${facts(recipe)}${shown.id ? unfinished(shown) : ""}`);
+    slot.replaceChildren(...(live && shown.id ? [makeTimeline(job, live.look)] : []));
     acts.replaceChildren(
-      ...continuing(picture),
+      ...continuing(shown),
       ...comparing(recipe),
-      actions(picture, events, () => dialog.close()),
+      ...(shown.id ? [actions(shown, events, () => dialog.close())] : []),
     );
-    before.disabled = index === 0;
-    after.disabled = index === pictures.length - 1;
+  }
+
+  /** The picture of a job, from its noise on. */
+  function makeLive(job) {
+    const element = make("div", { class: "viewer-live tile" });
+    const made = makePicture(element, job, 1024);
+    element.append(make("div", { class: "frame" }, ...made.layers, made.veil, made.bar));
+    return { element, update: made.update, look: made.look };
   }
 
   /** The button that lays the start picture over the result, if there is one. */
@@ -115,7 +173,7 @@ export function show(pictures, index, events, place, isComparing = false) {
 
   function drawComparing() {
     const { source } = pictures[index].recipe;
-    seen.replaceChildren(image, ...(isComparing && source ? [compare(source)] : []));
+    seen.replaceChildren(live?.element ?? image, ...(isComparing && source ? [compare(source)] : []));
   }
 
   function continuing(picture) {
@@ -134,13 +192,26 @@ export function show(pictures, index, events, place, isComparing = false) {
   close.addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   dialog.addEventListener("keydown", (event) => {
+    const digit = starsOfKey(event);
+    const { id } = current();
     if (event.key === "ArrowLeft") turn(-1);
-    if (event.key === "ArrowRight") turn(1);
+    else if (event.key === "ArrowRight") turn(1);
+    else if (isFullKey(event)) toggleFull(room);
+    else if (digit !== null && id) rate(id, digit).then((sentence) => sentence && setText(line, sentence));
   });
-  dialog.addEventListener("close", () => dialog.remove());
+  const stop = listen((change) => {
+    if (live && jobs.has(pictures[index].job) && (change.kind !== "job" || change.data.id === pictures[index].job)) tell();
+  });
+  dialog.addEventListener("close", () => {
+    stop();
+    dialog.remove();
+  });
   turn(0);
   document.body.append(dialog);
   dialog.showModal();
+  // Not its first button: a space would press it.
+  room.focus();
+  return { dialog, current };
 }
 
 /** ", stopped at step 7" for a partial picture. */

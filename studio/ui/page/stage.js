@@ -5,6 +5,7 @@ import { act, isConnected, isMoving, jobs, listen, shown } from "./live.js";
 import { isMenuOpen } from "./menu.js";
 import { actions, show } from "./pictures.js";
 import { offer } from "./places.js";
+import { makeStars, rate, starsOfKey } from "./stars.js";
 import { makeTimeline } from "./timeline.js";
 import { facts, make, setText, sizeOf, standing, standingOfAll, stepsRun, stoppedAtStep } from "./words.js";
 
@@ -130,7 +131,7 @@ export function takeOrders(section, options, stop) {
   });
 
   function onKey(event) {
-    if (section.offsetParent === null || document.querySelector("dialog[open]")) return;
+    if (!isOnPage(section) || document.querySelector("dialog[open]")) return;
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       document.getElementById(options.start)?.click();
@@ -140,6 +141,9 @@ export function takeOrders(section, options, stop) {
   // While capturing, so that an open list still looks open when Escape comes to close it.
   document.addEventListener("keydown", onKey, { capture: true });
 }
+
+/** Whether an element is seen: its tab is open, or it fills the screen. */
+export const isOnPage = (element) => element.getClientRects().length > 0;
 
 /** Show what was just started: on a small screen the controls can be far below it. */
 export function lookAtNew(section, options) {
@@ -214,7 +218,8 @@ function makeTile(job, count, place, events) {
   const frame = make("button", { type: "button", class: "frame", title: "Show large" });
   frame.style.aspectRatio = ratioOf(job.recipe);
   const caption = make("figcaption");
-  const element = make("figure", { class: "tile" }, frame, caption);
+  const stars = makeStars((sentence) => sentence && caption.append(make("p", { class: "facts", role: "alert" }, sentence)));
+  const element = make("figure", { class: "tile" }, frame, stars.element, caption);
   const picture = makePicture(element, job, count > 2 ? 256 : 512);
   frame.append(...picture.layers, picture.veil, picture.bar);
   let captioned = "";
@@ -223,11 +228,16 @@ function makeTile(job, count, place, events) {
   frame.addEventListener("click", () => {
     if (current.picture) show([described(current)], 0, events, place);
   });
+  element.addEventListener("keydown", (event) => {
+    const digit = starsOfKey(event);
+    if (digit !== null && current.picture && !event.target.matches("input")) rate(current.picture, digit);
+  });
 
   function update(now, count) {
     current = now;
     picture.update(now);
     frame.disabled = !now.picture;
+    stars.show(now.picture ?? "");
     const key = `${now.state} ${now.picture} ${Math.min(count, TIMED + 1)} ${now.reason}`;
     if (key !== captioned) {
       captioned = key;

@@ -3,6 +3,7 @@
 import { DRAGGED } from "./bring.js";
 import { listen } from "./live.js";
 import { show, unfinished } from "./pictures.js";
+import { learn, makeMark } from "./stars.js";
 import { make, sizeOf } from "./words.js";
 
 const PAGE = 24;
@@ -20,7 +21,7 @@ export function mount(root, options, events) {
     const image = make("img", { alt: recipe.prompt || "Picture without a prompt", loading: "lazy", decoding: "async" });
     image.addEventListener("error", () => image.closest("button")?.remove());
     image.src = `/thumbnails/${picture.id}`;
-    const button = make("button", { type: "button", class: "thumbnail" }, image);
+    const button = make("button", { type: "button", class: "thumbnail" }, image, makeMark(picture.id));
     button.title = `${recipe.prompt.slice(0, 200)}\nSeed ${recipe.seed}${unfinished(picture)}`;
     const { width, height } = sizeOf(recipe);
     button.style.aspectRatio = `${width} / ${height}`;
@@ -31,6 +32,7 @@ export function mount(root, options, events) {
   };
 
   const add = (picture) => {
+    learn([picture]);
     if (pictures.some((each) => each.id === picture.id)) return;
     pictures.unshift(picture);
     row.prepend(entry(picture));
@@ -44,6 +46,7 @@ export function mount(root, options, events) {
   };
 
   const append = (found) => {
+    learn(found);
     pictures.push(...found);
     more.remove();
     row.append(...found.map(entry));

@@ -6,11 +6,17 @@ import { make, setText, stepsRun } from "./words.js";
 /** Milliseconds for which each step is shown when it plays. */
 const FRAME = 110;
 
+/** Kinds of animation: the ending of their files, what they are called, and what speaks for them. */
+const KINDS = [
+  ["webp", "WebP", "small, in all colours"],
+  ["gif", "GIF", "larger, in 256 colours, and shown everywhere"],
+];
+
 /**
  * The timeline of a job that stands still. `show(bitmap)` shows what a step looked like, `show(null)` the picture itself.
- * `fork(step)` takes the picture up again after that step.
+ * `fork(step)` takes the picture up again after that step; without it, there is no button for that.
  */
-export function makeTimeline(job, show, fork) {
+export function makeTimeline(job, show, fork = null) {
   const { id } = job;
   const total = stepsRun(job.recipe);
   const last = job.state === "finished" ? total : job.done;
@@ -23,10 +29,15 @@ export function makeTimeline(job, show, fork) {
   const place = make("span", { class: "timeline-step" });
   const again = make("button", { type: "button", class: "act" }, icon("fork"), make("span", {}, "Fork from here"));
   again.title = "Take it up again after this step, with the prompt and the guidance on the left";
-  const save = make("a", { class: "act", href: `/jobs/${id}/steps.webp`, download: "" }, icon("download"), make("span", {}, "Animation"));
-  save.title = "Save all steps as an animation (WebP)";
+  const saves = KINDS.map(([kind, title, why]) => {
+    const words = make("span", { class: "always" }, title);
+    const link = make("a", { class: "act", href: `/jobs/${id}/steps.${kind}`, download: "" }, icon("download"), words);
+    link.title = `Save all steps as an animation: ${why}`;
+    link.setAttribute("aria-label", `Animation as ${title}`);
+    return link;
+  });
   const saying = make("p", { class: "timeline-sentence", role: "status" });
-  const element = make("div", { class: "timeline" }, play, range, place, make("div", { class: "acts" }, again, save), saying);
+  const element = make("div", { class: "timeline" }, play, range, place, make("div", { class: "acts" }, ...(fork ? [again] : []), ...saves), saying);
 
   const step = () => Number(range.value);
 
@@ -77,6 +88,8 @@ export function makeTimeline(job, show, fork) {
     if (playing) stop();
     look();
   });
+  // The arrows would lead to the next picture, where it is shown large.
+  range.addEventListener("keydown", (event) => event.key.startsWith("Arrow") && event.stopPropagation());
   play.addEventListener("click", () => (playing ? stop() : start()));
   again.addEventListener("click", () => fork(step()));
   setText(place, `${last} / ${total}`);

@@ -97,6 +97,9 @@ export function standingOfAll(all) {
       parts.push(`${duration(least.seconds)} per step`);
       parts.push(remaining(Math.max(...steps.map((job) => job.seconds * (job.total - job.done)))));
     }
+    // Those of another model or size have not begun, and nothing is known of them yet.
+    const waiting = all.filter((job) => job.state === "queued" && !job.done).length;
+    if (waiting) parts.push(`then ${waiting} more`);
   } else {
     const telling = all.find((job) => ["queued", "loading", "paused"].includes(job.state));
     if (telling) parts.push(standing(telling));

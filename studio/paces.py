@@ -1,0 +1,88 @@
+"""How long pictures will take, from how long the ones before them took in this run of the program."""
+
+import threading
+from collections.abc import Sequence
+
+from studio.recipe import Recipe
+
+RECENT = 0.3
+"""The share that the latest measurement has in what is known: machines become busy, and idle again."""
+
+
+Kind = tuple[str, int, int]
+"""Model, width and height: pictures that have these in common take equally long, more or less."""
+
+
+class Pace:
+    """Seconds of model calls and of decoding, by model and size. Any thread.
+
+    Rows that share a call are cheaper than the same rows one after another, so calls are known by how much they hold.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._calls: dict[Kind, dict[int, float]] = {}
+        self._ends: dict[Kind, float] = {}
+
+    def called(self, recipes: Sequence[Recipe], seconds: float) -> None:
+        """One step of these recipes, in one call, took so long."""
+        with self._lock:
+            known, load = self._calls.setdefault(_kind(recipes[0]), {}), sum(map(_load, recipes))
+            known[load] = _smooth(known.get(load), seconds)
+
+    def ended(self, recipe: Recipe, seconds: float) -> None:
+        """Decoding the picture took so long."""
+        with self._lock:
+            self._ends[_kind(recipe)] = _smooth(self._ends.get(_kind(recipe)), seconds)
+
+    def seconds(self, recipes: Sequence[Recipe], rows: int) -> float | None:
+        """About how long these will take together, at most `rows` of them in a call, with the models loaded.
+
+        None if there is a model or a size among them of which no picture was made yet.
+        """
+        kinds: dict[Kind, list[Recipe]] = {}
+        for recipe in recipes:
+            kinds.setdefault(_kind(recipe), []).append(recipe)
+        with self._lock:
+            if not kinds.keys() <= self._calls.keys() & self._ends.keys():
+                return None
+            return sum(
+                len(some) * self._ends[kind] + _calls(some, rows, self._calls[kind]) for kind, some in kinds.items()
+            )
+
+
+def _kind(recipe: Recipe) -> Kind:
+    return recipe.model, recipe.width, recipe.height
+
+
+def _load(recipe: Recipe) -> int:
+    """How many rows of the model's own a recipe takes: with guidance, one more for the negative prompt."""
+    return 1 if recipe.guidance_scale == 1 else 2
+
+
+def _smooth(before: float | None, now: float) -> float:
+    return now if before is None else RECENT * now + (1 - RECENT) * before
+
+
+def _calls(recipes: Sequence[Recipe], rows: int, known: dict[int, float]) -> float:
+    """Seconds of all calls for recipes of one kind that start together: those with fewer steps leave earlier."""
+    mean_load = sum(map(_load, recipes)) / len(recipes)
+    total = 0.0
+    for step in range(max(recipe.steps_run for recipe in recipes)):
+        full, rest = divmod(sum(recipe.steps_run > step for recipe in recipes), rows)
+        total += full * _call(rows * mean_load, known) + (_call(rest * mean_load, known) if rest else 0.0)
+    return total
+
+
+def _call(load: float, known: dict[int, float]) -> float:
+    """Seconds of a call: between two that are known in a straight line, beyond them in proportion."""
+    below = max((each for each in known if each <= load), default=None)
+    above = min((each for each in known if each >= load), default=None)
+    if below is None or above is None:
+        nearest = below if below is not None else above
+        assert nearest is not None
+        return known[nearest] * load / nearest
+    if below == above:
+        return known[below]
+    share = (load - below) / (above - below)
+    return known[below] + share * (known[above] - known[below])
