@@ -30,6 +30,9 @@ class Settings:
         f"folders with models, separated by '{os.pathsep}'; the bundled model is always there",
     )
     output_folder: Path = _setting(ROOT / "outputs", "folder that finished pictures are kept in")
+    steps_kept: int = _setting(
+        1000, "megabytes of pictures' steps kept on disk, for going back into them; the oldest leave first"
+    )
     device: str = _setting("auto", "where models run", ("auto", "cpu", "cuda", "mps"))
     dtype: str = _setting(
         "auto",

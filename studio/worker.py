@@ -73,9 +73,12 @@ class TorchRun:
             return self.projection(self.moments[step].clean)
 
     def remember(self, model: Model) -> None:
-        """Keep what is held now, and take the turn that the recipe has here, if it has one."""
+        """Keep what is held now, and take the turn that the recipe has here. In the middle of a step, do nothing."""
         if self.done not in self.moments:
             self.moments[self.done] = Moment(self.latents, self.clean, self.sampler.copy(), self.generator.get_state())
+            self._take_turn(model)
+
+    def _take_turn(self, model: Model) -> None:
         turn = self.recipe.turn(self.done)
         if self.done < self.total and (turn.sampler or turn.noise):
             self._mix_anew(model, turn.noise)
@@ -98,7 +101,7 @@ class TorchRun:
         result.generator = torch.Generator()
         result.generator.set_state(moment.random)
         result.moments = {done: each for done, each in self.moments.items() if done <= step}
-        result.remember(model)
+        result._take_turn(model)
         return result
 
     def _first_latents(self, sampler: Sampler, noise: Tensor) -> Tensor:

@@ -28,6 +28,7 @@ NUMBERS = {
     "feather": "Feather",
     "margin": "Margin",
     "side": "Work at",
+    "noise": "Fresh noise",
 }
 """Fields that hold a number, and their labels."""
 
