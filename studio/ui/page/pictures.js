@@ -2,6 +2,7 @@
 
 import { compare } from "./compare.js";
 import { icon } from "./icons.js";
+import { showKin, wayBack } from "./lineage.js";
 import { act, stoppedAt } from "./live.js";
 import { heading, item, opens } from "./menu.js";
 import { ask } from "./places.js";
@@ -69,10 +70,12 @@ export function show(pictures, index, events, place, isComparing = false) {
   const negative = make("p", { class: "viewer-negative" });
   const line = make("p", { class: "viewer-facts" });
   const acts = make("div", { class: "acts" });
+  const kin = make("div", { class: "viewer-kin" });
+  const sentence = make("p", { role: "alert" });
   const close = make("button", { type: "button", class: "act viewer-close", title: "Close", "aria-label": "Close" }, "×");
   const before = make("button", { type: "button", class: "viewer-turn", title: "Newer" }, "‹");
   const after = make("button", { type: "button", class: "viewer-turn", title: "Older" }, "›");
-  const text = make("div", { class: "viewer-text" }, prompt, negative, line, acts, close);
+  const text = make("div", { class: "viewer-text" }, prompt, negative, line, acts, sentence, kin, close);
   const seen = make("div", { class: "viewer-seen" }, image);
   dialog.append(make("div", { class: "viewer-picture" }, before, seen, after), text);
 
@@ -93,10 +96,21 @@ export function show(pictures, index, events, place, isComparing = false) {
     acts.replaceChildren(
       ...continuing(picture),
       ...comparing(recipe),
+      wayBack(picture, () => dialog.close(), (failure) => setText(sentence, failure)),
       actions(picture, events, () => dialog.close()),
     );
+    setText(sentence, "");
+    showKin(kin, picture, turnTo);
     before.disabled = index === 0;
     after.disabled = index === pictures.length - 1;
+  }
+
+  /** Show another picture in the same place, which the arrow keys need not lead to. */
+  function turnTo(picture) {
+    const known = pictures.findIndex((each) => each.id === picture.id);
+    if (known < 0) pictures = [...pictures.slice(0, index + 1), picture, ...pictures.slice(index + 1)];
+    index = known < 0 ? index + 1 : known;
+    turn(0);
   }
 
   /** The button that lays the start picture over the result, if there is one. */

@@ -3,12 +3,20 @@
 import { icon } from "./icons.js";
 import { make, setText, stepsRun } from "./words.js";
 
+/** A small field for the strength of fresh noise, 0 to 1: the element, and what it says now. */
+export function noiseField() {
+  const input = make("input", { type: "number", min: 0, max: 1, step: 0.05, value: 0 });
+  const element = make("label", { class: "noise" }, make("span", {}, "Fresh noise"), input);
+  element.title = "How much of the noise in it is drawn anew there: 0 none, 1 all of it";
+  return { element, strength: () => Number(input.value) };
+}
+
 /** Milliseconds for which each step is shown when it plays. */
 const FRAME = 110;
 
 /**
  * The timeline of a job that stands still. `show(bitmap)` shows what a step looked like, `show(null)` the picture itself.
- * `fork(step)` takes the picture up again after that step.
+ * `fork(step, noise)` takes the picture up again after that step, with so much fresh noise.
  */
 export function makeTimeline(job, show, fork) {
   const { id } = job;
@@ -22,11 +30,12 @@ export function makeTimeline(job, show, fork) {
   range.setAttribute("aria-label", "Step");
   const place = make("span", { class: "timeline-step" });
   const again = make("button", { type: "button", class: "act" }, icon("fork"), make("span", {}, "Fork from here"));
-  again.title = "Take it up again after this step, with the prompt and the guidance on the left";
+  again.title = "Take it up again after this step, with the prompt, the guidance and the sampler on the left";
+  const noise = noiseField();
   const save = make("a", { class: "act", href: `/jobs/${id}/steps.webp`, download: "" }, icon("download"), make("span", {}, "Animation"));
   save.title = "Save all steps as an animation (WebP)";
   const saying = make("p", { class: "timeline-sentence", role: "status" });
-  const element = make("div", { class: "timeline" }, play, range, place, make("div", { class: "acts" }, again, save), saying);
+  const element = make("div", { class: "timeline" }, play, range, place, make("div", { class: "acts" }, noise.element, again, save), saying);
 
   const step = () => Number(range.value);
 
@@ -78,7 +87,7 @@ export function makeTimeline(job, show, fork) {
     look();
   });
   play.addEventListener("click", () => (playing ? stop() : start()));
-  again.addEventListener("click", () => fork(step()));
+  again.addEventListener("click", () => fork(step(), noise.strength()));
   setText(place, `${last} / ${total}`);
   again.disabled = last >= total;
   return element;
