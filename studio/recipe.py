@@ -127,6 +127,7 @@ class Recipe:
         now = dataclasses.replace(self, turns=before)
         held = dataclasses.asdict(now.at(step))
         wanted = {**self.turn(step).changes, **changes}
+        wanted = {name: value if value is None else _as_field(name, value) for name, value in wanted.items()}
         new = {name: value for name, value in wanted.items() if value != held.get(name)}
         return dataclasses.replace(now, turns=(*before, Turn(step, **new))) if new else now
 

@@ -28,7 +28,6 @@ NUMBERS = {
     "feather": "Feather",
     "margin": "Margin",
     "side": "Work at",
-    "noise": "Fresh noise",
 }
 """Fields that hold a number, and their labels."""
 
@@ -106,8 +105,6 @@ def typed(name: str, value: Any) -> Any:
         return "" if value is None and name != "box" else value
     if value is None or value == "":
         raise RecipeError(f"{NUMBERS[name]} is empty. Fill in a number.")
-    if isinstance(value, str | bool) and name == "noise":
-        raise RecipeError(f"{NUMBERS[name]} must be a number, not {value!r:.40}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise RecipeError(f"{NUMBERS[name]} is not a number. Fill in one.")
     return value

@@ -301,8 +301,8 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
 
     def changes(values: Iterable[Any], event: gr.EventData) -> dict[str, Any]:
         found = {name: form.typed(name, value) for name, value in zip(names, values, strict=True)}
-        if strength := form.typed("noise", event._data.get("noise", 0)):
-            found["noise"] = (float(strength), random.randrange(RANDOM_SEEDS))
+        if strength := event._data.get("noise"):
+            found["noise"] = (strength, random.randrange(RANDOM_SEEDS))
         return found
 
     def fork(prompt: Any, negative: Any, guidance: Any, sampler: Any, event: gr.EventData, request: gr.Request) -> str:
