@@ -132,7 +132,7 @@ def test_another_sampler_and_fresh_noise_are_branches_that_can_be_made_again(pag
     assert np.array_equal(np.asarray(Image.open(studio.files()[-1])), wanted)
 
 
-def test_going_back_into_a_picture_of_the_library(page: Page, studio: Studio) -> None:
+def test_going_back_into_a_picture_of_the_library(page: Page, studio: Studio, faults: list[str]) -> None:
     tab = panel(page, "text_to_image")
     fill(tab, Prompt="a red apple", Steps=9, Seed=3)
     generate(tab)
@@ -148,7 +148,7 @@ def test_going_back_into_a_picture_of_the_library(page: Page, studio: Studio) ->
     scrub(page, 2, 9)
     tab.get_by_role("button", name="Fork from here").click()
     expect(tab.locator(".tile[data-state=finished]")).to_have_count(2)
-    expect(tab.get_by_role("alert")).to_have_text("")  # its steps were on disk
+    expect(tab.locator(".notice[role=alert]")).to_have_text("")  # its steps were on disk
     child = studio.files()[-1]
     assert np.array_equal(np.asarray(Image.open(child)), np.asarray(Image.open(parent)))
 
@@ -171,3 +171,10 @@ def test_going_back_into_a_picture_of_the_library(page: Page, studio: Studio) ->
     tab.locator(".thumbnail").nth(1).click()
     page.get_by_role("button", name="Go back into it").click()
     expect(tab.locator(".tile[data-kept]")).to_have_count(1)
+    tab.get_by_label("Step", exact=True).fill("2")
+    expect(tab.locator(".timeline-sentence")).to_have_text("The steps of that picture are no longer remembered.")
+    faults.clear()  # the browser has told that a step was not there
+    tab.get_by_role("button", name="Fork from here").click()
+    expect(tab.get_by_text("The steps before it are run again")).to_be_visible()
+    expect(tab.locator(".tile[data-state=finished]")).to_have_count(2)
+    assert np.array_equal(np.asarray(Image.open(studio.files()[-1])), np.asarray(Image.open(parent)))
