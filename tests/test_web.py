@@ -802,7 +802,11 @@ def test_a_fork_takes_another_sampler_and_fresh_noise(studio: Studio) -> None:
     made = studio.events.final(fork.id).picture  # type: ignore[attr-defined]
     assert studio.press("text_to_image-canvas", "fork", {"job": fork.id, "step": 4}, **sent) == [""]
     studio.events.final(studio.engine.jobs(studio.owner())[-1].id)
-    for noise, told in (("much", "a strength and a seed"), (2, "strength 2 is out of range"), (-1, "strength -1 is out")):
+    for noise, told in (
+        ("much", "a strength and a seed"),
+        (2, "strength 2 is out of range"),
+        (-1, "strength -1 is out"),
+    ):
         event = {"job": job.id, "step": 2, "noise": noise}
         [sentence] = studio.press("text_to_image-canvas", "fork", event, **sent)
         assert told in sentence

@@ -3,6 +3,7 @@ from tests.browser.conftest import Studio, panel, visit
 from tests.browser.test_inpainting import fill, generate
 from tests.browser.test_timeline import scrub
 
+
 def test_shots(page: Page, studio: Studio) -> None:
     tab = panel(page, "text_to_image")
     fill(tab, Prompt="a mushroom on a meadow", Steps=20, Seed=5)
