@@ -70,7 +70,7 @@ def test_a_fork_at_a_third_of_the_way(page: Page, studio: Studio) -> None:
     assert newest(studio) == Recipe.from_values(
         {**_values(newest(studio)), "seed": 3, "turns": [{"step": 3, "guidance_scale": 1}]}
     )
-    expect(tab.locator(".facts").nth(1)).to_contain_text("changed at step 3")
+    expect(tab.locator(".facts").nth(1)).to_contain_text("forked at step 3")
     # Its settings, used again, make the same picture.
     first = np.asarray(Image.open(studio.files()[-1]))
     tab.get_by_role("button", name="Use these settings").nth(1).click()
@@ -120,7 +120,7 @@ def test_another_sampler_and_fresh_noise_are_branches_that_can_be_made_again(pag
     for path in made:
         with Image.open(path) as image:
             assert image.info[metadata.PARENT] == f"4 {parent.stem}"
-    expect(tab.locator(".facts").nth(2)).to_contain_text("fork of step 4")
+    expect(tab.locator(".facts").nth(2)).to_contain_text("forked at step 4")
 
     # From its settings alone, the last one is made again, without the picture that it was forked from.
     wanted = np.asarray(Image.open(made[-1]))

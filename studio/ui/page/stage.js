@@ -390,8 +390,8 @@ export const described = (job) => ({
 function captionOf(job, count, events, place) {
   const seed = make("span", { class: "seed-of" }, `Seed ${job.recipe.seed}`);
   const line = make("p", { class: "facts", title: facts(job.recipe) }, seed);
-  if (job.forked_at !== undefined) seed.append(` · fork of step ${job.forked_at}`);
-  const turns = (job.recipe.turns ?? []).map((turn) => `\u00a0· changed at step ${turn.step}`);
+  if (job.forked_at !== undefined) seed.append(`\u00a0· forked at step ${job.forked_at}`);
+  const turns = (job.recipe.turns ?? []).filter((turn) => turn.step !== job.forked_at).map((turn) => `\u00a0· changed at step ${turn.step}`);
   line.append(count === 1 ? `\u00a0· ${facts(job.recipe)}` : turns.join(""));
   const parts = [line];
   if (count > 1) parts.push(make("div", { class: "own acts" }, ...ownButtons(job)));
