@@ -199,6 +199,7 @@ def _wire(settings: Settings) -> tuple[Any, contextlib.ExitStack]:
         from studio.engine import Engine
         from studio.library import Library
         from studio.models.manager import Manager
+        from studio.moments import Moments
         from studio.sources import UNUSED_KEPT, Sources
         from studio.web.server import create_app
         from studio.worker import TorchWorker
@@ -208,7 +209,8 @@ def _wire(settings: Settings) -> tuple[Any, contextlib.ExitStack]:
         manager = Manager(settings.models_folders, settings.device, settings.dtype)
         sources = Sources(settings.output_folder / "sources")
         sources.prune(library.sources(), UNUSED_KEPT)
-        engine = Engine(TorchWorker(manager, sources), library.add)
+        moments = Moments(settings.output_folder / "steps", settings.steps_kept * 10**6)
+        engine = Engine(TorchWorker(manager, sources, moments), library.add)
         stack.callback(engine.close)
         app = create_app(settings, engine, library, manager, sources)
         return app, stack.pop_all()

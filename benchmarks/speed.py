@@ -52,7 +52,7 @@ class Bench:
         self.models = Manager()
         self.worker = TorchWorker(self.models, NO_SOURCES)
         self.recipe = replace(self.models.default_recipe("sketchbook"), prompt=PROMPT, sampler="Euler", steps=20)
-        self.engine = Engine(self.worker, keep=lambda picture, recipe, done: "kept")
+        self.engine = Engine(self.worker, keep=lambda *_: "kept")
         self.model = self.models.use("sketchbook")
         self.pipeline = StableDiffusionPipeline(
             vae=self.model.vae,

@@ -40,7 +40,18 @@ FINAL_KEPT = 256
 """Jobs that are over and still answer to their id, so that a reloaded page finds how they ended."""
 
 
-class Run(Protocol):
+class Past(Protocol):
+    """What is remembered of a job's steps: the run itself, or what is stored of it."""
+
+    @property
+    def weight(self) -> int:
+        """Bytes of memory that it takes."""
+
+    def look_back(self, step: int) -> Preview:
+        """What a preview showed after so many steps. Any thread. Raises KeyError if that is not remembered."""
+
+
+class Run(Past, Protocol):
     """A job as the worker holds it: latents, timetable, sampler, conditioning."""
 
     @property
@@ -53,21 +64,14 @@ class Run(Protocol):
     @property
     def total(self) -> int: ...
 
-    @property
-    def weight(self) -> int:
-        """Bytes of what it remembers of its steps."""
-
     def preview(self, kind: Literal["clean", "noisy"]) -> Preview: ...
-
-    def look_back(self, step: int) -> Preview:
-        """What a preview showed after so many steps. Any thread. Raises KeyError if that is not remembered."""
 
 
 R = TypeVar("R", bound=Run)
 
 
 class Worker(Protocol[R]):
-    """What the engine asks of a device. All but `check` are called from the engine's thread alone."""
+    """What the engine asks of a device, on the engine's thread if nothing else is said."""
 
     rows: int
     """The most runs that one call may hold."""
@@ -81,10 +85,11 @@ class Worker(Protocol[R]):
     def load(self, model: str, report: Callable[[float], None]) -> None:
         """Bring the model to the device, reporting the share of bytes in place, 0 to 1."""
 
-    def begin(self, recipe: Recipe, origin: tuple[R, int] | None = None) -> R:
+    def begin(self, recipe: Recipe, origin: tuple[Any, int] | None = None) -> R:
         """Encode the prompts and draw the starting noise. The model is loaded.
 
-        origin: a run and a number of steps after which this one takes it up, if it can: then these steps are done.
+        origin: another run, or what is stored of it, and a number of steps after which this one takes it up, if it
+        can: then these steps are done.
         """
 
     def change(self, run: R, recipe: Recipe) -> None:
@@ -96,11 +101,19 @@ class Worker(Protocol[R]):
     def decode(self, run: R) -> Image:
         """The full picture of the latents as they are; of a run that is not done, the predicted clean picture."""
 
+    def keep_steps(self, run: R, picture: str) -> None:
+        """Store what is remembered of a run's steps beside its picture, if there is room. Any one thread."""
+
+    def recall(self, picture: str) -> Past | None:
+        """What was stored of the steps of a picture, None if nothing can be read. Any thread."""
+
 
 class Keep(Protocol):
     """Stores a picture for good and returns its id. Raises StorageError."""
 
-    def __call__(self, picture: Image, recipe: Recipe, steps_done: int) -> str: ...
+    def __call__(
+        self, picture: Image, recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = None
+    ) -> str: ...
 
 
 @dataclass(eq=False)
@@ -111,6 +124,8 @@ class Job:
     owner: str
     previews: PreviewKind
     number: int
+    parent: tuple[str, int] | None = None
+    """The picture that it was forked from, and after how many steps."""
     id: str = field(default_factory=lambda: uuid4().hex)
     event: Event = field(init=False)
     """The latest event: what a page that was away needs to know."""
@@ -121,7 +136,7 @@ class Job:
     _tick: int = 0
     _moved_at: float = 0.0
     _seconds: float = 0.0
-    _origin: tuple[Any, int] | None = None
+    _origin: tuple[Past, int] | None = None
     _changes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -175,19 +190,46 @@ class Engine:
             raise RecipeError(f"There is no step {step} to go back to; this picture has {parent.recipe.steps_run}.")
         recipe = parent.recipe.turned(step, changes).check()
         self._worker.check(recipe)
+        past, picture = self._past(parent), _picture(parent)
         with self._lock:
-            origin = (parent._run, step) if parent._run else None
-            return self._queue([recipe], parent.owner, parent.previews, origin)[0]
+            [job] = self._queue([recipe], parent.owner, parent.previews)
+            job._origin = (past, step) if past else None
+            job.parent = (picture, step) if picture else None
+            return job
+
+    def recall(self, picture: str, recipe: Recipe, done: int, owner: str = "") -> Job:
+        """Have a kept picture among the jobs again, finished or stopped after `done` steps, as it was when it was kept.
+
+        So one can look back into it, fork it, and resume it. If the owner has it among the jobs, it is that one.
+        """
+        past = self._worker.recall(picture)
+        with self._lock:
+            for job in self._jobs.values():
+                if job.owner == owner and _picture(job) == picture:
+                    return job
+            job = self._new(recipe, owner, "clean")
+            self._jobs[job.id] = job
+            if done >= recipe.steps_run:
+                self._publish(job, Finished(job.id, picture))
+            else:
+                job._origin = (past, done) if past else None
+                reason = "" if past else "Its steps are no longer remembered: to go on, it starts from the beginning."
+                self._hold(job, Paused(job.id, done, recipe.steps_run, picture, reason))
+            return job
 
     def change(self, job_id: str, changes: dict[str, Any]) -> None:
-        """Change values of a job from its next step on; its recipe tells so. Raises JobMissing, RecipeError."""
+        """Change values of a job from its next step on; its recipe tells so.
+
+        Raises JobMissing, RecipeError, ModelError.
+        """
         with self._lock:
             job = self._find(job_id)
             if job._state not in ("ready", "paused"):
                 raise RecipeError("This picture is finished. Go back to one of its steps to change it from there.")
-            changes = {**job._changes, **changes}
-            job.recipe.turned(job._run.done if job._run else 0, changes).check()
-            job._changes = changes
+            recipe = job.recipe.turned(job._run.done if job._run else 0, {**job._changes, **changes})
+        self._worker.check(recipe.check())
+        with self._lock:
+            job._changes = {**job._changes, **changes}
             self._lock.notify_all()
 
     def remembers(self, job_id: str, step: int) -> bool:
@@ -201,11 +243,11 @@ class Engine:
     def look_back(self, job_id: str, step: int) -> Preview:
         """What the job looked like after so many steps. Raises JobMissing if that is not remembered."""
         with self._lock:
-            run = self._find(job_id)._run
+            job = self._find(job_id)
         try:
-            if run is None:
+            if not (past := self._past(job)):
                 raise KeyError(step)
-            return run.look_back(step)
+            return past.look_back(step)
         except KeyError:
             raise JobMissing("The steps of that picture are no longer remembered.") from None
 
@@ -281,23 +323,27 @@ class Engine:
             for _, result in self._decodes:
                 result.cancel()
 
+    def _past(self, job: Job) -> Past | None:
+        """What is remembered of a job's steps: in memory, or with its picture."""
+        picture = _picture(job)
+        return job._run or (self._worker.recall(picture) if picture else None)
+
     # Under the lock, on any thread
 
-    def _queue(
-        self, recipes: Iterable[Recipe], owner: str, previews: PreviewKind, origin: tuple[Run, int] | None = None
-    ) -> list[Job]:
-        if self._closing:
-            raise StudioError("The studio is being shut down. Start it again to make pictures.")
-        jobs = []
-        for recipe in recipes:
-            self._numbers += 1
-            jobs.append(Job(recipe, owner, previews, self._numbers, _origin=origin))
+    def _queue(self, recipes: Iterable[Recipe], owner: str, previews: PreviewKind) -> list[Job]:
+        jobs = [self._new(recipe, owner, previews) for recipe in recipes]
         self._start_fairly(owner)
         self._jobs.update((job.id, job) for job in jobs)
         for job in jobs:
             self._tell(job.event)
         self._lock.notify_all()
         return jobs
+
+    def _new(self, recipe: Recipe, owner: str, previews: PreviewKind) -> Job:
+        if self._closing:
+            raise StudioError("The studio is being shut down. Start it again to make pictures.")
+        self._numbers += 1
+        return Job(recipe, owner, previews, self._numbers)
 
     def _find(self, job_id: str) -> Job:
         try:
@@ -417,7 +463,8 @@ class Engine:
         if run and 0 < done < total:
             try:
                 self._load(job.recipe.model, [job])
-                picture = self._keep(self._worker.decode(run), job.recipe, done)
+                picture = self._keep(self._worker.decode(run), job.recipe, done, job.parent)
+                self._keeper.submit(self._keep_steps, run, picture)
             except StudioError as error:
                 reason = reason or f"The partial picture could not be kept. {error}"
             except Exception:
@@ -561,13 +608,21 @@ class Engine:
 
     def _keep_finished(self, job: Job, run: Run, picture: Image) -> None:
         try:
-            picture_id = self._keep(picture, job.recipe, run.done)
+            picture_id = self._keep(picture, job.recipe, run.done, job.parent)
         except Exception as error:
             # The latents are still here: the job waits, and resuming it decodes and writes once more.
             self._hold_unkept(job, run, _sentence(error))
             return
         with self._lock:
             self._publish(job, Finished(job.id, picture_id))
+        self._keep_steps(run, picture_id)
+
+    def _keep_steps(self, run: Run, picture_id: str) -> None:
+        """On the keeper's thread, when the picture is safe: nobody waits for it, and without it nothing is lost."""
+        try:
+            self._worker.keep_steps(run, picture_id)
+        except Exception:
+            log.exception("The steps of the picture %s could not be kept.", picture_id)
 
     def _hold_unkept(self, job: Job, run: Run, reason: str) -> None:
         with self._lock:
@@ -576,6 +631,12 @@ class Engine:
     def _fail(self, job: Job, error: Exception) -> None:
         with self._lock:
             self._publish(job, Failed(job.id, _sentence(error)))
+
+
+def _picture(job: Job) -> str:
+    """The id of the picture that was kept of a job last, empty if there is none or it went on."""
+    event = job.event
+    return (event.picture or "") if isinstance(event, Finished | Paused) else ""
 
 
 def _sentence(error: Exception) -> str:

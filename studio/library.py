@@ -53,7 +53,7 @@ T = TypeVar("T")
 _OWN_ID = re.compile(r"(\d{8}-\d{6})-([0-9a-f]{5})[0-9a-f]{3}")
 _STARS = {str(stars) for stars in range(STARS + 1)}
 _FORBIDDEN = set('/\\:*?"<>|')
-_COLUMNS = "id, made_at, width, height, steps_done, recipe"  # those that the file tells
+_COLUMNS = "id, made_at, width, height, steps_done, recipe, parent, parent_step"  # those that the file tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,8 @@ class Picture:
     made_at: seconds since 1970.
     width, height: pixels of the file.
     steps_done: steps of the recipe that were really taken.
+    parent: id of the picture that it was forked from after `parent_step` steps, empty if it was not. That picture may
+    be gone.
     """
 
     id: str
@@ -72,6 +74,8 @@ class Picture:
     made_at: float
     width: int
     height: int
+    parent: str = ""
+    parent_step: int = 0
     rating: int = 0
 
     @property
@@ -95,13 +99,14 @@ class Library:
         self._remove_leftovers()
         self._open_index()
 
-    def add(self, picture: Image.Image, recipe: Recipe, steps_done: int) -> str:
+    def add(self, picture: Image.Image, recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = None) -> str:
         """Store the picture as a PNG file with its recipe and return its id. On return it is safely on disk.
 
+        parent: id of the picture that it was forked from, and after how many steps.
         Raises StorageError, and then leaves no file behind.
         """
         data = io.BytesIO()
-        picture.save(data, "PNG", pnginfo=metadata.png_text(recipe, steps_done))
+        picture.save(data, "PNG", pnginfo=metadata.png_text(recipe, steps_done, parent))
         picture_id = _new_id()
         path = self._path(picture_id)
         try:
@@ -153,6 +158,14 @@ class Library:
             return dict(self._index.execute(f"SELECT id, rating FROM pictures WHERE id IN ({marks})", list(ids)))
 
         return self._indexed(found)
+
+    def forks(self, picture_id: str) -> list[Picture]:
+        """The pictures that were forked from this one, in the order of the steps and then of time."""
+        _check_id(picture_id)
+        found = self._indexed(
+            lambda: self._select("WHERE parent = ? AND recipe IS NOT NULL ORDER BY parent_step, made_at", picture_id)
+        )
+        return [picture for picture in found if picture.path.is_file()]
 
     def sources(self) -> set[str]:
         """Names of all start pictures and masks that recipes of the library ask for."""
@@ -280,16 +293,16 @@ class Library:
         try:
             changed = path.stat().st_mtime_ns
         except OSError:
-            return (picture_id, 0.0, 0, 0, 0, None, 0)
+            return (picture_id, 0.0, 0, 0, 0, None, "", 0, 0)
         made_at = _made_at(picture_id) or changed / 1e9
-        (width, height), found = _read(path)
+        (width, height), found, (parent, step) = _read(path)
         if not found:
-            return (picture_id, made_at, width, height, 0, None, changed)
-        return (picture_id, made_at, width, height, found[1], found[0].to_json(), changed)
+            return (picture_id, made_at, width, height, 0, None, "", 0, changed)
+        return (picture_id, made_at, width, height, found[1], found[0].to_json(), parent, step, changed)
 
     def _select(self, where: str, *values: object) -> list[Picture]:
         return [
-            Picture(row[0], self._path(row[0]), Recipe.from_json(row[5]), row[4], row[1], row[2], row[3], row[6])
+            Picture(row[0], self._path(row[0]), Recipe.from_json(row[5]), row[4], row[1], row[2], row[3], *row[6:])
             for row in self._index.execute(f"SELECT {_COLUMNS}, rating FROM pictures {where}", values)
         ]
 
@@ -318,7 +331,7 @@ class Library:
         return _made_at(before), before
 
 
-_INSERT = f"INSERT OR REPLACE INTO pictures ({_COLUMNS}, changed) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_INSERT = f"INSERT OR REPLACE INTO pictures ({_COLUMNS}, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
@@ -330,10 +343,13 @@ CREATE TABLE pictures (
     height INTEGER NOT NULL,
     steps_done INTEGER NOT NULL,
     recipe TEXT,                  -- JSON; NULL for a file that has none
+    parent TEXT NOT NULL,         -- id of the picture that it was forked from, or empty
+    parent_step INTEGER NOT NULL,
     changed INTEGER NOT NULL,     -- the file's time of change in nanoseconds, as it was read
     rating INTEGER NOT NULL DEFAULT 0  -- stars, from ratings.txt
 ) WITHOUT ROWID;
 CREATE INDEX pictures_by_time ON pictures (made_at, id);
+CREATE INDEX pictures_by_parent ON pictures (parent);
 PRAGMA user_version = {INDEX_VERSION};
 COMMIT;
 """
@@ -386,13 +402,13 @@ def _check_id(text: str) -> None:
         raise StorageError("That is not the name of a picture in the library.")
 
 
-def _read(path: Path) -> tuple[tuple[int, int], tuple[Recipe, int] | None]:
-    """The size of a picture, and its recipe with the number of steps taken."""
+def _read(path: Path) -> tuple[tuple[int, int], tuple[Recipe, int] | None, tuple[str, int]]:
+    """The size of a picture, its recipe with the number of steps taken, and what it was forked from, if it was."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            return image.size, metadata.from_info(image.info)
+            return image.size, metadata.from_info(image.info), metadata.parent_of(image.info) or ("", 0)
     except Exception:  # as in metadata.read: the file may be anything
-        return (0, 0), None
+        return (0, 0), None, ("", 0)
 
 
 def _thumbnail(path: Path, side: int) -> bytes:

@@ -25,6 +25,8 @@ PARAMETERS = "parameters"
 RECIPE = "emerge-recipe"
 STEPS_DONE = "emerge-steps-done"
 """Only in a picture that was stopped: after how many of its recipe's steps."""
+PARENT = "emerge-parent"
+"""Only in a picture that was forked from another: `<step> <picture's id>`."""
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +36,18 @@ _LAST_LINE = 10_000
 _NEGATIVE = "Negative prompt:"
 
 
-def png_text(recipe: Recipe, steps_done: int) -> PngInfo:
-    """The text chunks for a picture: tEXt where Latin-1 suffices, otherwise iTXt in UTF-8."""
+def png_text(recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = None) -> PngInfo:
+    """The text chunks for a picture: tEXt where Latin-1 suffices, otherwise iTXt in UTF-8.
+
+    parent: the id of the picture that it was forked from, and after how many steps.
+    """
     result = PngInfo()
     result.add_text(PARAMETERS, _encodable(parameters(recipe)))
     result.add_text(RECIPE, _encodable(recipe.to_json()))
     if steps_done != recipe.steps_run:
         result.add_text(STEPS_DONE, str(steps_done))
+    if parent:
+        result.add_text(PARENT, _encodable(f"{parent[1]} {parent[0]}"))
     return result
 
 
@@ -62,6 +69,12 @@ def from_info(info: Mapping[str | tuple[int, int], Any]) -> tuple[Recipe, int] |
     """The same from what Pillow found in an opened picture (`image.info`)."""
     recipe = _own(str(info.get(RECIPE, ""))) or _foreign(str(info.get(PARAMETERS, "")))
     return (recipe, _steps_done(str(info.get(STEPS_DONE, "")), recipe)) if recipe else None
+
+
+def parent_of(info: Mapping[str | tuple[int, int], Any]) -> tuple[str, int] | None:
+    """What a picture was forked from, as `png_text` wrote it. The id is only text: there may be no such picture."""
+    match = re.fullmatch(r"([0-9]{1,6}) (.{1,200})", str(info.get(PARENT, "")))
+    return (match[2], int(match[1])) if match else None
 
 
 def parameters(recipe: Recipe) -> str:

@@ -37,6 +37,11 @@ class Projection:
         pixels = F.pixel_shuffle(F.conv2d(padded, weight, bias), block)
         return LatentPreview((pixels[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0))
 
+    @property
+    def fitted(self) -> tuple[Tensor, Tensor, int]:
+        """What it was made of: weight, bias, factor."""
+        return (*self._maps[self._factor], self._factor)
+
     def to(self, device: torch.device) -> "Projection":
         """The same map on another device."""
         weight, bias = self._maps[self._factor]

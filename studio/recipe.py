@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from studio.errors import RecipeError
 
-VERSION = 2
+VERSION = 3
 """The version written into JSON. Readers accept this one and older."""
 
 MAX_SEED = 2**53 - 1
@@ -44,12 +44,21 @@ def size_of(name: str) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A change on the way: what holds after `step` of the steps that are run. None leaves a value as it was."""
+    """A change on the way: what holds after `step` of the steps that are run. None leaves a value as it was.
+
+    sampler: another one goes on at the same step of its own timetable of as many steps. The latents are taken apart
+    into the predicted clean picture and the noise, and mixed again as that timetable has them there.
+    noise: strength s, above 0 and up to 1, and the seed of fresh unit noise n, which is drawn as a starting noise is.
+    The noise e that is in the latents becomes sqrt(1 - s²) e + s n, so it is as much as before, and the sampler starts
+    anew from there. At step 0 it is the starting noise that is mixed.
+    """
 
     step: int
     prompt: str | None = None
     negative_prompt: str | None = None
     guidance_scale: float | None = None
+    sampler: str | None = None
+    noise: tuple[float, int] | None = None
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -97,12 +106,17 @@ class Recipe:
     turns: tuple[Turn, ...] = ()
 
     def at(self, step: int) -> Self:
-        """The recipe with the prompts and the guidance that hold after so many steps, and without turns."""
+        """The recipe with the prompts, guidance and sampler that hold after so many steps, and without turns."""
         values: dict[str, Any] = {"turns": ()}
         for turn in self.turns:
             if turn.step <= step:
                 values |= turn.changes
+        values.pop("noise", None)  # happens once, and does not hold
         return dataclasses.replace(self, **values)
+
+    def turn(self, step: int) -> Turn:
+        """What changes after exactly so many steps, which may be nothing."""
+        return next((turn for turn in self.turns if turn.step == step), Turn(step))
 
     def turned(self, step: int, changes: dict[str, Any]) -> Self:
         """The recipe as far as `step`, and changed from there on. Raises RecipeError for what cannot be changed."""
@@ -111,9 +125,10 @@ class Recipe:
             raise RecipeError(f"The {_word(min(unknown))} cannot be changed on the way.")
         before = tuple(turn for turn in self.turns if turn.step < step)
         now = dataclasses.replace(self, turns=before)
-        same = next((turn.changes for turn in self.turns if turn.step == step), {})
-        held = now.at(step)
-        new = {name: value for name, value in {**same, **changes}.items() if value != getattr(held, name)}
+        held = dataclasses.asdict(now.at(step))
+        wanted = {**self.turn(step).changes, **changes}
+        wanted = {name: value if value is None else _as_field(name, value) for name, value in wanted.items()}
+        new = {name: value for name, value in wanted.items() if value != held.get(name)}
         return dataclasses.replace(now, turns=(*before, Turn(step, **new))) if new else now
 
     @property
@@ -181,6 +196,8 @@ def _as_field(name: str, value: Any) -> Any:
         return _as_box(value)
     if name == "turns":
         return _as_turns(value)
+    if name == "noise":
+        return _as_noise(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RecipeError(f"The {_word(name)} must be a number, not {value!r}.")
     if isinstance(value, int) and abs(value) > 2**63:
@@ -198,6 +215,12 @@ def _as_box(value: Any) -> tuple[int, int, int, int] | None:
     if not isinstance(value, list | tuple) or len(value) != 4 or not all(type(side) is int for side in value):
         raise RecipeError(f"The box must be four whole numbers, not {value!r:.80}.")
     return value[0], value[1], value[2], value[3]
+
+
+def _as_noise(value: Any) -> tuple[float, int]:
+    if not isinstance(value, list | tuple) or len(value) != 2 or not all(type(each) in (int, float) for each in value):
+        raise RecipeError(f"Fresh noise must be a strength and a seed, not {value!r:.60}.")
+    return _as_field("strength", value[0]), _as_field("seed", value[1])
 
 
 def _as_turns(value: Any) -> tuple[Turn, ...]:
@@ -252,6 +275,11 @@ def _faults_of_turns(recipe: Recipe) -> list[str]:
         return [f"A change on the way can come after 0 to {MAX_STEPS - 1} steps."]
     own = _faults_of_values(recipe)
     found = [fault for step in steps for fault in _faults_of_values(recipe.at(step)) if fault not in own]
+    for strength, seed in (turn.noise for turn in recipe.turns if turn.noise):
+        if not 0 < strength <= 1:
+            found.append(f"Fresh noise of strength {strength:g} is out of range. Use more than 0, and at most 1.")
+        if not 0 <= seed <= MAX_SEED:
+            found.append(f"The seed {seed} of the fresh noise is out of range. Use 0 to {MAX_SEED}.")
     return list(dict.fromkeys(found))
 
 

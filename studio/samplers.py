@@ -1,8 +1,9 @@
 """Samplers: a label a person chooses → a diffusers scheduler, built fresh for each job.
 
 A scheduler of diffusers keeps its place and its history in itself, so each job has its own. `Sampler` wraps one with
-the three things that the engine's loop asks: what to feed the model, what the model's answer says of the clean
-picture, and the next latents. All tensors have one row: (1, channels, height/8, width/8), float32.
+what the engine's loop asks: what to feed the model, what the model's answer says of the clean picture, and the next
+latents; and, for changes on the way, which noise the latents hold. All tensors have one row: (1, channels, height/8,
+width/8), float32.
 """
 
 import copy
@@ -74,11 +75,16 @@ class Sampler:
         timesteps: Tensor = self._scheduler.timesteps
         # Where in the scheduler's own lists this timetable begins. Second order means two calls for each step.
         self._first = min((steps - self._run) * getattr(self._scheduler, "order", 1), len(timesteps))
-        if hasattr(self._scheduler, "set_begin_index"):
-            self._scheduler.set_begin_index(self._first)
         self._takes_generator = "generator" in inspect.signature(self._scheduler.step).parameters
         self._timesteps = timesteps[self._first :]
-        self._calls = 0
+        self.go_to(0)
+        self._made = dict(vars(self._scheduler))
+
+    def go_to(self, step: int) -> None:
+        """Stand where so many steps are taken, without having taken them. For a sampler that has taken none."""
+        self._calls = step * getattr(self._scheduler, "order", 1)
+        if hasattr(self._scheduler, "set_begin_index"):
+            self._scheduler.set_begin_index(self._first + self._calls)
 
     def copy(self) -> "Sampler":
         """One that goes on from the same place by itself.
@@ -91,6 +97,21 @@ class Sampler:
             if isinstance(value, list):
                 setattr(result._scheduler, name, list(value))
         return result
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Where it stands and what it remembers: numbers, tensors, and lists of these and of None."""
+        now = vars(self._scheduler)
+        changed = {name: value for name, value in now.items() if value is not self._made.get(name, self)}
+        return {"calls": self._calls, "scheduler": changed}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Stand where another one of the same timetable stood. Raises ValueError if it cannot have stood there."""
+        calls, values = state["calls"], state["scheduler"]
+        if type(calls) is not int or not 0 <= calls <= len(self._timesteps):
+            raise ValueError(f"there is no call {calls!r:.20} in this timetable")
+        self._calls = calls
+        vars(self._scheduler).update(values)
 
     @property
     def initial_scale(self) -> float:
@@ -115,8 +136,7 @@ class Sampler:
 
     def clean(self, model_input: Tensor, output: Tensor) -> Tensor:
         """The predicted clean latents, from what the model was given and what it answered, before `step`."""
-        kind = self._scheduler.config.get("prediction_type", "flow_prediction")
-        sigma = self._sigma()
+        kind, sigma = self._kind, self._sigma()
         if kind == "flow_prediction":
             return model_input - sigma * output
         # In terms of the noise level, signal and noise are mixed as alpha x0 + beta noise, alpha² + beta² = 1.
@@ -126,6 +146,13 @@ class Sampler:
         if kind == "sample":
             return output
         return (model_input - beta * output) / alpha
+
+    def noise_in(self, latents: Tensor, clean: Tensor) -> Tensor:
+        """The unit noise that makes up, with these clean latents, the latents at the present call."""
+        sigma, model_input = self._sigma(), self.model_input(latents)
+        if self._kind == "flow_prediction":
+            return (model_input - (1 - sigma) * clean) / sigma
+        return ((sigma**2 + 1) ** 0.5 * model_input - clean) / sigma
 
     def noised(self, clean: Tensor, noise: Tensor) -> Tensor:
         """Clean latents with as much noise as the latents hold at the present call; after the last one, none."""
@@ -142,6 +169,11 @@ class Sampler:
         result = self._scheduler.step(output, self.timestep, latents, return_dict=False, **options)[0]
         self._calls += 1
         return result
+
+    @property
+    def _kind(self) -> str:
+        """What the model's answer is: epsilon, v_prediction, sample or flow_prediction."""
+        return str(self._scheduler.config.get("prediction_type", "flow_prediction"))
 
     def _sigma(self) -> Tensor:
         """Noise relative to signal at the present call: sqrt((1 - ā) / ā), or the flow's own sigma."""

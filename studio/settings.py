@@ -38,6 +38,9 @@ class Settings:
     )
     auth: str = _setting("", "user:password that a browser must give; empty lets everyone in who reaches the port")
     no_browser: bool = _setting(False, "do not open a browser at the start")
+    steps_kept: int = _setting(
+        1000, "megabytes of pictures' steps kept on disk, for going back into them; the oldest leave first"
+    )
 
 
 def parse(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:

@@ -3,8 +3,11 @@
     7: guidance 9
     12: prompt a red fox, 3d render
     12: negative blurry
+    15: sampler Euler
+    15: noise 0.5 seed 12
 
-Each line says after how many steps, and what changes: `guidance`, `prompt` or `negative`.
+Each line says after how many steps, and what changes: `guidance`, `prompt`, `negative`, `sampler`, or `noise` with the
+strength and the seed of fresh noise.
 """
 
 import re
@@ -14,8 +17,14 @@ from typing import Any
 from studio.errors import RecipeError
 from studio.recipe import Turn
 
-_LINE = re.compile(r"(\d{1,4})\s*:\s*(guidance|prompt|negative)\b[ \t]*(.*)", re.DOTALL)
-_FIELDS = {"guidance": "guidance_scale", "prompt": "prompt", "negative": "negative_prompt"}
+_FIELDS = {
+    "guidance": "guidance_scale",
+    "prompt": "prompt",
+    "negative": "negative_prompt",
+    "sampler": "sampler",
+    "noise": "noise",
+}
+_LINE = re.compile(rf"(\d{{1,4}})\s*:\s*({'|'.join(_FIELDS)})\b[ \t]*(.*)", re.DOTALL)
 
 
 def parse(text: str) -> tuple[Turn, ...]:
@@ -27,20 +36,25 @@ def parse(text: str) -> tuple[Turn, ...]:
                 f"{line[:60]!r} is no change on the way. Write, say, '7: guidance 9' or '7: prompt a cat'."
             )
         step, word, value = int(match[1]), match[2], match[3].strip()
-        found.setdefault(step, {})[_FIELDS[word]] = _number(value) if word == "guidance" else value
+        read = {"guidance": _number, "noise": _noise}.get(word, str)
+        found.setdefault(step, {})[_FIELDS[word]] = read(value)
     return tuple(Turn(step, **found[step]) for step in sorted(found))
 
 
 def written(turns: Iterable[Turn]) -> str:
     """The text that `parse` reads back. A prompt of several lines becomes one."""
-    lines = []
-    for turn in turns:
-        for word, name in _FIELDS.items():
-            value = getattr(turn, name)
-            if value is not None:
-                text = f"{value:g}" if isinstance(value, float | int) else " ".join(value.split())
-                lines.append(f"{turn.step}: {word} {text}".rstrip())
-    return "\n".join(lines)
+    return "\n".join(
+        f"{turn.step}: {word} {_text(getattr(turn, name))}".rstrip()
+        for turn in turns
+        for word, name in _FIELDS.items()
+        if getattr(turn, name) is not None
+    )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"{value[0]:.12g} seed {value[1]}"
+    return f"{value:.12g}" if isinstance(value, float | int) else " ".join(value.split())
 
 
 def _number(text: str) -> float:
@@ -48,3 +62,13 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise RecipeError(f"{text[:40]!r} is no guidance scale. Write a number, such as 7.5.") from None
+
+
+def _noise(text: str) -> tuple[float, int]:
+    strength, _, seed = text.partition(" seed ")
+    try:
+        return float(strength), int(seed)
+    except ValueError:
+        raise RecipeError(
+            f"{text[:40]!r} is no fresh noise. Write its strength and its seed, such as '0.5 seed 12'."
+        ) from None

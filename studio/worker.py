@@ -1,12 +1,13 @@
 """The engine's worker on a real device: begin a job, step many in one model call, decode.
 
-Everything here runs on the engine's thread, except `check`.
+Everything here runs on the engine's thread, except `check`, `look_back`, `keep_steps` and `recall`.
 """
 
 import copy
+import logging
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -18,25 +19,13 @@ from studio.errors import OutOfMemory, RecipeError
 from studio.families import Model, Row
 from studio.models import catalog
 from studio.models.manager import Manager
+from studio.moments import Moment, Moments, Stored
 from studio.previews import LatentPreview
 from studio.recipe import Recipe
 from studio.samplers import Sampler
 from studio.sources import Sources
 
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """What a run held after a number of steps. The tensors are the run's own, which are never written into."""
-
-    latents: Tensor
-    clean: Tensor
-    sampler: Sampler
-    random: Tensor
-
-    @property
-    def weight(self) -> int:
-        """Bytes, about: samplers of several steps hold as much again."""
-        return 2 * (self.latents.nbytes + self.clean.nbytes) + self.random.nbytes
+log = logging.getLogger(__name__)
 
 
 class TorchRun:
@@ -55,15 +44,11 @@ class TorchRun:
         picture, mask = originals.worked_on(recipe, sources)
         self.beside = model.beside(recipe, picture, mask)
         self.original = originals.encode(model, picture, mask, noise) if picture else None
-        if self.original:
-            self.latents = self.original.start(self.sampler, recipe.strength)
-            self.clean = self.sampler.model_input(self.latents)
-        else:
-            self.latents = noise * self.sampler.initial_scale
-            self.clean = noise
+        self.latents = self._first_latents(self.sampler, noise)
+        self.clean = self.sampler.model_input(self.latents) if self.original else noise
         self.total = recipe.steps_run
         self.moments: dict[int, Moment] = {}
-        self._projection = model.projection
+        self.projection = model.projection
         self.remember(model)
 
     @property
@@ -72,7 +57,7 @@ class TorchRun:
 
     def preview(self, kind: Literal["clean", "noisy"]) -> LatentPreview:
         """Before the first step either kind shows the starting noise."""
-        return self._projection(self.clean if kind == "clean" else self.sampler.model_input(self.latents))
+        return self.projection(self.clean if kind == "clean" else self.sampler.model_input(self.latents))
 
     @property
     def key(self) -> Hashable:
@@ -85,28 +70,64 @@ class TorchRun:
     def look_back(self, step: int) -> LatentPreview:
         """The predicted clean picture after so many steps. Raises KeyError if it went by without being kept."""
         with torch.inference_mode():
-            return self._projection(self.moments[step].clean)
+            return self.projection(self.moments[step].clean)
 
     def remember(self, model: Model) -> None:
-        """Keep what is held now, and take the turn that the recipe has here, if it has one."""
+        """Keep what is held now, and take the turn that the recipe has here. In the middle of a step, do nothing."""
         if self.done not in self.moments:
             self.moments[self.done] = Moment(self.latents, self.clean, self.sampler.copy(), self.generator.get_state())
+            self._take_turn(model)
+
+    def _take_turn(self, model: Model) -> None:
+        turn = self.recipe.turn(self.done)
+        if self.done < self.total and (turn.sampler or turn.noise):
+            self._mix_anew(model, turn.noise)
         now = self.recipe.at(self.done)
         self.guidance_scale = now.guidance_scale
         # Encoded prompts are cached by the model.
         self.prompts = model.encode(now.prompt, now.negative_prompt, model.guided(now))
 
+    def change(self, recipe: Recipe, model: Model) -> None:
+        """Go on from where it stands with a recipe that differs in what comes now and later."""
+        # As a fork of itself: what was changed here before is taken back first, and not taken twice.
+        vars(self).update(vars(self.fork(self.done, recipe, model)))
+
     def fork(self, step: int, recipe: Recipe, model: Model) -> "TorchRun":
         """A run of a recipe that is the same up to `step`, taken up there."""
-        moment = self.moments[step]
         result = copy.copy(self)
+        moment = self.moments[step]
         result.recipe, result.latents, result.clean = recipe, moment.latents, moment.clean
         result.sampler = moment.sampler.copy()
         result.generator = torch.Generator()
         result.generator.set_state(moment.random)
         result.moments = {done: each for done, each in self.moments.items() if done <= step}
-        result.remember(model)
+        result._take_turn(model)
         return result
+
+    def _first_latents(self, sampler: Sampler, noise: Tensor) -> Tensor:
+        if self.original:
+            return replace(self.original, noise=noise).start(sampler, self.recipe.strength)
+        return noise * sampler.initial_scale
+
+    def _mix_anew(self, model: Model, fresh: tuple[float, int] | None) -> None:
+        """Begin a sampler in the middle, with the clean picture and the noise of now, part of it `fresh` (`Turn`).
+
+        A sampler that goes on would, from what it remembers, undo fresh noise (UniPC) or exaggerate it (DPM++ 2M).
+        """
+        done = self.done
+        if done:
+            noise = self.sampler.noise_in(self.latents, self.clean)
+        else:
+            noise = self.original.noise if self.original else self.clean
+        if fresh:
+            strength, seed = fresh
+            drawn = model.noise(self.recipe, torch.Generator().manual_seed(seed))
+            noise = (1 - strength**2) ** 0.5 * noise + strength * drawn
+        self.sampler = model.sampler(self.recipe.at(done))
+        self.sampler.go_to(done)
+        self.latents = self.sampler.noised(self.clean, noise) if done else self._first_latents(self.sampler, noise)
+        if done and self.original:
+            self.latents = self.original.hold(self.sampler, self.latents, self.total)
 
 
 class TorchWorker:
@@ -114,16 +135,16 @@ class TorchWorker:
 
     rows = 16
 
-    def __init__(self, models: Manager, sources: Sources) -> None:
-        self._models, self._sources = models, sources
+    def __init__(self, models: Manager, sources: Sources, moments: Moments | None = None) -> None:
+        self._models, self._sources, self._moments = models, sources, moments
 
     def check(self, recipe: Recipe) -> None:
         entry = self._models.entry(recipe.model)
         family = catalog.family(entry)
-        if recipe.sampler not in family.samplers:
-            raise RecipeError(
-                f"{family.family} has no sampler {recipe.sampler!r}. Choose one of {', '.join(family.samplers)}."
-            )
+        for sampler in (recipe.sampler, *(turn.sampler for turn in recipe.turns if turn.sampler)):
+            if sampler not in family.samplers:
+                known = ", ".join(family.samplers)
+                raise RecipeError(f"{family.family} has no sampler {sampler[:40]!r}. Choose one of {known}.")
         facts = entry.facts
         for name in filter(None, (recipe.source, recipe.mask)):
             self._sources.path(name)
@@ -142,21 +163,43 @@ class TorchWorker:
         with _device_errors():
             self._models.use(model, report)
 
-    def begin(self, recipe: Recipe, origin: tuple[TorchRun, int] | None = None) -> TorchRun:
+    def begin(self, recipe: Recipe, origin: tuple[TorchRun | Stored, int] | None = None) -> TorchRun:
         with _device_errors():
             model = self._models.use(recipe.model)
-            if origin and _agree(origin[0], origin[1], recipe):
-                return origin[0].fork(origin[1], recipe, model)
+            _check_samplers(recipe, model)
+            if origin and _agree(origin[0].recipe, origin[1], recipe):
+                past, step = origin
+                if isinstance(past, TorchRun) and step in past.moments:
+                    return past.fork(step, recipe, model)
+                if isinstance(past, Stored):
+                    return self._taken_up(past, step, recipe, model)
             return TorchRun(model, recipe, self._sources)
+
+    def _taken_up(self, past: Stored, step: int, recipe: Recipe, model: Model) -> TorchRun:
+        """A run that goes on from moments on disk, or from the start if they cannot be read."""
+        run = TorchRun(model, recipe, self._sources)
+        try:
+            moments = past.read(step, model.sampler, model.device)
+        except KeyError:
+            return run
+        if all(each.latents.shape == each.clean.shape == run.latents.shape for each in moments.values()):
+            run.moments = moments
+            return run.fork(step, recipe, model)
+        return run
 
     def change(self, run: TorchRun, recipe: Recipe) -> None:
         with _device_errors():
-            before, run.recipe = run.recipe, recipe
-            try:
-                run.remember(self._models.use(recipe.model))
-            except Exception:
-                run.recipe = before
-                raise
+            model = self._models.use(recipe.model)
+            _check_samplers(recipe, model)
+            run.change(recipe, model)
+
+    def keep_steps(self, run: TorchRun, picture: str) -> None:
+        if self._moments:
+            with torch.inference_mode():
+                self._moments.keep(picture, run.recipe, dict(run.moments), run.projection)
+
+    def recall(self, picture: str) -> Stored | None:
+        return self._moments.recall(picture) if self._moments else None
 
     def step(self, runs: Sequence[TorchRun]) -> None:
         with _device_errors():
@@ -182,11 +225,18 @@ class TorchWorker:
             return originals.put_back(drawn, run.recipe, self._sources)
 
 
-def _agree(run: TorchRun, step: int, recipe: Recipe) -> bool:
-    """Whether a run of this recipe would have held, after `step` steps, what this run did then, and still has."""
-    then = tuple(turn for turn in run.recipe.turns if turn.step < step)
+def _agree(past: Recipe, step: int, recipe: Recipe) -> bool:
+    """Whether runs of these two recipes hold the same after `step` steps."""
+    then = tuple(turn for turn in past.turns if turn.step < step)
     now = tuple(turn for turn in recipe.turns if turn.step < step)
-    return step in run.moments and replace(run.recipe, turns=then) == replace(recipe, turns=now)
+    return replace(past, turns=then) == replace(recipe, turns=now)
+
+
+def _check_samplers(recipe: Recipe, model: Model) -> None:
+    """Raise RecipeError at once for a sampler that could not be built when its turn comes."""
+    for turn in recipe.turns:
+        if turn.sampler:
+            model.sampler(recipe.at(turn.step))
 
 
 @contextmanager

@@ -7,7 +7,7 @@ decides what happens between which steps.
 import queue
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
@@ -60,6 +60,9 @@ class FakeWorker:
     model: str = "sketchbook"
     log: list[list[str]] = field(default_factory=list)
     """The prompts of every step that was made."""
+    has_disk: bool = False
+    stored: dict[str, "FakeRun"] = field(default_factory=dict)
+    """With a disk, copies of runs by the id of their picture."""
 
     def __post_init__(self) -> None:
         self._asked: queue.Queue[list[str]] = queue.Queue()
@@ -120,6 +123,14 @@ class FakeWorker:
         self._stumble("decode", [run.recipe.prompt])
         return Image.new("RGB", (8, 8), (run.done, 0, 0))
 
+    def keep_steps(self, run: FakeRun, picture: str) -> None:
+        self._stumble("keep_steps", [run.recipe.prompt])
+        if self.has_disk:
+            self.stored[picture] = replace(run, kept=True)
+
+    def recall(self, picture: str) -> FakeRun | None:
+        return self.stored.get(picture)
+
     def _stumble(self, what: str, prompts: list[str]) -> None:
         if error := self.fault(what, prompts):
             raise error
@@ -130,18 +141,22 @@ class FakeKeeper:
 
     def __init__(self) -> None:
         self.pictures: dict[str, tuple[Image.Image, Recipe, int]] = {}
+        self.parents: dict[str, tuple[str, int] | None] = {}
         self.error: Exception | None = None
         self.open = threading.Event()
         self.open.set()
         self.asked: queue.Queue[str] = queue.Queue()
 
-    def __call__(self, picture: Image.Image, recipe: Recipe, steps_done: int) -> str:
+    def __call__(
+        self, picture: Image.Image, recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = None
+    ) -> str:
         self.asked.put(recipe.prompt)
         assert self.open.wait(PATIENCE)
         if self.error:
             raise self.error
         name = f"picture-{len(self.pictures)}"
         self.pictures[name] = picture, recipe, steps_done
+        self.parents[name] = parent
         return name
 
 

@@ -12,7 +12,7 @@ from studio.engine import Engine, Job
 from studio.errors import JobMissing, OutOfMemory, RecipeError, StorageError, StudioError
 from studio.events import FINAL, Cancelled, Event, Failed, Finished, Loading, Paused, Queued, Step
 from studio.recipe import Recipe, Turn
-from tests.fakes import PATIENCE, Events, FakeKeeper, FakeWorker
+from tests.fakes import PATIENCE, Events, FakeKeeper, FakeRun, FakeWorker
 
 
 class Studio:
@@ -528,8 +528,8 @@ def test_looking_back(studio: Studio) -> None:
     for step in (-1, 5):
         with pytest.raises(RecipeError, match="no step"):
             studio.engine.fork(job.id, step, {})
-    with pytest.raises(RecipeError, match="sampler cannot be changed"):
-        studio.engine.fork(job.id, 2, {"sampler": "DDIM"})
+    with pytest.raises(RecipeError, match="width cannot be changed"):
+        studio.engine.fork(job.id, 2, {"width": 64})
     with pytest.raises(RecipeError, match="guidance scale of 1000"):
         studio.engine.fork(job.id, 2, {"guidance_scale": 1000.0})
 
@@ -564,5 +564,60 @@ def test_a_change_that_cannot_be_made_stops_the_picture_and_loses_nothing(studio
     paused = studio.events.until(job.id, Paused)
     assert "It was not changed. Too long." in paused.reason  # type: ignore[attr-defined]
     studio.engine.resume(job.id)
+    studio.events.final(job.id)
+    assert job.recipe.turns == ()
+
+
+def test_a_fork_of_steps_that_are_on_disk_runs_only_what_remains(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 0)
+    studio.worker.has_disk = True
+    [job] = studio.engine.submit([Recipe("a", steps=6)])
+    finished = studio.events.final(job.id)
+    studio.engine.close()  # and so what is being kept is kept
+    assert list(studio.worker.stored) == [finished.picture]  # type: ignore[attr-defined]
+
+    studio._engine = Engine(studio.worker, studio.keep)  # tomorrow
+    studio.engine.subscribe(studio.events)
+    again = studio.engine.recall(finished.picture, job.recipe, 6, "ann")  # type: ignore[attr-defined]
+    assert again.event == Finished(again.id, finished.picture)  # type: ignore[attr-defined]
+    assert studio.engine.recall(finished.picture, job.recipe, 6, "ann") is again  # type: ignore[attr-defined]
+    assert studio.engine.look_back(again.id, 2).jpeg() == b"JPEG 2" and studio.engine.remembers(again.id, 5)
+    before = len(studio.worker.log)
+    fork = studio.engine.fork(again.id, 4, {"prompt": "b"})
+    made = studio.events.final(fork.id)
+    assert len(studio.worker.log) - before == 2 and fork.owner == "ann"
+    assert studio.keep.parents[made.picture] == (finished.picture, 4)  # type: ignore[attr-defined]
+
+
+def test_a_stopped_picture_of_another_day_goes_on(studio: Studio) -> None:
+    studio.worker.stored["kept"] = FakeRun(Recipe("a", steps=5), None, 5, 3)
+    for picture, steps, reason in (("kept", 2, ""), ("forgotten", 5, "starts from the beginning")):
+        job = studio.engine.recall(picture, Recipe("a", steps=5), 3)
+        assert isinstance(job.event, Paused) and (job.event.done, job.event.picture) == (3, picture)
+        assert reason in job.event.reason and bool(reason) == bool(job.event.reason)
+        before = len(studio.worker.log)
+        studio.engine.resume(job.id)
+        assert isinstance(studio.events.final(job.id), Finished)
+        assert len(studio.worker.log) - before == steps
+
+
+def test_steps_that_cannot_be_stored_cost_only_themselves(studio: Studio) -> None:
+    studio.worker.fault = fault("keep_steps", OSError("full"))  # type: ignore[assignment]
+    [job] = studio.submit("a")
+    assert isinstance(studio.events.final(job.id), Finished)
+    [other] = studio.submit("b")
+    assert isinstance(studio.events.final(other.id), Finished)
+
+
+def test_a_change_is_checked_before_it_is_granted(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    [job] = studio.submit("a")
+    studio.worker.next_call()
+    studio.worker.fault = lambda what, prompts: RecipeError("No such sampler.") if what == "check" else None
+    with pytest.raises(RecipeError, match="No such sampler"):
+        studio.engine.change(job.id, {"sampler": "Unicorn"})
+    studio.worker.go_freely()
     studio.events.final(job.id)
     assert job.recipe.turns == ()

@@ -330,7 +330,7 @@ def test_a_start_reads_only_files_that_it_does_not_know(
     Image.new("RGB", (8, 8)).save(folder / "no recipe.png")
     reopened(folder)
     read: list[Path] = []
-    monkeypatch.setattr(module, "_read", lambda path: read.append(path) or ((8, 8), (RECIPE, 1)))
+    monkeypatch.setattr(module, "_read", lambda path: read.append(path) or ((8, 8), (RECIPE, 1), ("", 0)))
     reopened(folder)
     assert read == []
     Image.new("RGB", (8, 8)).save(folder / "new.png")
@@ -409,3 +409,45 @@ def test_ratings_that_cannot_be(library: Library, folder: Path) -> None:
     with pytest.raises(StorageError, match="rating could not be written"):
         library.rate(one, 3)
     assert library.get(one).rating == 0
+
+
+# What came from what
+
+
+def test_forks_know_their_picture_and_the_picture_its_forks(library: Library, folder: Path) -> None:
+    one = library.add(picture(), RECIPE, RECIPE.steps)
+    late = library.add(picture(1), RECIPE.turned(9, {"prompt": "b"}), RECIPE.steps, (one, 9))
+    early = library.add(picture(2), RECIPE.turned(4, {"prompt": "c"}), RECIPE.steps, (one, 4))
+    nested = library.add(picture(3), RECIPE, RECIPE.steps, (early, 6))
+
+    def holds(library: Library) -> None:
+        assert [each.id for each in library.forks(one)] == [early, late]
+        assert [each.id for each in library.forks(early)] == [nested] and library.forks(nested) == []
+        assert (library.get(early).parent, library.get(early).parent_step) == (one, 4)
+        assert (library.get(one).parent, library.get(one).parent_step) == ("", 0)
+
+    holds(library)
+    library.close()
+    for path in folder.glob("library.sqlite*"):
+        path.unlink()
+    other = Library(folder)  # the files tell
+    holds(other)
+    (folder / f"{one}.png").unlink()
+    (folder / f"{late}.png").unlink()
+    assert [each.id for each in other.forks(one)] == [early]
+    other.close()
+
+
+def test_a_parent_in_a_file_is_only_text(library: Library, folder: Path) -> None:
+    for number, text in enumerate(("7 ../../etc/passwd", "x y", "-1 a", "9" * 30 + " a", "7", "")):
+        info = metadata.png_text(RECIPE, 1)
+        info.add_text(metadata.PARENT, text)
+        Image.new("RGB", (8, 8)).save(folder / f"odd{number}.png", pnginfo=info)
+    other = Library(folder)
+    assert {other.get(f"odd{number}").parent for number in range(1, 6)} == {""}
+    odd = other.get("odd0")
+    with pytest.raises(StorageError):
+        other.get(odd.parent)
+    with pytest.raises(StorageError, match="not the name"):
+        other.forks(odd.parent)
+    other.close()

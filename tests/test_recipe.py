@@ -46,7 +46,7 @@ def test_what_is_no_recipe_is_refused(text: str) -> None:
 
 
 def test_a_recipe_of_a_newer_studio_is_refused_with_both_versions() -> None:
-    with pytest.raises(RecipeError, match=r"version 999.*up to version 2"):
+    with pytest.raises(RecipeError, match=r"version 999.*up to version 3"):
         Recipe.from_json('{"version": 999}')
 
 
@@ -170,8 +170,8 @@ def test_a_turn_takes_the_place_of_what_came_after_it() -> None:
     assert made.turned(5, {"prompt": "a cat"}) == Recipe("a cat")
     assert Recipe("a cat").turned(4, {}) == Recipe("a cat")
     assert made.turned(8, {"prompt": "a fox"}).turns[-1] == Turn(8, prompt="a fox", guidance_scale=2.0)
-    with pytest.raises(RecipeError, match="sampler cannot be changed on the way"):
-        made.turned(3, {"sampler": "DDIM"})
+    with pytest.raises(RecipeError, match="width cannot be changed on the way"):
+        made.turned(3, {"width": 64})
 
 
 @pytest.mark.parametrize(
@@ -199,6 +199,31 @@ def test_turns_as_people_write_them() -> None:
     assert found == (Turn(7, guidance_scale=9.5), Turn(12, prompt="a red fox: 3d", negative_prompt=""))
     assert turns.parse(turns.written(found)) == found
     assert turns.written(found) == "7: guidance 9.5\n12: prompt a red fox: 3d\n12: negative"
-    for wrong in ("guidance 9", "7: guidance much", "7: sampler DDIM", "-1: guidance 3", "7"):
+    for wrong in ("guidance 9", "7: guidance much", "7: size 64", "-1: guidance 3", "7"):
         with pytest.raises(RecipeError):
+            turns.parse(wrong)
+
+
+def test_another_sampler_and_fresh_noise_are_turns() -> None:
+    made = Recipe("a cat").turned(4, {"sampler": "Euler", "noise": (0.5, 12)})
+    assert made.turns == (Turn(4, sampler="Euler", noise=(0.5, 12)),)
+    assert Recipe.from_json(made.to_json()) == made
+    assert (made.at(3).sampler, made.at(4).sampler, made.at(9).turns) == ("DPM++ 2M", "Euler", ())
+    assert made.turned(4, {"guidance_scale": 2.0}).turn(4) == Turn(4, None, None, 2.0, "Euler", (0.5, 12))
+    assert made.turned(4, {"sampler": "DPM++ 2M", "noise": None}) == Recipe("a cat")
+    text = "4: sampler Euler\n4: noise 0.5 seed 12"
+    assert turns.written(made.turns) == text and turns.parse(text) == made.turns
+    for noise, told in (
+        ((0.0, 1), "strength 0 is out of range"),
+        ((1.5, 1), "strength 1.5 is out of range"),
+        ((0.5, -1), "seed -1 of the fresh noise"),
+        ((0.5,), "a strength and a seed"),
+        ((True, 1), "a strength and a seed"),
+        ((0.5, 1.5), "whole number"),
+        ("much", "a strength and a seed"),
+    ):
+        with pytest.raises(RecipeError, match=told):
+            Recipe.from_values({"turns": [{"step": 1, "noise": noise}]})
+    for wrong in ("1: noise", "1: noise 0.5", "1: noise much seed 1", "1: noise 0.5 seed x"):
+        with pytest.raises(RecipeError, match="no fresh noise"):
             turns.parse(wrong)

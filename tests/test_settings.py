@@ -33,9 +33,10 @@ def test_every_setting_can_be_given_both_ways() -> None:
         "dtype": "float32",
         "auth": "me:secret",
         "no_browser": "1",
+        "steps_kept": "500",
     }
     assert values.keys() == {each.name for each in fields(Settings)}
-    wanted = Settings("0.0.0.0", 1234, (Path("a"), Path("b")), Path("out"), "cpu", "float32", "me:secret", True)
+    wanted = Settings("0.0.0.0", 1234, (Path("a"), Path("b")), Path("out"), "cpu", "float32", "me:secret", True, 500)
     assert parse([], {f"EMERGE_{name.upper()}": value for name, value in values.items()}) == wanted
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if name != "no_browser"]
     assert parse([*flags, "--no-browser"], {}) == wanted

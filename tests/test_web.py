@@ -18,6 +18,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from studio.engine import Engine
 from studio.errors import ModelMissing, RecipeError
+from studio.events import Finished
 from studio.families import Facts
 from studio.library import Library
 from studio.models.catalog import Entry
@@ -831,7 +832,7 @@ def test_the_steps_of_a_picture_can_be_looked_at_by_its_owner(studio: Studio) ->
 def test_a_fork_takes_the_form_as_it_is_now(studio: Studio) -> None:
     [job] = studio.engine.submit([Recipe("a boat", steps=4)], studio.owner())
     studio.events.final(job.id)
-    sent = {"Prompt": "a ship", "Guidance scale": 5}
+    sent = {"Prompt": "a ship", "Guidance scale": 5, "Sampler": "DPM++ 2M"}
     assert studio.press("text_to_image-canvas", "fork", {"job": job.id, "step": 2}, **sent) == [""]
     [recipe] = latest(studio)
     assert recipe == Recipe("a boat", steps=4, turns=(Turn(2, prompt="a ship"),))
@@ -841,6 +842,62 @@ def test_a_fork_takes_the_form_as_it_is_now(studio: Studio) -> None:
     assert "is finished" in sentence
     [sentence] = studio.press("text_to_image-canvas", "turn", {"job": "nothing"}, **sent)
     assert "no longer" in sentence
+
+
+def test_a_fork_takes_another_sampler_and_fresh_noise(studio: Studio) -> None:
+    [job] = studio.engine.submit([Recipe("a", steps=6)], studio.owner())
+    finished = studio.events.final(job.id)
+    sent = {"Prompt": "a", "Negative prompt": "", "Guidance scale": 5, "Sampler": "Euler"}
+    assert studio.press("text_to_image-canvas", "fork", {"job": job.id, "step": 2, "noise": 0.5}, **sent) == [""]
+    fork = studio.engine.jobs(studio.owner())[-1]
+    [turn] = fork.recipe.turns
+    assert (turn.step, turn.sampler, turn.noise[0], turn.guidance_scale) == (2, "Euler", 0.5, None)  # type: ignore[index]
+    made = studio.events.final(fork.id).picture  # type: ignore[attr-defined]
+    assert studio.press("text_to_image-canvas", "fork", {"job": fork.id, "step": 4}, **sent) == [""]
+    studio.events.final(studio.engine.jobs(studio.owner())[-1].id)
+    for noise, told in (
+        ("much", "a strength and a seed"),
+        (2, "strength 2 is out of range"),
+        (-1, "strength -1 is out"),
+    ):
+        event = {"job": job.id, "step": 2, "noise": noise}
+        [sentence] = studio.press("text_to_image-canvas", "fork", event, **sent)
+        assert told in sentence
+
+    lineage = studio.client.get(f"/pictures/{made}/lineage").json()
+    assert (lineage["parent"]["id"], lineage["step"], lineage["gone"]) == (finished.picture, 2, False)  # type: ignore[attr-defined]
+    assert [(each["recipe"]["turns"][-1]["step"], each["step"]) for each in lineage["forks"]] == [(2, 4)]
+    studio.library.get(finished.picture).path.unlink()  # type: ignore[attr-defined]
+    lineage = studio.client.get(f"/pictures/{made}/lineage").json()
+    assert (lineage["parent"], lineage["gone"]) == (None, True)
+
+
+def test_a_picture_of_the_library_stands_on_the_stage_again(studio: Studio) -> None:
+    made = studio.make(prompt="of yesterday", steps=4)
+    other = TestClient(studio.app, base_url=HERE)
+    other.get("/pictures")
+    owner = other.cookies[OWNER]
+    assert other.post(f"/pictures/{made}/recall?place=text_to_image").json() == {}
+    [job] = studio.engine.jobs(owner)
+    assert (job.recipe.prompt, job.event) == ("of yesterday", Finished(job.id, made))
+    missing = other.get(f"/jobs/{job.id}/steps/2.jpg")
+    assert missing.status_code == 404 and "no longer remembered" in missing.json()["error"]
+    assert other.post("/pictures/nothing/recall?place=text_to_image").status_code == 404
+    assert other.post(f"/pictures/{made}/recall?place=../x").status_code == 422
+    # Its steps are run again.
+    fork = studio.engine.fork(job.id, 2, {"prompt": "b"})
+    assert isinstance(studio.events.final(fork.id), Finished) and fork.owner == owner
+
+
+def test_a_fork_of_a_picture_whose_model_is_gone_is_told(studio: Studio) -> None:
+    made = studio.make(prompt="of a model that is gone", steps=4)
+    [job] = [job for job in studio.engine.jobs(studio.owner()) if getattr(job.event, "picture", "") == made]
+    studio.worker.fault = lambda what, _prompts: ModelMissing("There is no such model.") if what == "check" else None
+    sent = {"Prompt": "a ship", "Guidance scale": 5, "Sampler": "Euler"}
+    assert studio.press("text_to_image-canvas", "fork", {"job": job.id, "step": 2}, **sent) == [
+        "There is no such model."
+    ]
+    studio.worker.fault = lambda _what, _prompts: None
 
 
 def test_changes_on_the_way_are_read_from_the_form(studio: Studio) -> None:

@@ -276,6 +276,107 @@ def test_looking_back_shows_each_step(worker: TorchWorker) -> None:
         run.look_back(5)
 
 
+MIXES = ({"sampler": "Euler"}, {"noise": (0.6, 12)}, {"sampler": "DDIM", "noise": (0.3, 5), "guidance_scale": 2.0})
+"""Changes of what is in the latents."""
+
+
+@pytest.mark.parametrize("label", samplers.DIFFUSION)
+@pytest.mark.parametrize("changes", MIXES)
+def test_another_sampler_and_fresh_noise_are_the_same_forked_run_again_and_on_the_way(
+    worker: TorchWorker, label: str, changes: dict[str, object]
+) -> None:
+    [run] = draw(worker, recipe(sampler=label, steps=5))
+    for step in (0, 1, 3):
+        turned = run.recipe.turned(step, changes)
+        fork = finish(worker, worker.begin(turned, (run, step)))
+        [whole] = draw(worker, Recipe.from_json(turned.to_json()))
+        assert torch.equal(fork.latents, whole.latents), step
+        on_the_way = worker.begin(run.recipe)
+        while on_the_way.done < step:
+            worker.step([on_the_way])
+        worker.change(on_the_way, turned)
+        worker.change(on_the_way, turned)  # granted twice, taken once
+        assert torch.equal(finish(worker, on_the_way).latents, whole.latents), step
+        assert torch.isfinite(fork.latents).all()
+        # Euler from the start on is Euler; whatever else was changed shows.
+        assert torch.equal(fork.latents, run.latents) == (turned == run.recipe)
+    # Taking it back leaves the picture as it was.
+    back = worker.begin(run.recipe.turned(2, changes), (run, 2))
+    worker.change(back, run.recipe)
+    assert torch.equal(finish(worker, back).latents, run.latents)
+
+
+@pytest.mark.parametrize("model", ["sd", "velocity", "flux"])
+def test_another_sampler_at_the_start_is_that_sampler(worker: TorchWorker, model: str) -> None:
+    plain = recipe(model, steps=4)
+    for label in worker._models.use(model).samplers:
+        [turned] = draw(worker, plain.turned(0, {"sampler": label}))
+        [wanted] = draw(worker, replace(plain, sampler=label))
+        assert torch.equal(turned.latents, wanted.latents), label
+
+
+def test_fresh_noise_at_the_start_leads_to_the_picture_of_its_seed(worker: TorchWorker) -> None:
+    [wanted], [own] = draw(worker, recipe(seed=12)), draw(worker, recipe())
+    far = []
+    for strength in (0.2, 0.6, 1.0):
+        [run] = draw(worker, recipe().turned(0, {"noise": (strength, 12)}))
+        far.append((run.latents - wanted.latents).abs().mean().item())
+    assert far[0] > far[1] > far[2] and far[2] < 1e-4 < (own.latents - wanted.latents).abs().mean()
+
+
+@pytest.mark.parametrize(("model", "table"), [("sd", samplers.DIFFUSION), ("flux", samplers.FLOW)])
+def test_a_new_sampler_is_given_as_much_noise_as_it_expects(
+    models: Manager, worker: TorchWorker, model: str, table: dict[str, object]
+) -> None:
+    """Of a known clean picture and known noise, each sampler is handed both, at its own level, from any other."""
+    clean, noise = (torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    for before in table:
+        for after in table:
+            run = worker.begin(wanted := recipe(model, sampler=before, steps=6))
+            clean, noise = clean.expand(run.latents.shape), noise.expand(run.latents.shape)
+            run.sampler.go_to(3)
+            run.latents, run.clean = run.sampler.noised(clean, noise), clean
+            run.recipe = wanted.turned(3, {"sampler": after})
+            run.remember(models.use(model))
+            assert torch.allclose(run.sampler.noise_in(run.latents, clean), noise, atol=1e-3), (before, after)
+            assert torch.allclose(run.latents, run.sampler.noised(clean, noise), atol=1e-3), (before, after)
+
+
+def test_masks_hold_through_another_sampler_and_fresh_noise(worker: TorchWorker, sources: Sources) -> None:
+    picture = Image.effect_noise((64, 64), 90).convert("RGB")
+    mask = Image.new("L", (64, 64))
+    mask.paste(255, (0, 0, 32, 64))
+    names = sources.add_image(picture), sources.add_image(mask)
+    wanted = recipe(source=names[0], mask=names[1], strength=0.8, steps=6)
+    assert wanted.steps_run == 4
+    [run] = draw(worker, wanted)
+    for step in (0, 2):
+        for changes in MIXES[1:]:
+            turned = wanted.turned(step, changes)
+            fork = finish(worker, worker.begin(turned, (run, step)))
+            assert torch.equal(fork.latents, draw(worker, turned)[0].latents)
+            assert torch.equal(fork.latents[..., 4:], run.latents[..., 4:])
+            assert not torch.equal(fork.latents[..., :4], run.latents[..., :4])
+    free = replace(wanted, mask="")
+    turned = free.turned(2, MIXES[2])
+    [run] = draw(worker, free)
+    assert torch.equal(finish(worker, worker.begin(turned, (run, 2))).latents, draw(worker, turned)[0].latents)
+
+
+def test_samplers_that_cannot_take_over_are_told_at_once(worker: TorchWorker) -> None:
+    with pytest.raises(RecipeError, match="has no sampler 'Heun'"):
+        worker.check(recipe("flux").turned(2, {"sampler": "Heun"}))
+    long = recipe(steps=60)
+    with pytest.raises(RecipeError, match="cannot make 60 steps"):
+        worker.begin(long.turned(30, {"sampler": "LCM"}))
+    run = worker.begin(long)
+    worker.step([run])
+    with pytest.raises(RecipeError, match="cannot make 60 steps"):
+        worker.change(run, long.turned(1, {"sampler": "LCM"}))
+    worker.step([run])
+    assert run.done == 2 and run.recipe == long
+
+
 def finish(worker: TorchWorker, run: TorchRun) -> TorchRun:
     while run.done < run.total:
         worker.step([run])

@@ -19,7 +19,8 @@ def canvas(place: str, start: str, stop: str) -> gr.HTML:
 
     place: the tab's name in `studio.web.live.Live.show`. start, stop: the ids of its buttons, for the keyboard.
     Events `use_settings` and `reuse_seed` carry `recipe`, the values of the picture's recipe by name; `fork` carries
-    `job` and `step`, and `turn` the `job` that shall be changed from its next step on.
+    `job` and `step`, and `turn` the `job` that shall be changed from its next step on; both may carry the strength of
+    fresh `noise`.
     """
     return gr.HTML(
         html_template='<section class="stage" aria-label="Pictures in the making"></section>',

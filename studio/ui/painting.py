@@ -15,7 +15,7 @@ from studio.errors import JobMissing, StudioError
 from studio.library import Library
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
-from studio.recipe import Recipe
+from studio.recipe import RANDOM_SEEDS, Recipe
 from studio.sources import Sources
 from studio.styles import Styles
 from studio.ui import form
@@ -299,7 +299,7 @@ def connect_pictures(
 
 def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studio: Studio) -> None:
     """Fork a picture at one of its steps, or change it from its next step on, by what the form says now."""
-    fields, names = settings.form, ("prompt", "negative_prompt", "guidance_scale")
+    fields, names = settings.form, ("prompt", "negative_prompt", "guidance_scale", "sampler")
     inputs = [fields[name] for name in names]
 
     def own(event: gr.EventData, request: gr.Request) -> Job:
@@ -308,22 +308,26 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
             raise JobMissing("That picture is being made in another browser, and can be changed there only.")
         return job
 
-    def changes(*values: Any) -> dict[str, Any]:
-        return {name: form.typed(name, value) for name, value in zip(names, values, strict=True)}
+    def changes(values: Iterable[Any], event: gr.EventData) -> dict[str, Any]:
+        found = {name: form.typed(name, value) for name, value in zip(names, values, strict=True)}
+        if strength := event._data.get("noise"):
+            found["noise"] = (strength, random.randrange(RANDOM_SEEDS))
+        return found
 
-    def fork(prompt: Any, negative: Any, guidance: Any, event: gr.EventData, request: gr.Request) -> str:
+    def fork(prompt: Any, negative: Any, guidance: Any, sampler: Any, event: gr.EventData, request: gr.Request) -> str:
         try:
             job, step = own(event, request), int(event._data["step"])
             remembered = studio.engine.remembers(job.id, step)
-            forked = studio.engine.fork(job.id, step, changes(prompt, negative, guidance))
-            studio.live.show(job.owner, settings.place, [job, forked])
+            forked = studio.engine.fork(job.id, step, changes((prompt, negative, guidance, sampler), event))
+            shown = studio.live.shown(job.owner, settings.place)
+            studio.live.show(job.owner, settings.place, [*(shown if job in shown else [job]), forked])
         except StudioError as error:
             return str(error)
         return "" if remembered else "The steps before it are run again: they are no longer remembered."
 
-    def turn(prompt: Any, negative: Any, guidance: Any, event: gr.EventData, request: gr.Request) -> str:
+    def turn(prompt: Any, negative: Any, guidance: Any, sampler: Any, event: gr.EventData, request: gr.Request) -> str:
         try:
-            studio.engine.change(own(event, request).id, changes(prompt, negative, guidance))
+            studio.engine.change(own(event, request).id, changes((prompt, negative, guidance, sampler), event))
         except StudioError as error:
             return str(error)
         return ""

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from studio.engine import Engine, Job
 from studio.errors import JobMissing
 from studio.events import FINAL, Event, Paused, Step
+from studio.library import Library
 
 FRAME, LAST_FRAME = 90, 1500
 """Milliseconds that an animation shows each step, and the last one."""
@@ -197,8 +198,8 @@ class Live:
         return job is not None and not isinstance(job.event, (*FINAL, Paused))
 
 
-def routes(engine: Engine, live: Live) -> APIRouter:
-    """The stream, and pause, resume and cancel of the asker's own jobs."""
+def routes(engine: Engine, live: Live, library: Library) -> APIRouter:
+    """The stream; pause, resume and cancel of the asker's own jobs; and going back into a picture of the library."""
     router = APIRouter()
 
     @router.get("/live")
@@ -219,6 +220,13 @@ def routes(engine: Engine, live: Live) -> APIRouter:
         acts[act](job_id)
         if act == "resume":
             live.bring_back(owner, place, job)
+        return JSONResponse({})
+
+    @router.post("/pictures/{picture_id}/recall")
+    def recall(picture_id: str, request: Request, place: str = Query(pattern="^[a-z_]{1,40}$")) -> JSONResponse:
+        """Have a picture stand on a tab's stage again, with its timeline."""
+        picture, owner = library.get(picture_id), owner_of(request)
+        live.show(owner, place, [engine.recall(picture_id, picture.recipe, picture.steps_done, owner)])
         return JSONResponse({})
 
     @router.get("/jobs/{job_id}/steps/{step}.jpg")
@@ -254,7 +262,8 @@ def _film(frames: Sequence[bytes], kind: str) -> bytes:
 
 
 def _described(job: Job, event: Event) -> dict[str, Any]:
-    return {**_values(event), "recipe": asdict(job.recipe), "number": job.number}
+    forked = {"forked_at": job.parent[1]} if job.parent else {}
+    return {**_values(event), "recipe": asdict(job.recipe), "number": job.number, **forked}
 
 
 def _values(event: Event) -> dict[str, Any]:

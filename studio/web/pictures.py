@@ -1,5 +1,6 @@
 """Pictures of the library by id: the files themselves, thumbnails, and what the page says about each."""
 
+import contextlib
 import re
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -7,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from studio.errors import StorageError
 from studio.library import Library, Picture
 from studio.recipe import Recipe
 
@@ -17,7 +19,7 @@ MOST = 100
 
 
 def routes(library: Library) -> APIRouter:
-    """`/pictures`, `/pictures/{id}.png` (`?download=1` to save it), `/thumbnails/{id}`, and ratings."""
+    """`/pictures`, `/pictures/{id}.png` (`?download=1` to save it), its lineage, `/thumbnails/{id}`, and ratings."""
     router = APIRouter()
 
     @router.get("/pictures")
@@ -43,6 +45,21 @@ def routes(library: Library) -> APIRouter:
     @router.get("/ratings")
     def ratings(id: Annotated[list[str], Query(max_length=MOST)]) -> JSONResponse:
         return JSONResponse({"ratings": library.ratings(id)})
+
+    @router.get("/pictures/{picture_id}/lineage")
+    def lineage(picture_id: str) -> JSONResponse:
+        """What a picture was forked from and after how many steps, and its own forks; `parent` null if there is none.
+
+        `gone`: whether it was forked from a picture that is not here any more.
+        """
+        found = library.get(picture_id)
+        parent = None
+        if found.parent:
+            with contextlib.suppress(StorageError):
+                parent = described(library.get(found.parent))
+        forks = [{**described(each), "step": each.parent_step} for each in library.forks(picture_id)]
+        gone = bool(found.parent) and parent is None
+        return JSONResponse({"parent": parent, "step": found.parent_step, "gone": gone, "forks": forks})
 
     @router.get("/thumbnails/{picture_id}")
     def thumbnail(picture_id: str) -> Response:

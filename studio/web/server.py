@@ -146,7 +146,7 @@ def create_app(settings: Settings, engine: Engine, library: Library, models: Man
     app.add_middleware(Guard, settings=settings)
     app.add_exception_handler(StudioError, _sentence)
     stream = live.Live(engine)
-    app.include_router(live.routes(engine, stream))
+    app.include_router(live.routes(engine, stream, library))
     app.include_router(pictures.routes(library))
     app.include_router(sources_web.routes(sources, library))
     app.include_router(sheets.routes(stream, library))

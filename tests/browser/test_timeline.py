@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from studio import metadata
 from studio.recipe import Recipe, Turn
-from tests.browser.conftest import Studio, panel
+from tests.browser.conftest import Studio, panel, visit
 from tests.browser.test_inpainting import fill, generate
 
 LONG = 500
@@ -72,7 +72,7 @@ def test_a_fork_at_a_third_of_the_way(page: Page, studio: Studio) -> None:
     assert newest(studio) == Recipe.from_values(
         {**_values(newest(studio)), "seed": 3, "turns": [{"step": 3, "guidance_scale": 1}]}
     )
-    expect(tab.locator(".facts").nth(1)).to_contain_text("changed at step 3")
+    expect(tab.locator(".facts").nth(1)).to_contain_text("forked at step 3")
     # Its settings, used again, make the same picture.
     first = np.asarray(Image.open(studio.files()[-1]))
     tab.get_by_role("button", name="Use these settings").nth(1).click()
@@ -99,3 +99,84 @@ def test_a_picture_is_changed_while_it_is_made(page: Page, studio: Studio) -> No
     [turn] = newest(studio).turns
     assert turn == Turn(turn.step, prompt="a ship") and 3 <= turn.step < LONG
     tab.get_by_role("button", name="Discard").click()
+
+
+def test_another_sampler_and_fresh_noise_are_branches_that_can_be_made_again(page: Page, studio: Studio) -> None:
+    tab = panel(page, "text_to_image")
+    fill(tab, Prompt="a red apple", Steps=9, Seed=3)
+    generate(tab)
+    parent = studio.files()[-1]
+    made = []
+    for number, (sampler, noise) in enumerate((("Euler", 0), ("Euler", 0.4)), start=2):
+        scrub(page, 4, 9)
+        tab.get_by_label("Sampler").click()
+        page.get_by_role("option", name=sampler, exact=True).click()
+        tab.get_by_label("Fresh noise").first.fill(str(noise))
+        page.wait_for_timeout(300)
+        tab.get_by_role("button", name="Fork from here").first.click()
+        expect(tab.locator(".tile[data-state=finished]")).to_have_count(number)
+        made.append(studio.files()[-1])
+    [plain], [noisy] = ([*metadata.read(path)[0].turns] for path in made)  # type: ignore[index]
+    assert plain == Turn(4, sampler="Euler")
+    assert noisy.noise and noisy == Turn(4, sampler="Euler", noise=(0.4, noisy.noise[1]))
+    for path in made:
+        with Image.open(path) as image:
+            assert image.info[metadata.PARENT] == f"4 {parent.stem}"
+    expect(tab.locator(".facts").nth(2)).to_contain_text("forked at step 4")
+
+    # From its settings alone, the last one is made again, without the picture that it was forked from.
+    wanted = np.asarray(Image.open(made[-1]))
+    tab.get_by_role("button", name="Use these settings").nth(2).click()
+    expect(tab.get_by_label("Changes on the way")).to_have_value(
+        f"4: sampler Euler\n4: noise 0.4 seed {noisy.noise[1]}"
+    )
+    generate(tab)
+    assert np.array_equal(np.asarray(Image.open(studio.files()[-1])), wanted)
+
+
+def test_going_back_into_a_picture_of_the_library(page: Page, studio: Studio, faults: list[str]) -> None:
+    tab = panel(page, "text_to_image")
+    fill(tab, Prompt="a red apple", Steps=9, Seed=3)
+    generate(tab)
+    parent = studio.files()[-1]
+    page.context.clear_cookies()  # so it is another browser, which never saw that job
+    visit(page, studio)
+    expect(tab.locator(".tile")).to_have_count(0)
+    fill(tab, Prompt="something else", Seed=9)
+    tab.locator(".thumbnail").first.click()
+    page.get_by_role("button", name="Go back into it").click()
+    expect(tab.locator(".tile[data-kept]")).to_have_count(1)
+    expect(tab.get_by_label("Prompt", exact=True)).to_have_value("a red apple")
+    scrub(page, 2, 9)
+    tab.get_by_role("button", name="Fork from here").click()
+    expect(tab.locator(".tile[data-state=finished]")).to_have_count(2)
+    expect(tab.locator(".notice[role=alert]")).to_have_text("")  # its steps were on disk
+    child = studio.files()[-1]
+    assert np.array_equal(np.asarray(Image.open(child)), np.asarray(Image.open(parent)))
+
+    # The two know each other.
+    expect(tab.locator(".thumbnail")).not_to_have_count(0)
+    tab.locator(".frame").nth(1).click()
+    viewer = page.get_by_role("dialog")
+    expect(viewer.locator(".viewer-kin")).to_contain_text("at step 2")
+    viewer.get_by_role("button", name="The picture it came from").click()
+    expect(viewer.locator(".viewer-picture img").first).to_have_attribute("src", f"/pictures/{parent.stem}.png")
+    viewer.get_by_role("button", name="Fork at step 2").click()
+    expect(viewer.locator(".viewer-picture img").first).to_have_attribute("src", f"/pictures/{child.stem}.png")
+    page.keyboard.press("Escape")
+
+    # Without the steps on disk it says so, and comes to the same.
+    for file in (studio.output / "steps").iterdir():
+        file.unlink()
+    page.context.clear_cookies()
+    visit(page, studio)
+    tab.locator(".thumbnail").nth(1).click()
+    page.get_by_role("button", name="Go back into it").click()
+    expect(tab.locator(".tile[data-kept]")).to_have_count(1)
+    tab.get_by_label("Step", exact=True).fill("2")
+    expect(tab.locator(".timeline-sentence")).to_have_text("The steps of that picture are no longer remembered.")
+    faults.clear()  # the browser has told that a step was not there
+    tab.get_by_role("button", name="Fork from here").click()
+    expect(tab.get_by_text("The steps before it are run again")).to_be_visible()
+    expect(tab.locator(".tile[data-state=finished]")).to_have_count(2)
+    assert np.array_equal(np.asarray(Image.open(studio.files()[-1])), np.asarray(Image.open(parent)))

@@ -9,6 +9,7 @@ const ICONS = {
   continue: "M8 6v12l10-6z",
   play: "M8 6v12l10-6z",
   fork: "M6 4v16M6 13c0-5 11-3 11-9m0 0-3 3m3-3 3 3",
+  back: "M4 12a8 8 0 1 0 2.500-5.800M4 4v4.500h4.500M12 8v4.500l3 1.800",
   drop: "M6.5 6.5l11 11m0-11-11 11",
   send: "M4 12h15m0 0-5-5m5 5-5 5",
   subtle: "M9 9h10v10H9zM5 15V5h10",

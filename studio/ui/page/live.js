@@ -81,8 +81,8 @@ function takeAll(snapshot) {
 
 function take(job) {
   // What an event says nothing about stays known: the settings, and how far the picture was.
-  const { recipe, number, done, total, preview } = jobs.get(job.id) ?? {};
-  jobs.set(job.id, { recipe, number, done, total, preview, ...job });
+  const { recipe, number, forked_at, done, total, preview } = jobs.get(job.id) ?? {};
+  jobs.set(job.id, { recipe, number, forked_at, done, total, preview, ...job });
 }
 
 function takeShown(news) {

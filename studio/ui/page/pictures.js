@@ -3,6 +3,7 @@
 import { compare } from "./compare.js";
 import { fullButton, isFullKey, toggleFull } from "./full.js";
 import { icon } from "./icons.js";
+import { showKin, wayBack } from "./lineage.js";
 import { act, jobs, listen, stoppedAt } from "./live.js";
 import { heading, item, opens } from "./menu.js";
 import { ask } from "./places.js";
@@ -78,11 +79,13 @@ export function show(pictures, index, events, place, isComparing = false) {
   const line = make("p", { class: "viewer-facts" });
   const acts = make("div", { class: "acts" });
   const slot = make("div", { class: "viewer-timeline" });
+  const kin = make("div", { class: "viewer-kin" });
+  const sentence = make("p", { role: "alert" });
   const stars = makeStars((sentence) => sentence && setText(line, sentence));
   const close = make("button", { type: "button", class: "act viewer-close", title: "Close", "aria-label": "Close" }, "×");
   const before = make("button", { type: "button", class: "viewer-turn" }, "‹");
   const after = make("button", { type: "button", class: "viewer-turn" }, "›");
-  const text = make("div", { class: "viewer-text" }, name, stars.element, slot, prompt, negative, line, acts);
+  const text = make("div", { class: "viewer-text" }, name, stars.element, slot, prompt, negative, line, acts, sentence, kin);
   const seen = make("div", { class: "viewer-seen" }, image);
   const picture = make("div", { class: "viewer-picture" }, before, seen, after);
   // A dialog itself cannot fill the screen; what is in it can.
@@ -145,8 +148,16 @@ export function show(pictures, index, events, place, isComparing = false) {
     acts.replaceChildren(
       ...continuing(shown),
       ...comparing(recipe),
-      ...(shown.id ? [actions(shown, events, () => dialog.close())] : []),
+      ...(shown.id
+        ? [
+            wayBack(shown, () => dialog.close(), (failure) => setText(sentence, failure)),
+            actions(shown, events, () => dialog.close()),
+          ]
+        : []),
     );
+    setText(sentence, "");
+    if (shown.id) showKin(kin, shown, turnTo);
+    else kin.replaceChildren();
   }
 
   /** The picture of a job, from its noise on. */
@@ -155,6 +166,14 @@ export function show(pictures, index, events, place, isComparing = false) {
     const made = makePicture(element, job, 1024);
     element.append(make("div", { class: "frame" }, ...made.layers, made.veil, made.bar));
     return { element, update: made.update, look: made.look };
+  }
+
+  /** Show another picture in the same place, which the arrow keys need not lead to. */
+  function turnTo(picture) {
+    const known = pictures.findIndex((each) => each.id === picture.id);
+    if (known < 0) pictures = [...pictures.slice(0, index + 1), picture, ...pictures.slice(index + 1)];
+    index = known < 0 ? index + 1 : known;
+    turn(0);
   }
 
   /** The button that lays the start picture over the result, if there is one. */

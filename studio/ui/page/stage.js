@@ -6,11 +6,11 @@ import { isMenuOpen } from "./menu.js";
 import { actions, show } from "./pictures.js";
 import { offer } from "./places.js";
 import { makeStars, rate, starsOfKey } from "./stars.js";
-import { makeTimeline } from "./timeline.js";
+import { makeTimeline, noiseField } from "./timeline.js";
 import { facts, make, setText, sizeOf, standing, standingOfAll, stepsRun, stoppedAtStep } from "./words.js";
 
 /** At most so many pictures have their timelines below them. */
-const TIMED = 2;
+const TIMED = 4;
 
 const HINTS = {
   image_to_image: "Put a picture on the easel, or paint one, say what it shall become, and press Generate. It changes here.",
@@ -28,10 +28,11 @@ export function mount(root, options, events) {
   drop.title = "Forget where it stands. The partial picture stays among the recent ones.";
   const buttons = make("div", { class: "acts" }, go, drop);
   const turn = make("button", { type: "button", class: "act" }, icon("fork"), make("span", {}, "Change from here on"));
-  turn.title = "From the next step on, use the prompt and the guidance as they are on the left now";
+  turn.title = "From the next step on, use the prompt, the guidance and the sampler as they are on the left now";
+  const noise = noiseField();
   const spoken = make("p", { class: "only-spoken", role: "status", "aria-live": "polite" });
   const hint = make("div", { class: "hint" }, make("p", {}, HINTS[options.place] ?? HINT));
-  section.append(tiles, make("div", { class: "stage-bar" }, words, turn, buttons), spoken);
+  section.append(tiles, make("div", { class: "stage-bar" }, words, noise.element, turn, buttons), spoken);
   offer(options.place, "use", (recipe) => events.use_settings({ recipe }));
 
   const tileOf = new Map();
@@ -56,7 +57,7 @@ export function mount(root, options, events) {
     for (const job of standingJobs) tileOf.get(job.id).update(job, standingJobs.length);
     setText(words, isConnected() ? wordsFor(standingJobs) : "The studio does not answer. Trying again…");
     buttons.hidden = paused().length === 0 || moving().length > 0;
-    turn.hidden = moving().length === 0;
+    turn.hidden = noise.element.hidden = moving().length === 0;
     const stop = document.getElementById(options.stop);
     if (stop) stop.disabled = moving().length === 0;
     speak(standingJobs);
@@ -113,7 +114,7 @@ export function mount(root, options, events) {
   takeOrders(section, options, () => each(moving(), "pause"));
   go.addEventListener("click", () => each(paused(), "resume"));
   drop.addEventListener("click", () => each(paused(), "cancel"));
-  turn.addEventListener("click", () => moving().forEach((job) => events.turn({ job: job.id })));
+  turn.addEventListener("click", () => moving().forEach((job) => events.turn({ job: job.id, noise: noise.strength() })));
   addEventListener("resize", layOut);
   listen((change) => {
     if (change.kind === "jobs") section.dataset.ready = "true";
@@ -250,7 +251,7 @@ function makeTile(job, count, place, events) {
   function timeline(now) {
     picture.look(null);
     const slot = make("div", { class: "timeline-slot" });
-    if (now.picture) slot.append(makeTimeline(now, picture.look, (step) => events.fork({ job: now.id, step })));
+    if (now.picture) slot.append(makeTimeline(now, picture.look, (step, noise) => events.fork({ job: now.id, step, noise })));
     return slot;
   }
 
@@ -399,7 +400,8 @@ export const described = (job) => ({
 function captionOf(job, count, events, place) {
   const seed = make("span", { class: "seed-of" }, `Seed ${job.recipe.seed}`);
   const line = make("p", { class: "facts", title: facts(job.recipe) }, seed);
-  const turns = (job.recipe.turns ?? []).map((turn) => `\u00a0· changed at step ${turn.step}`);
+  if (job.forked_at !== undefined) seed.append(`\u00a0· forked at step ${job.forked_at}`);
+  const turns = (job.recipe.turns ?? []).filter((turn) => turn.step !== job.forked_at).map((turn) => `\u00a0· changed at step ${turn.step}`);
   line.append(count === 1 ? `\u00a0· ${facts(job.recipe)}` : turns.join(""));
   const parts = [line];
   if (count > 1) parts.push(make("div", { class: "own acts" }, ...ownButtons(job)));

@@ -34,6 +34,7 @@ export function mount(root, options, events) {
   const add = (picture) => {
     learn([picture]);
     if (pictures.some((each) => each.id === picture.id)) return;
+    if (picture.id < pictures.at(-1)?.id) return; // one of long ago, gone back into: it stands further down
     pictures.unshift(picture);
     row.prepend(entry(picture));
     section.hidden = false;

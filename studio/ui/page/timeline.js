@@ -3,6 +3,14 @@
 import { icon } from "./icons.js";
 import { make, setText, stepsRun } from "./words.js";
 
+/** A small field for the strength of fresh noise, 0 to 1: the element, and what it says now. */
+export function noiseField() {
+  const input = make("input", { type: "number", min: 0, max: 1, step: 0.05, value: 0 });
+  const element = make("label", { class: "noise" }, make("span", {}, "Fresh noise"), input);
+  element.title = "How much of the noise in it is drawn anew there: 0 none, 1 all of it";
+  return { element, strength: () => Number(input.value) };
+}
+
 /** Milliseconds for which each step is shown when it plays. */
 const FRAME = 110;
 
@@ -14,7 +22,8 @@ const KINDS = [
 
 /**
  * The timeline of a job that stands still. `show(bitmap)` shows what a step looked like, `show(null)` the picture itself.
- * `fork(step)` takes the picture up again after that step; without it, there is no button for that.
+ * `fork(step, noise)` takes the picture up again after that step, with so much fresh noise; without it, there is no
+ * button for that.
  */
 export function makeTimeline(job, show, fork = null) {
   const { id } = job;
@@ -28,7 +37,8 @@ export function makeTimeline(job, show, fork = null) {
   range.setAttribute("aria-label", "Step");
   const place = make("span", { class: "timeline-step" });
   const again = make("button", { type: "button", class: "act" }, icon("fork"), make("span", {}, "Fork from here"));
-  again.title = "Take it up again after this step, with the prompt and the guidance on the left";
+  again.title = "Take it up again after this step, with the prompt, the guidance and the sampler on the left";
+  const noise = noiseField();
   const saves = KINDS.map(([kind, title, why]) => {
     const words = make("span", { class: "always" }, title);
     const link = make("a", { class: "act", href: `/jobs/${id}/steps.${kind}`, download: "" }, icon("download"), words);
@@ -37,7 +47,7 @@ export function makeTimeline(job, show, fork = null) {
     return link;
   });
   const saying = make("p", { class: "timeline-sentence", role: "status" });
-  const element = make("div", { class: "timeline" }, play, range, place, make("div", { class: "acts" }, ...(fork ? [again] : []), ...saves), saying);
+  const element = make("div", { class: "timeline" }, play, range, place, make("div", { class: "acts" }, ...(fork ? [noise.element, again] : []), ...saves), saying);
 
   const step = () => Number(range.value);
 
@@ -91,7 +101,7 @@ export function makeTimeline(job, show, fork = null) {
   // The arrows would lead to the next picture, where it is shown large.
   range.addEventListener("keydown", (event) => event.key.startsWith("Arrow") && event.stopPropagation());
   play.addEventListener("click", () => (playing ? stop() : start()));
-  again.addEventListener("click", () => fork(step()));
+  again.addEventListener("click", () => fork(step(), noise.strength()));
   setText(place, `${last} / ${total}`);
   again.disabled = last >= total;
   return element;
