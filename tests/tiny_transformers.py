@@ -76,7 +76,7 @@ def stable_diffusion_3(folder: Path, t5: bool = True, **transformer: Any) -> Pat
         "text_encoder": _clip(),
         "text_encoder_2": _clip(),
         "text_encoder_3": _t5(32) if t5 else None,
-        "vae": AutoencoderKL(latent_channels=16, shift_factor=0.1, **_VAE),
+        "vae": AutoencoderKL(latent_channels=16, scaling_factor=1.5305, shift_factor=0.0609, **_VAE),
         "tokenizer": tiny._tokenizer,
         "tokenizer_2": tiny._tokenizer,
         "tokenizer_3": (lambda each: tiny._tokenizer(each, 512)) if t5 else None,

@@ -229,6 +229,19 @@ def called(folder: Path, word: str) -> bool:
     return any(word in name.lower() for name in names)
 
 
+def asked(tokenizer: Any, text: str, thinking: bool) -> str:
+    """A prompt as the question in a chat with a Qwen3, up to where the answer begins.
+
+    thinking: False puts an empty thought before the answer, as Qwen3 wants it. A tokenizer without a chat template, as
+    single files are given, gets the published one for a single question (https://huggingface.co/Qwen/Qwen3-4B).
+    """
+    if getattr(tokenizer, "chat_template", None):
+        chat = [{"role": "user", "content": text}]
+        return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
+    thought = "" if thinking else "<think>\n\n</think>\n\n"
+    return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n{thought}"
+
+
 def hidden_states(
     encoder: Any, ids: Sequence[int], device: torch.device, there: Sequence[int] | None = None
 ) -> tuple[Tensor, ...]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from studio import samplers
 from studio.errors import RecipeError
-from studio.families.base import Facts, Model, Prompts, Row, guided, hidden_states, sides
+from studio.families.base import Facts, Model, Prompts, Row, asked, guided, hidden_states, sides
 from studio.models.files import read_json
 from studio.recipe import Recipe
 from studio.samplers import Sampler
@@ -109,10 +109,7 @@ class Flux2(Model):
             parts = [("system", SYSTEM_MESSAGE), ("user", text.replace("[IMG]", ""))]
             messages = [{"role": role, "content": [{"type": "text", "text": each}]} for role, each in parts]
             return self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
-        asked = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True, enable_thinking=False
-        )
-        return self.tokenizer(asked, verbose=False).input_ids
+        return self.tokenizer(asked(self.tokenizer, text, thinking=False), verbose=False).input_ids
 
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:
         # What is shown a picture has more tokens, and cannot stand in one call with what isn't.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from studio import samplers
 from studio.errors import RecipeError
-from studio.families.base import Facts, Model, Prompts, Row, called, guided, hidden_states, sides, size_shift
+from studio.families.base import Facts, Model, Prompts, Row, asked, called, guided, hidden_states, sides, size_shift
 from studio.models.files import read_json
 from studio.recipe import Recipe
 from studio.samplers import Sampler
@@ -59,10 +59,7 @@ class ZImage(Model):
 
     def _read(self, text: str) -> Tensor:
         """(n, width): the hidden states before the last layer, as many as the prompt and the template have tokens."""
-        asked = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True, enable_thinking=True
-        )
-        ids = self.tokenizer(asked, verbose=False).input_ids
+        ids = self.tokenizer(asked(self.tokenizer, text, thinking=True), verbose=False).input_ids
         if len(ids) > TOKENS:
             raise RecipeError(f"Z-Image reads prompts of up to {TOKENS} tokens, and this has {len(ids)}. Shorten it.")
         return hidden_states(self.text_encoder, ids, self.device)[-2][0].to(self.device, self.dtype)
