@@ -345,7 +345,11 @@ def test_a_checkpoint_goes_by_its_folder_its_repository_or_its_configs(models_fo
     assert called(tmp_path / "mine", "turbo")
     snapshot = tmp_path / "models--stabilityai--sd-3.5-large-turbo" / "snapshots" / "0a1b"
     shutil.copytree(models_folder / "sd3", snapshot)
-    [entry] = [each for each in catalog.scan([tmp_path]) if "snapshots" in each.name]
+    shutil.copytree(models_folder / "qwen", tmp_path / "Qwen-Image-Lightning")
+    entries = {entry.path.name: entry for entry in catalog.scan([tmp_path])}
+    facts = entries["Qwen-Image-Lightning"].facts
+    assert facts and (facts.steps, facts.guidance_scale) == (8, 1.0)
+    entry = entries["0a1b"]
     assert entry.facts and (entry.facts.steps, entry.facts.guidance_scale) == (4, 1.0)
 
 

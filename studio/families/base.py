@@ -82,13 +82,14 @@ class Model(ABC):
     """The parts to load; others in the folder (safety checkers, feature extractors) are left on disk."""
     optional: ClassVar[tuple[str, ...]] = ()
     """Parts that are loaded where the folder has them, and that the family can do without."""
+    prompts_cached: ClassVar[int] = PROMPTS_CACHED
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
         self.vae = parts["vae"]
         self.scheduler_config: Mapping[str, Any] = parts["scheduler"]
         # One instance's cache: it leaves with the model.
-        self.encode = lru_cache(PROMPTS_CACHED)(self._encode)
+        self.encode = lru_cache(self.prompts_cached)(self._encode)
         self.projection = previews.fit(self._encode_pictures, self.vae_factor).to(device)
 
     @classmethod

@@ -33,6 +33,7 @@ class Flux2(Model):
     pipelines = frozenset({"Flux2KleinPipeline", "Flux2KleinInpaintPipeline", "Flux2Pipeline"})
     samplers = samplers.FLOW
     needed = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
+    prompts_cached = 32  # of 8 to 16 MB each
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.tokenizer, self.text_encoder = parts["tokenizer"], parts["text_encoder"]

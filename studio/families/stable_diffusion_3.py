@@ -35,7 +35,8 @@ class StableDiffusion3(Model):
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.tokenizers = parts["tokenizer"], parts["tokenizer_2"]
         self.clips = parts["text_encoder"], parts["text_encoder_2"]
-        self.t5_tokenizer, self.t5 = parts.get("tokenizer_3"), parts.get("text_encoder_3")
+        self.t5_tokenizer: Any = parts.get("tokenizer_3")
+        self.t5: Any = parts.get("text_encoder_3") if self.t5_tokenizer else None
         self.transformer = parts["transformer"]
         super().__init__(parts, device, dtype)
 
