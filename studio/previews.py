@@ -1,6 +1,6 @@
 """Latents → a small picture, cheaply enough for every step.
 
-A linear map turns each 3x3 neighbourhood of latents into a block of pixels. It is fitted by least squares to the
+A linear map turns each latent with its neighbours into a block of pixels. It is fitted by least squares to the
 model's own VAE when the model is loaded, so it works for any checkpoint without a table of known numbers.
 """
 
@@ -20,7 +20,7 @@ SIDE = 256
 class Projection:
     """A fitted map from latents (1, channels, h, w) to pixels.
 
-    weight: (3 factor², channels, 3, 3), bias: (3 factor²,): blocks of factor x factor pixels in 0..1.
+    weight: (3 factor², channels, k, k), bias: (3 factor²,): k x k latents to a block of factor x factor pixels in 0..1.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor, factor: int) -> None:
@@ -33,7 +33,7 @@ class Projection:
         if block not in self._maps:
             self._maps[block] = self._pooled(block)
         weight, bias = self._maps[block]
-        padded = F.pad(latents.float(), (1, 1, 1, 1), mode="replicate")
+        padded = F.pad(latents.float(), (weight.shape[-1] // 2,) * 4, mode="replicate")
         pixels = F.pixel_shuffle(F.conv2d(padded, weight, bias), block)
         return LatentPreview((pixels[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0))
 
@@ -102,16 +102,18 @@ def fit(encode: Callable[[Tensor], Tensor], factor: int, pictures: int = 6, side
     images = _shapes(pictures, side * factor)
     latents = encode(images).float().cpu()
     channels = latents.shape[1]
-    padded = F.pad(latents, (1, 1, 1, 1), mode="replicate")
-    # (n, channels*9, positions) → (n*positions, channels*9 + 1): the neighbourhood of each latent, and a constant.
-    inputs = F.unfold(padded, 3).transpose(1, 2).reshape(-1, channels * 9)
+    # Latents of many channels are patches already, and with their neighbours would be more numbers than are fitted on.
+    near = 3 if channels <= 32 else 1
+    padded = F.pad(latents, (near // 2,) * 4, mode="replicate")
+    # (n, channels*near², positions) → (n*positions, channels*near² + 1): each latent, its neighbours, and a constant.
+    inputs = F.unfold(padded, near).transpose(1, 2).reshape(-1, channels * near**2)
     inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], 1)
     small = F.avg_pool2d(images * 0.5 + 0.5, factor // block)
     targets = F.pixel_unshuffle(small, block).permute(0, 2, 3, 1).reshape(len(inputs), -1)
     # A little ridge keeps the map tame where pictures of shapes do not tell.
     gram = inputs.T @ inputs + 1e-3 * len(inputs) * torch.eye(inputs.shape[1])
     solution = torch.linalg.solve(gram, inputs.T @ targets)
-    weight = solution[:-1].T.reshape(-1, channels, 3, 3).contiguous()
+    weight = solution[:-1].T.reshape(-1, channels, near, near).contiguous()
     return Projection(weight, solution[-1].contiguous(), block)
 
 

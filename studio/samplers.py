@@ -52,6 +52,7 @@ class Sampler:
 
     run: how many of the steps are taken, the last ones; the first `steps - run` are left out.
     shift: `mu` of schedules that shift with the picture's size, None for all others.
+    spaced: whether a flow model takes evenly spaced sigmas, as most do, or what the scheduler makes of the steps alone.
     Raises RecipeError if this scheduler cannot make so many steps.
     """
 
@@ -63,12 +64,13 @@ class Sampler:
         steps: int,
         shift: float | None = None,
         run: int | None = None,
+        spaced: bool = True,
     ) -> None:
         kind, options = table[label]
         self._scheduler = _build(getattr(diffusers, kind), config, options)
         try:
             # On the CPU, whatever the device: a timestep that lives on a GPU has to be waited for at each step.
-            self._scheduler.set_timesteps(device="cpu", **_timetable(self._scheduler, steps, shift))
+            self._scheduler.set_timesteps(device="cpu", **_timetable(self._scheduler, steps, shift, spaced))
         except (ValueError, IndexError, ZeroDivisionError):
             raise RecipeError(f"The sampler {label} cannot make {steps} steps. Take fewer, or another one.") from None
         self._run = steps if run is None else run
@@ -188,13 +190,16 @@ def _build(kind: Any, config: Mapping, options: Mapping) -> Any:
     takes = inspect.signature(kind).parameters
     if config.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in takes:
         options = {**options, "trained_betas": zero_terminal_snr_betas(kind, config)}
+    if "flow_shift" in takes and "shift" in config:
+        # The same number under another name.
+        options = {"flow_shift": config["shift"], **options}
     return kind.from_config({**config}, **options)
 
 
-def _timetable(scheduler: Any, steps: int, shift: float | None) -> dict[str, Any]:
+def _timetable(scheduler: Any, steps: int, shift: float | None, spaced: bool) -> dict[str, Any]:
     """Arguments for `set_timesteps`. Flow models are trained on evenly spaced sigmas, which some schedulers take."""
     options: dict[str, Any] = {} if shift is None else {"mu": shift}
-    if isinstance(scheduler, diffusers.FlowMatchEulerDiscreteScheduler):
+    if spaced and isinstance(scheduler, diffusers.FlowMatchEulerDiscreteScheduler):
         return {"sigmas": np.linspace(1.0, 1 / steps, steps), **options}
     return {"num_inference_steps": steps, **options}
 

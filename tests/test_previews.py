@@ -41,6 +41,18 @@ def test_a_gradient_is_smooth_over_the_blocks(projection: previews.Projection) -
     assert np.abs(np.diff(row)).max() < 12
 
 
+def test_latents_of_many_channels_are_shown_without_their_neighbours() -> None:
+    def patches(pictures: Tensor) -> Tensor:
+        found = F.pixel_unshuffle(encode(pictures), 2)
+        return torch.cat([found, torch.zeros(len(found), 112, *found.shape[2:])], 1)
+
+    projection = previews.fit(patches, 16)
+    ramp = torch.linspace(-1, 1, 256).expand(1, 3, 256, 256)
+    assert projection._maps[8][0].shape[1:] == (128, 1, 1)
+    row = shown(projection, patches(ramp))[64, :, 0]
+    assert np.abs(row - np.linspace(0, 255, 128)).max() < 16
+
+
 @pytest.mark.parametrize(("side", "pixels"), [(8, 64), (32, 256), (64, 256), (128, 256), (256, 256), (300, 300)])
 def test_the_preview_is_no_larger_than_it_need_be(projection: previews.Projection, side: int, pixels: int) -> None:
     assert shown(projection, torch.zeros(1, 4, side, side)).shape == (pixels, pixels, 3)

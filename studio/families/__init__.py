@@ -2,8 +2,19 @@
 
 from studio.families.base import Facts, Model, Prompts, Row
 from studio.families.flux import Flux
+from studio.families.flux2 import Flux2
+from studio.families.qwen_image import QwenImage
 from studio.families.stable_diffusion import StableDiffusion
+from studio.families.stable_diffusion_3 import StableDiffusion3
+from studio.families.z_image import ZImage
 
-FAMILIES: tuple[type[Model], ...] = (StableDiffusion, Flux)
+FAMILIES: tuple[type[Model], ...] = (
+    StableDiffusion,
+    Flux,
+    StableDiffusion3,
+    Flux2,
+    QwenImage,
+    ZImage,
+)
 
 __all__ = ["FAMILIES", "Facts", "Model", "Prompts", "Row"]

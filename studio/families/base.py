@@ -80,14 +80,24 @@ class Model(ABC):
     samplers: ClassVar[Mapping[str, tuple[str, dict]]]
     needed: ClassVar[tuple[str, ...]]
     """The parts to load; others in the folder (safety checkers, feature extractors) are left on disk."""
+    optional: ClassVar[tuple[str, ...]] = ()
+    """Parts that are loaded where the folder has them, and that the family can do without."""
+    prompts_cached: ClassVar[int] = PROMPTS_CACHED
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
         self.vae = parts["vae"]
         self.scheduler_config: Mapping[str, Any] = parts["scheduler"]
         # One instance's cache: it leaves with the model.
-        self.encode = lru_cache(PROMPTS_CACHED)(self._encode)
+        self.encode = lru_cache(self.prompts_cached)(self._encode)
         self.projection = previews.fit(self._encode_pictures, self.vae_factor).to(device)
+
+    @classmethod
+    def wanted(cls, folder: Path) -> tuple[str, ...]:
+        """The parts to load from this folder: what is needed, and those optional ones that it has."""
+        index = read_json(folder / "model_index.json") if cls.optional else {}
+        there = [name for name in cls.optional if (index.get(name) or [None])[0] and (folder / name).is_dir()]
+        return (*cls.needed, *there)
 
     @classmethod
     @abstractmethod
@@ -95,8 +105,14 @@ class Model(ABC):
         """Sizes and good defaults, read from the folder's JSON files. May raise KeyError, ValueError, OSError."""
 
     @abstractmethod
-    def _encode(self, prompt: str, negative_prompt: str, guided: bool) -> Prompts:
-        """Encode both prompts; the negative one only if `guided`."""
+    def _encode(
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
+    ) -> Prompts:
+        """Encode both prompts; the negative one only if `guided`.
+
+        clip_skip: which of CLIP's layers is read, counted from the end, for families that read one of choice.
+        loras: only part of the cache's key, since they change the encoder.
+        """
 
     @abstractmethod
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:
@@ -137,19 +153,108 @@ class Model(ABC):
 
     def decode(self, latents: Tensor) -> Image.Image:
         """The picture of latents (1, c, h, w)."""
-        config = self.vae.config
-        latents = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0)
-        pixels = self.vae.decode(latents.to(self.vae.dtype), return_dict=False)[0][0].float()
+        mean, spread = self._latent_statistics()
+        pixels = self._vae_decode((latents * spread + mean).to(self.vae.dtype))[0].float()
         pixels = (pixels / 2 + 0.5).clamp(0, 1).permute(1, 2, 0)
         return Image.fromarray((pixels * 255).round().to(torch.uint8).cpu().numpy())
 
     def _encode_pictures(self, pictures: Tensor) -> Tensor:
         """Latents, as the sampler sees them, of pictures (n, 3, H, W) in -1..1."""
-        config = self.vae.config
-        encoded = self.vae.encode(pictures.to(self.device, self.vae.dtype))
+        mean, spread = self._latent_statistics()
+        return (self._vae_encode(pictures.to(self.device, self.vae.dtype)) - mean) / spread
+
+    def _vae_encode(self, pictures: Tensor) -> Tensor:
+        """The autoencoder's own latents (n, c, h, w)."""
+        encoded = self.vae.encode(pictures)
         # A KL autoencoder answers with a distribution, a tiny one with the latents themselves.
-        latents = encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
-        return (latents - (getattr(config, "shift_factor", None) or 0)) * config.scaling_factor
+        return encoded.latent_dist.mode() if hasattr(encoded, "latent_dist") else encoded.latents
+
+    def _vae_decode(self, latents: Tensor) -> Tensor:
+        """Pictures (n, 3, H, W) in -1..1, about, of the autoencoder's own latents."""
+        return self.vae.decode(latents, return_dict=False)[0]
+
+    def _latent_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and spread of the autoencoder's latents, (1, c or 1, 1, 1): the sampler sees (latents - mean) / spread.
+
+        Some configs name one shift and one scale for all channels, some a mean and a deviation for each of them.
+        """
+        config = self.vae.config
+        mean = getattr(config, "latents_mean", None) or getattr(config, "shift_factor", None) or 0.0
+        spread = getattr(config, "latents_std", None) or 1.0
+        scale = getattr(config, "scaling_factor", None) or 1.0
+        mean, spread = (torch.tensor(each, device=self.device).reshape(1, -1, 1, 1) for each in (mean, spread))
+        return mean, spread / scale
+
+
+def sides(rows: Sequence[Row]) -> list[tuple[Row, Any]]:
+    """What a call calculates for rows: each with its positive prompt, then with its negative one if it has one."""
+    return [(row, each) for row in rows for each in (row.prompts.positive, row.prompts.negative) if each is not None]
+
+
+def guided(
+    rows: Sequence[Row], outputs: Iterable[Tensor], guide: Callable[[Tensor, Tensor, float], Tensor] | None = None
+) -> list[Tensor]:
+    """One output for each row from those of its `sides`, each (1, ...).
+
+    guide: positive, negative and scale → output, for rows that have both; left out, the negative output is moved
+    away from by the scale (Ho & Salimans, arXiv:2207.12598).
+    """
+    guide = guide or (lambda positive, negative, scale: negative + scale * (positive - negative))
+    left = iter(outputs)
+    results = []
+    for row in rows:
+        positive = next(left)
+        results.append(positive if row.prompts.negative is None else guide(positive, next(left), row.guidance_scale))
+    return results
+
+
+def size_shift(config: Mapping[str, Any], tokens: int) -> float | None:
+    """`mu` of a flow schedule for a picture of so many tokens: more pixels need more noise (arXiv:2403.03206, 5.3.2).
+
+    config: the scheduler's; None if it does not shift with the size.
+    """
+    if not config.get("use_dynamic_shifting"):
+        return None
+    few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+    low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+    return low + (high - low) * (tokens - few) / (many - few)
+
+
+def called(folder: Path, word: str) -> bool:
+    """Whether a checkpoint goes by this word: its folder, its repository in the hub's cache, or its configs."""
+    snapshot = folder.parent.parent if folder.parent.name == "snapshots" else folder
+    names = [snapshot.name] + [
+        str(read_json(folder / each).get("_name_or_path", ""))
+        for each in ("model_index.json", "transformer/config.json")
+    ]
+    return any(word in name.lower() for name in names)
+
+
+def asked(tokenizer: Any, text: str, thinking: bool) -> str:
+    """A prompt as the question in a chat with a Qwen3, up to where the answer begins.
+
+    thinking: False puts an empty thought before the answer, as Qwen3 wants it. A tokenizer without a chat template, as
+    single files are given, gets the published one for a single question (https://huggingface.co/Qwen/Qwen3-4B).
+    """
+    if getattr(tokenizer, "chat_template", None):
+        chat = [{"role": "user", "content": text}]
+        return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
+    thought = "" if thinking else "<think>\n\n</think>\n\n"
+    return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n{thought}"
+
+
+def hidden_states(
+    encoder: Any, ids: Sequence[int], device: torch.device, there: Sequence[int] | None = None
+) -> tuple[Tensor, ...]:
+    """The hidden states (1, n, width) between the layers of a language model, what the first one reads at first.
+
+    there: 1 for each token and 0 for filling, which is masked for the model and yet has hidden states.
+    """
+    options: dict[str, Any] = {"output_hidden_states": True, "use_cache": False}
+    if hasattr(encoder, "lm_head"):
+        options["logits_to_keep"] = 1  # nobody reads them, and all of them would be hundreds of megabytes
+    mask = torch.tensor([there or [1] * len(ids)], device=device)
+    return encoder(torch.tensor([ids], device=device), attention_mask=mask, **options).hidden_states
 
 
 def to_pixels(picture: Image.Image) -> Tensor:
@@ -184,6 +289,8 @@ def _load_part(folder: Path, name: str, where: Sequence[str | None], dtype: torc
     if name == "scheduler":
         return read_json(folder / "scheduler" / "scheduler_config.json")
     library, kind = where
+    if name.startswith("tokenizer") and str(kind).endswith("Processor"):
+        kind = "AutoTokenizer"  # a processor wants torchvision, for pictures that no prompt here has
     found = getattr(importlib.import_module(library), kind or "", None) if library in _TRUSTED else None
     if found is None:
         raise ModelBroken(

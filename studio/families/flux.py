@@ -1,18 +1,21 @@
 """FLUX.1: a transformer on packed latents, trained by flow matching, with guidance as an input of the model.
 
-Text to image for dev (guidance distilled into an embedding) and schnell (no guidance, few steps).
+dev (guidance distilled into an embedding), schnell (no guidance, few steps) and Fill (which reads the masked picture).
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from studio import samplers
 from studio.errors import RecipeError
-from studio.families.base import Facts, Model, Prompts, Row
+from studio.families.base import Facts, Model, Prompts, Row, size_shift, to_pixels
 from studio.models.files import read_json
 from studio.recipe import Recipe
 from studio.samplers import Sampler
@@ -23,7 +26,7 @@ T5_TOKENS = 512
 
 class Flux(Model):
     family = "FLUX.1"
-    pipelines = frozenset({"FluxPipeline"})
+    pipelines = frozenset({"FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline", "FluxFillPipeline"})
     samplers = samplers.FLOW
     needed = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "transformer", "vae", "scheduler")
 
@@ -35,34 +38,41 @@ class Flux(Model):
 
     @classmethod
     def facts(cls, folder: Path) -> Facts:
-        factor = 2 ** (len(read_json(folder / "vae" / "config.json")["block_out_channels"]) - 1)
-        dev = read_json(folder / "transformer" / "config.json").get("guidance_embeds", False)
+        vae = read_json(folder / "vae" / "config.json")
+        factor = 2 ** (len(vae["block_out_channels"]) - 1)
+        config = read_json(folder / "transformer" / "config.json")
+        steps, guidance = (28, 3.5) if config.get("guidance_embeds", False) else (4, 3.5)
+        if config["in_channels"] > 4 * vae["latent_channels"]:
+            steps, guidance = 50, 30.0
         side = 128 * factor
-        return Facts(
-            side,
-            side,
-            2 * factor,
-            steps=28 if dev else 4,
-            guidance_scale=3.5,
-            sampler="Euler",
-            negative_prompt=False,
-        )
+        return Facts(side, side, 2 * factor, steps, guidance, sampler="Euler", negative_prompt=False)
 
     def guided(self, recipe: Recipe) -> bool:
         return False
 
     def sampler(self, recipe: Recipe) -> Sampler:
-        config = self.scheduler_config
-        shift = None
-        if config.get("use_dynamic_shifting"):
-            # More pixels need more noise: the shift grows with the number of packed latents, as the model was trained.
-            tokens = (recipe.width // self.vae_factor // 2) * (recipe.height // self.vae_factor // 2)
-            few, many = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-            low, high = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-            shift = low + (high - low) * (tokens - few) / (many - few)
-        return Sampler(self.samplers, recipe.sampler, config, recipe.steps, shift, recipe.steps_run)
+        tokens = (recipe.width // self.vae_factor // 2) * (recipe.height // self.vae_factor // 2)
+        shift = size_shift(self.scheduler_config, tokens)
+        return Sampler(self.samplers, recipe.sampler, self.scheduler_config, recipe.steps, shift, recipe.steps_run)
 
-    def _encode(self, prompt: str, negative_prompt: str, guided: bool) -> Prompts:
+    def beside(self, recipe: Recipe, picture: Image.Image | None, mask: Image.Image | None) -> Tensor | None:
+        """For Fill: the latents of the picture without what is masked, and the mask, its pixels as channels.
+
+        Without a mask everything counts as masked: so Fill draws from words alone too.
+        """
+        if self.transformer.config.in_channels == 4 * self.latent_channels:
+            return None
+        covered = torch.ones(1, 1, recipe.height, recipe.width)
+        pixels = torch.zeros(1, 3, recipe.height, recipe.width)
+        if picture and mask:
+            covered = torch.from_numpy(np.array(mask) >= 128)[None, None].float()
+            pixels = to_pixels(picture) * (1 - covered)
+        latents = self._encode_pictures(pixels).float()
+        return torch.cat([latents, F.pixel_unshuffle(covered, self.vae_factor).to(latents.device)], 1)
+
+    def _encode(
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
+    ) -> Prompts:
         ids = self.t5_tokenizer(prompt, verbose=False).input_ids
         if len(ids) > T5_TOKENS:
             raise RecipeError(f"FLUX.1 reads prompts of up to {T5_TOKENS} tokens, and this has {len(ids)}. Shorten it.")
@@ -82,7 +92,7 @@ class Flux(Model):
         if self.transformer.config.guidance_embeds:
             guidance = torch.tensor([row.guidance_scale for row in rows], device=self.device)
         outputs = self.transformer(
-            hidden_states=pack(torch.cat([row.model_input for row in rows])).to(self.dtype),
+            hidden_states=pack(torch.cat([_given(row) for row in rows])).to(self.dtype),
             timestep=torch.stack([row.timestep for row in rows]).to(self.device, self.dtype) / 1000,
             guidance=guidance,
             pooled_projections=torch.cat([row.prompts.positive[1] for row in rows]),
@@ -99,6 +109,10 @@ class Flux(Model):
         places[..., 1] += torch.arange(height, device=self.device)[:, None]
         places[..., 2] += torch.arange(width, device=self.device)[None, :]
         return places.reshape(-1, 3)
+
+
+def _given(row: Row) -> Tensor:
+    return row.model_input if row.beside is None else torch.cat([row.model_input, row.beside], 1)
 
 
 def pack(latents: Tensor) -> Tensor:

@@ -93,7 +93,7 @@ def _describe_folder(entry: Entry) -> Entry:
             break
     else:
         raise ModelError(f"{entry.name} is a {kind}, which this version of the studio cannot run.")
-    count = sum(_count(entry.path / part) for part in each.needed)
+    count = sum(_count(entry.path / part) for part in each.wanted(entry.path))
     try:
         facts = _suited(entry.path, each.facts(entry.path))
     except (KeyError, TypeError, ValueError):

@@ -90,7 +90,7 @@ class Manager:
             entry = self.entry(name)
             kind = catalog.family(entry)
             self._make_room(entry)
-            parts = load_parts(entry.path, kind.needed, self.dtype, report)
+            parts = load_parts(entry.path, kind.wanted(entry.path), self.dtype, report)
             placement.place(parts, self.device, self.dtype)
             self._loaded[name] = entry, kind(parts, self.device, self.dtype)
             log.info("Loaded %s on %s as %s.", name, self.device, self.dtype)

@@ -37,5 +37,5 @@ def place(parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) ->
             # Autoencoders of this field overflow in float16.
             wide = torch.float32 if name == "vae" and dtype == torch.float16 else dtype
             part.to(device=device, dtype=wide)
-            if name in ("unet", "vae"):
+            if name in ("unet", "vae") and not any(each.ndim == 5 for each in part.parameters()):
                 part.to(memory_format=torch.channels_last)

@@ -1,0 +1,78 @@
+"""Z-Image: a transformer of one stream, in which picture and prompt stand in one sequence, and a Qwen3 that reads.
+
+Base and Turbo (Cai et al., arXiv:2511.22699).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from studio import samplers
+from studio.errors import RecipeError
+from studio.families.base import Facts, Model, Prompts, Row, asked, called, guided, hidden_states, sides, size_shift
+from studio.models.files import read_json
+from studio.recipe import Recipe
+from studio.samplers import Sampler
+
+TOKENS = 512
+"""The longest prompt, with the template around it."""
+
+
+class ZImage(Model):
+    """The guidance scale counts as the model's makers count: 0 is off, and s moves s times the way again."""
+
+    family = "Z-Image"
+    pipelines = frozenset({"ZImagePipeline", "ZImageImg2ImgPipeline", "ZImageInpaintPipeline"})
+    samplers = samplers.FLOW
+    needed = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
+
+    def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
+        self.tokenizer, self.text_encoder = parts["tokenizer"], parts["text_encoder"]
+        self.transformer = parts["transformer"]
+        super().__init__(parts, device, dtype)
+
+    @classmethod
+    def facts(cls, folder: Path) -> Facts:
+        factor = 2 ** (len(read_json(folder / "vae" / "config.json")["block_out_channels"]) - 1)
+        side = 128 * factor
+        # The configs of Turbo and base differ only in the schedule's shift: 3 and 6.
+        shift = read_json(folder / "scheduler" / "scheduler_config.json").get("shift", 3.0)
+        if shift <= 3 or called(folder, "turbo"):
+            return Facts(side, side, 2 * factor, steps=8, guidance_scale=0.0, sampler="Euler")
+        return Facts(side, side, 2 * factor, steps=50, guidance_scale=4.0, sampler="Euler")
+
+    def guided(self, recipe: Recipe) -> bool:
+        return recipe.guidance_scale > 0
+
+    def sampler(self, recipe: Recipe) -> Sampler:
+        tokens = (recipe.width // self.vae_factor // 2) * (recipe.height // self.vae_factor // 2)
+        shift = size_shift(self.scheduler_config, tokens)
+        return Sampler(self.samplers, recipe.sampler, self.scheduler_config, recipe.steps, shift, recipe.steps_run)
+
+    def _encode(
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
+    ) -> Prompts:
+        return Prompts(self._read(prompt), self._read(negative_prompt) if guided else None, ())
+
+    def _read(self, text: str) -> Tensor:
+        """(n, width): the hidden states before the last layer, as many as the prompt and the template have tokens."""
+        ids = self.tokenizer(asked(self.tokenizer, text, thinking=True), verbose=False).input_ids
+        if len(ids) > TOKENS:
+            raise RecipeError(f"Z-Image reads prompts of up to {TOKENS} tokens, and this has {len(ids)}. Shorten it.")
+        return hidden_states(self.text_encoder, ids, self.device)[-2][0].to(self.device, self.dtype)
+
+    def predict(self, rows: Sequence[Row]) -> list[Tensor]:
+        both = sides(rows)
+        # The model's time runs from noise at 0 to the picture at 1, and it takes frames and prompts of any lengths.
+        time = 1 - torch.stack([row.timestep for row, _ in both]) / 1000
+        outputs = self.transformer(
+            [row.model_input[0, :, None].to(self.dtype) for row, _ in both],
+            time.to(self.device, non_blocking=True),
+            [words for _, words in both],
+            return_dict=False,
+        )[0]
+        towards = [-each.float()[None, :, 0] for each in outputs]
+        return guided(rows, towards, lambda positive, negative, scale: positive + scale * (positive - negative))
