@@ -27,6 +27,7 @@ LABELS = {
     "size": "Size",
     "strength": "Strength",
     "model": "Model",
+    "style": "Style",
     "lora": "LoRA weight",
 }
 """Settings that can be an axis, and what they are called."""
@@ -40,6 +41,7 @@ EXAMPLES = {
     "size": "128x128, 160x96",
     "strength": "0.3-0.9 +0.2",
     "model": "names of models",
+    "style": "watercolor, mosaic, Claude Monet",
     "lora": "0.2-1 +0.2 (of several: name: 0.2-1 +0.2)",
 }
 """What could be typed for each."""
@@ -205,7 +207,8 @@ def _named(name: str, word: str, choices: Sequence[str], change: Callable[[Recip
     for choice in choices:
         if choice.lower() == word.lower():
             return Value(choice, _changing(change, choice) if change else _setting(name, choice))
-    raise RecipeError(f"There is no {name} {word[:60]!r}. There are: {', '.join(choices)}.")
+    known = ", ".join(choices[:12]) + (" and others" if len(choices) > 12 else "")
+    raise RecipeError(f"There is no {name} {word[:60]!r}. There are: {known}.")
 
 
 def _setting(name: str, value: Any) -> Callable[[Recipe], Recipe]:

@@ -39,6 +39,18 @@ def test_names_sizes_and_words() -> None:
     assert [value.change(CENTRE).prompt for value in values] == [CENTRE.prompt, "a red dog on a dog tree"]
 
 
+def test_a_style_changes_what_it_is_told_to_change() -> None:
+    def styled(recipe: Recipe, name: str) -> Recipe:
+        return replace(recipe, prompt=f"{name} of {recipe.prompt}")
+
+    names = {**CHOICES, "style": ["mosaic", "oil painting"]}
+    grid = axes.plan(CENTRE, [("style", "Mosaic, oil painting"), ("seed", "1")], names, {"style": styled})
+    assert grid.columns == ("mosaic", "oil painting")
+    assert [each.prompt for each in grid.recipes[0]] == [f"{name} of {CENTRE.prompt}" for name in grid.columns]
+    with pytest.raises(RecipeError, match=r"no style 'cubism'. There are: mosaic, oil painting\."):
+        axes.plan(CENTRE, [("style", "cubism")], names, {"style": styled})
+
+
 def test_random_seeds_are_new_each_time() -> None:
     assert len(set(labels("seed", "8 random")) | set(labels("seed", "8 random seeds"))) == 16
 

@@ -1,6 +1,7 @@
 """The compare tab: a grid of pictures over two or three settings, all of them alive at once."""
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
 import gradio as gr
@@ -72,15 +73,25 @@ def _read(values: dict[str, Any], start_from: Any, studio: Studio) -> tuple[axes
     source = {name: start_from[name] for name in _SOURCE if name in start_from} if isinstance(start_from, dict) else {}
     [centre], previews = form.read({**form.worded(values, studio.styles, studio.models), "pictures": 1}, **source)
     plan = sheets.Plan(centre, tuple(chosen))
-    return axes.plan(centre, chosen, _choices(chosen, centre.model, studio)), plan, previews
+    return axes.plan(centre, chosen, _choices(chosen, centre.model, studio), {"style": _styled(studio)}), plan, previews
 
 
 def _choices(chosen: list[tuple[str, str]], model: str, studio: Studio) -> dict[str, list[str]]:
     """The names that can be typed for an axis. The disk is looked through only if one asks for names."""
-    if not {"sampler", "model"} & {name for name, _ in chosen}:
-        return {}
-    entries = studio.models.entries()
-    return {"sampler": form.samplers(entries, model), "model": form.usable(entries)}
+    names = {name for name, _ in chosen}
+    choices = {"style": list(studio.styles.all())} if "style" in names else {}
+    if {"sampler", "model"} & names:
+        entries = studio.models.entries()
+        choices |= {"sampler": form.samplers(entries, model), "model": form.usable(entries)}
+    return choices
+
+
+def _styled(studio: Studio) -> Callable[[Recipe, str], Recipe]:
+    def change(recipe: Recipe, name: str) -> Recipe:
+        worded = form.worded({**asdict(recipe), "styles": [name]}, studio.styles, studio.models)
+        return replace(recipe, **{each: worded[each] for each in ("prompt", "negative_prompt")})
+
+    return change
 
 
 def _connect_summary(
