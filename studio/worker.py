@@ -7,7 +7,7 @@ import copy
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from PIL.Image import Image
@@ -16,12 +16,14 @@ from torch import Tensor
 from studio import originals
 from studio.errors import OutOfMemory, RecipeError
 from studio.families import Model, Row
+from studio.families.stock import Stock
 from studio.models import catalog
 from studio.models.manager import Manager
 from studio.previews import LatentPreview
 from studio.recipe import Recipe
 from studio.samplers import Sampler
 from studio.sources import Sources
+from studio.stock_run import StockRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ class TorchWorker:
             raise RecipeError(
                 f"{family.family} has no sampler {recipe.sampler!r}. Choose one of {', '.join(family.samplers)}."
             )
+        family.check(recipe)
         facts = entry.facts
         for name in filter(None, (recipe.source, recipe.mask)):
             self._sources.path(name)
@@ -142,14 +145,21 @@ class TorchWorker:
         with _device_errors():
             self._models.use(model, report)
 
-    def begin(self, recipe: Recipe, origin: tuple[TorchRun, int] | None = None) -> TorchRun:
+    def begin(self, recipe: Recipe, origin: tuple[Any, int] | None = None) -> Any:
+        """A TorchRun, or a StockRun of a model that runs through its stock pipeline."""
         with _device_errors():
             model = self._models.use(recipe.model)
+            if isinstance(model, Stock):
+                return StockRun(model, recipe, self._sources)
             if origin and _agree(origin[0], origin[1], recipe):
                 return origin[0].fork(origin[1], recipe, model)
             return TorchRun(model, recipe, self._sources)
 
-    def change(self, run: TorchRun, recipe: Recipe) -> None:
+    def change(self, run: TorchRun | StockRun, recipe: Recipe) -> None:
+        if isinstance(run, StockRun):
+            self.check(recipe)
+            run.recipe = recipe
+            return
         with _device_errors():
             before, run.recipe = run.recipe, recipe
             try:
@@ -161,6 +171,10 @@ class TorchWorker:
     def step(self, runs: Sequence[TorchRun]) -> None:
         with _device_errors():
             model = self._models.use(runs[0].recipe.model)
+            if isinstance(model, Stock):
+                for run in runs:
+                    cast(StockRun, run).step(model)
+                return
             inputs = [run.sampler.model_input(run.latents) for run in runs]
             rows = [
                 Row(model_input, run.sampler.timestep, run.prompts, run.guidance_scale, run.beside)
@@ -176,9 +190,10 @@ class TorchWorker:
                     run.clean = run.latents
                 run.remember(model)
 
-    def decode(self, run: TorchRun) -> Image:
+    def decode(self, run: TorchRun | StockRun) -> Image:
         with _device_errors():
-            drawn = self._models.use(run.recipe.model).decode(run.clean)
+            model = self._models.use(run.recipe.model)
+            drawn = run.decode(cast(Stock, model)) if isinstance(run, StockRun) else model.decode(run.clean)
             return originals.put_back(drawn, run.recipe, self._sources)
 
 

@@ -5,6 +5,7 @@ Nothing outside a family's file branches on its name.
 """
 
 import importlib
+import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -94,6 +95,11 @@ class Model(ABC):
     def facts(cls, folder: Path) -> Facts:
         """Sizes and good defaults, read from the folder's JSON files. May raise KeyError, ValueError, OSError."""
 
+    @classmethod
+    def check(cls, recipe: Recipe) -> None:
+        """Raise RecipeError for what this family would leave out in silence."""
+        return
+
     @abstractmethod
     def _encode(self, prompt: str, negative_prompt: str, guided: bool) -> Prompts:
         """Encode both prompts; the negative one only if `guided`."""
@@ -172,7 +178,7 @@ def load_parts(
     index = read_json(folder / "model_index.json")
     sizes = {name: sum(file.stat().st_size for file in weight_files(folder / name)) for name in names}
     total, read = sum(sizes.values()) or 1, 0
-    parts = {}
+    parts: dict[str, Any] = {"model_index": index}
     for name in names:
         parts[name] = _load_part(folder, name, index.get(name) or [None, None], dtype)
         read += sizes[name]
@@ -184,7 +190,12 @@ def _load_part(folder: Path, name: str, where: Sequence[str | None], dtype: torc
     if name == "scheduler":
         return read_json(folder / "scheduler" / "scheduler_config.json")
     library, kind = where
-    found = getattr(importlib.import_module(library), kind or "", None) if library in _TRUSTED else None
+    # Some pipelines bring parts of their own, which stand under the pipeline's name.
+    inside = f"diffusers.pipelines.{library}" if library and library.isidentifier() else ""
+    if library in _TRUSTED or (inside and importlib.util.find_spec(inside)):
+        found = getattr(importlib.import_module(library if library in _TRUSTED else inside), kind or "", None)
+    else:
+        found = None
     if found is None:
         raise ModelBroken(
             f"The model in {folder} wants a {name} of the kind {library}.{kind}, which is not known here."
