@@ -13,7 +13,13 @@ from transformers import CLIPTextConfig, PreTrainedTokenizerFast, T5Config, T5En
 
 from studio.families.stock import ROWS, Row
 
-WORDS = ["<pad>", "<s>", "</s>", "<unk>", *"a red green blue apple cat dog on table of the".split()]
+WORDS = [
+    "<pad>",
+    "<s>",
+    "</s>",
+    "<unk>",
+    *["a", "red", "green", "blue", "apple", "cat", "dog", "on", "table", "of", "the"],
+]
 
 MARKS = (
     "<|im_start|> <|im_end|> <|vision_start|> <|vision_end|> <|image_pad|> <|video_pad|> [IMG] [IMG_BREAK] [IMG_END]"
@@ -365,6 +371,14 @@ def _prx(row: Row) -> dict[str, Any]:
         "query_pre_attn_scalar": 4,
         "pad_token_id": 0,
         "dropout_rate": 0.0,
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "rms_norm_eps": 1e-6,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+        "sliding_window": 4096,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
     }
     from transformers.models.t5gemma.configuration_t5gemma import T5GemmaConfig, T5GemmaModuleConfig
     from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
@@ -382,7 +396,7 @@ def _prx(row: Row) -> dict[str, Any]:
             depth=1,
             axes_dim=[2, 2],
         ),
-        "text_encoder": T5GemmaEncoder(config.encoder),
+        "text_encoder": T5GemmaEncoder(config),
         "tokenizer": tokenizer(256),
         "vae": kl(),
         "scheduler": flow(),
@@ -485,7 +499,14 @@ def _sdxl(row: Row) -> dict[str, Any]:
     unet = _unet(32, **_XL)
     control = {}
     if "union" in row.key:
-        control = {"controlnet": diffusers.ControlNetUnionModel.from_unet(unet)}
+        config = {
+            name: unet.config[name] for name in ("block_out_channels", "down_block_types", "norm_num_groups", *_XL)
+        }
+        sizes = {"cross_attention_dim": 32, "layers_per_block": 1, "attention_head_dim": 8, "num_control_type": 8}
+        union = diffusers.ControlNetUnionModel(
+            **config, **sizes, num_trans_channel=8, num_trans_head=2, num_proj_channel=8
+        )
+        control = {"controlnet": union}
     elif row.controlled:
         control = {"controlnet": diffusers.ControlNetModel.from_unet(unet)}
     return {
@@ -514,7 +535,7 @@ def _if(row: Row) -> dict[str, Any]:
             up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
             in_channels=3,
             out_channels=6,
-            cross_attention_dim=16,
+            cross_attention_dim=32,
             encoder_hid_dim=16,
             attention_head_dim=8,
             addition_embed_type="text",
@@ -626,7 +647,7 @@ def _kandinsky3(row: Row) -> dict[str, Any]:
             time_embedding_dim=4,
             groups=2,
             attention_head_dim=4,
-            layers_per_block=1,
+            layers_per_block=3,
             block_out_channels=(8, 16),
             cross_attention_dim=4,
             encoder_hid_dim=16,
@@ -673,6 +694,7 @@ def _cascade(row: Row) -> dict[str, Any]:
                 ("SDCascadeResBlock", "SDCascadeTimestepBlock", "SDCascadeAttnBlock"),
             ),
             switch_level=None,
+            dropout=(0.0,) * 4,
             clip_text_pooled_in_channels=16,
         ),
         "text_encoder": clip(projected=True),
@@ -765,6 +787,420 @@ def _sd3(row: Row) -> dict[str, Any]:
     }
 
 
+# Encoders that see pictures too, and their kin
+
+
+def _qwen3(kind: str, layers: int = 2, vision: bool = False) -> Any:
+    text: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    if not vision:
+        return getattr(transformers, kind)(transformers.Qwen3Config(**text))
+    config = transformers.Qwen3VLConfig(
+        text_config={**text, "rope_scaling": {"mrope_section": [1, 1, 2], "rope_type": "default"}},
+        vision_config={
+            "depth": 2,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 16,
+            "deepstack_visual_indexes": [0],
+        },
+        **_marks(),
+    )
+    return getattr(transformers, kind)(config)
+
+
+def _marks() -> dict[str, int]:
+    ids = tokenizer(marks=True).convert_tokens_to_ids
+    return {
+        "vision_start_token_id": ids("<|vision_start|>"),
+        "vision_end_token_id": ids("<|vision_end|>"),
+        "image_token_id": ids("<|image_pad|>"),
+        "video_token_id": ids("<|video_pad|>"),
+    }
+
+
+def _qwen_vl() -> Any:
+    config = transformers.Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": VOCABULARY,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "rope_scaling": {"mrope_section": [1, 1, 2], "rope_type": "default"},
+            "pad_token_id": 0,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+        },
+        vision_config={
+            "depth": 2,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_heads": 2,
+            "out_hidden_size": 16,
+        },
+        **_marks(),
+    )
+    return transformers.Qwen2_5_VLForConditionalGeneration(config)
+
+
+def _qwen_vae(kind: str = "AutoencoderKLQwenImage") -> Any:
+    """Factor 8."""
+    return getattr(diffusers, kind)(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_mean=[0.1] * 4,
+        latents_std=[0.9] * 4,
+    )
+
+
+def _qwen_image(row: Row) -> dict[str, Any]:
+    sizes: dict[str, Any] = {
+        "patch_size": 2,
+        "in_channels": 16,
+        "out_channels": 4,
+        "num_layers": 1,
+        "attention_head_dim": 16,
+        "num_attention_heads": 2,
+        "joint_attention_dim": 16,
+        "axes_dims_rope": (8, 4, 4),
+    }
+    parts = {
+        "transformer": diffusers.QwenImageTransformer2DModel(**sizes),
+        "text_encoder": _qwen_vl(),
+        "tokenizer": tokenizer(1024, marks=True),
+        "vae": _qwen_vae(),
+        "scheduler": flow(use_dynamic_shifting=True),
+    }
+    if row.controlled:
+        return {**parts, "controlnet": diffusers.QwenImageControlNetModel(**sizes)}
+    images = transformers.Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=56 * 56, patch_size=14, merge_size=2)
+    processor = transformers.Qwen2VLProcessor(images, parts["tokenizer"], None, chat_template=CHAT)
+    return {**parts, "processor": processor}
+
+
+def _z_image(row: Row) -> dict[str, Any]:
+    sizes: dict[str, Any] = {
+        "all_patch_size": (2,),
+        "all_f_patch_size": (1,),
+        "dim": 32,
+        "n_refiner_layers": 1,
+        "n_heads": 2,
+        "n_kv_heads": 2,
+        "norm_eps": 1e-5,
+        "qk_norm": True,
+    }
+    omni = row.key == "z-image-omni"
+    transformer = diffusers.ZImageTransformer2DModel(
+        **sizes,
+        in_channels=4,
+        n_layers=2,
+        cap_feat_dim=16,
+        siglip_feat_dim=16 if omni else None,
+        axes_dims=[8, 4, 4],
+        axes_lens=[1024, 64, 64],
+    )
+    parts = {
+        "transformer": transformer,
+        "text_encoder": _qwen3("Qwen3Model"),
+        "tokenizer": tokenizer(512, marks=True),
+        "vae": flux_kl(),
+        "scheduler": flow(),
+    }
+    if omni:
+        vision = transformers.Siglip2VisionConfig(
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            num_patches=16,
+            patch_size=16,
+        )
+        seeing = {
+            "siglip": transformers.Siglip2VisionModel(vision),
+            "siglip_processor": transformers.Siglip2ImageProcessor(patch_size=16, max_num_patches=16),
+        }
+        return {**parts, **seeing}
+    control = diffusers.ZImageControlNetModel(
+        **sizes,
+        control_layers_places=[0],
+        control_refiner_layers_places=[0],
+        control_in_dim=9 if "inpaint" in row.key else 4,
+    )
+    return {**parts, "controlnet": control}
+
+
+def _ovis(row: Row) -> dict[str, Any]:
+    return {
+        "transformer": diffusers.OvisImageTransformer2DModel(
+            patch_size=1,
+            in_channels=16,
+            out_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=16,
+            axes_dims_rope=(4, 4, 8),
+        ),
+        "text_encoder": _qwen3("Qwen3Model"),
+        "tokenizer": tokenizer(512, marks=True),
+        "vae": flux_kl(),
+        "scheduler": flow(),
+    }
+
+
+def _krea2(row: Row) -> dict[str, Any]:
+    return {
+        "transformer": diffusers.Krea2Transformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            intermediate_size=32,
+            timestep_embed_dim=8,
+            text_hidden_dim=16,
+            num_text_layers=3,
+            text_num_attention_heads=2,
+            text_num_key_value_heads=1,
+            text_intermediate_size=16,
+            num_layerwise_text_blocks=1,
+            num_refiner_text_blocks=1,
+            axes_dims_rope=(4, 2, 2),
+            rope_theta=1000.0,
+        ),
+        "text_encoder": _qwen3("Qwen3VLModel", vision=True),
+        "tokenizer": tokenizer(1024, marks=True),
+        "vae": _qwen_vae(),
+        "scheduler": flow(use_dynamic_shifting=True),
+        "text_encoder_select_layers": (0, 1, 2),
+    }
+
+
+def _flux2_vae() -> Any:
+    return diffusers.AutoencoderKLFlux2(
+        block_out_channels=(4, 4, 4, 4),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=4,
+        norm_num_groups=2,
+        layers_per_block=1,
+    )
+
+
+def _ideogram4(row: Row) -> dict[str, Any]:
+    def transformer() -> Any:
+        return diffusers.Ideogram4Transformer2DModel(
+            in_channels=16,
+            num_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=1,
+            intermediate_size=16,
+            adaln_dim=8,
+            llm_features_dim=16 * 13,
+            mrope_section=(4, 2, 2),
+        )
+
+    return {
+        "transformer": transformer(),
+        "unconditional_transformer": transformer(),
+        "text_encoder": _qwen3("Qwen3VLModel", layers=36, vision=True),
+        "tokenizer": tokenizer(2048, marks=True),
+        "vae": _flux2_vae(),
+        "scheduler": flow(),
+    }
+
+
+def _flux2(row: Row) -> dict[str, Any]:
+    text = {
+        "model_type": "mistral",
+        "vocab_size": VOCABULARY,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 31,
+        "num_key_value_heads": 2,
+        "sliding_window": None,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    vision = {
+        "model_type": "pixtral",
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "image_size": 32,
+        "patch_size": 16,
+    }
+    words = tokenizer(512, marks=True)
+    config = transformers.Mistral3Config(
+        text_config=text, vision_config=vision, image_token_index=words.convert_tokens_to_ids("[IMG]")
+    )
+    return {
+        "transformer": diffusers.Flux2Transformer2DModel(
+            patch_size=1,
+            in_channels=16,
+            num_layers=1,
+            num_single_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=48,
+            timestep_guidance_channels=256,
+            axes_dims_rope=(4, 4, 4, 4),
+        ),
+        "text_encoder": transformers.Mistral3ForConditionalGeneration(config),
+        "tokenizer": transformers.PixtralProcessor(
+            transformers.PixtralImageProcessor(size={"longest_edge": 32}, patch_size=16), words, 16, chat_template=CHAT
+        ),
+        "vae": _flux2_vae(),
+        "scheduler": flow(use_dynamic_shifting=True),
+    }
+
+
+def _qwen3_processor(length: int) -> Any:
+    words = tokenizer(length, marks=True)
+    images = transformers.Qwen2VLImageProcessor(min_pixels=64 * 64, max_pixels=64 * 64, patch_size=16, merge_size=2)
+    videos = transformers.Qwen3VLVideoProcessor()
+    return transformers.Qwen3VLProcessor(images, words, videos, chat_template=CHAT)
+
+
+def _nucleus(row: Row) -> dict[str, Any]:
+    return {
+        "transformer": diffusers.NucleusMoEImageTransformer2DModel(
+            patch_size=2,
+            in_channels=16,
+            out_channels=4,
+            num_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=16,
+            axes_dims_rope=(8, 4, 4),
+            moe_enabled=False,
+            capacity_factors=[8.0, 8.0],
+        ),
+        "text_encoder": _qwen3("Qwen3VLForConditionalGeneration", layers=8, vision=True),
+        "processor": _qwen3_processor(1024),
+        "vae": _qwen_vae(),
+        "scheduler": flow(),
+    }
+
+
+def _qwen_image21(row: Row) -> dict[str, Any]:
+    return {
+        "transformer": diffusers.QwenImage21Transformer2DModel(
+            in_channels=4,
+            out_channels=4,
+            num_layers=1,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            context_in_dim=16,
+            axes_dims_rope=(8, 4, 4),
+        ),
+        "text_encoder": _qwen3("Qwen3VLForConditionalGeneration", vision=True),
+        "processor": _qwen3_processor(1024),
+        "vae": diffusers.AutoencoderKLQwenImage21(),
+        "scheduler": flow(),
+    }
+
+
+def _helios(row: Row) -> dict[str, Any]:
+    stages = 3 if "pyramid" in row.key else 1
+    return {
+        "transformer": diffusers.HeliosTransformer3DModel(
+            patch_size=(1, 2, 2),
+            num_attention_heads=2,
+            attention_head_dim=12,
+            in_channels=16,
+            out_channels=16,
+            text_dim=16,
+            freq_dim=256,
+            ffn_dim=32,
+            num_layers=1,
+            cross_attn_norm=True,
+            qk_norm="rms_norm_across_heads",
+            rope_dim=(4, 4, 4),
+            has_multi_term_memory_patch=True,
+            guidance_cross_attn=True,
+            zero_history_timestep=True,
+            is_amplify_history=False,
+        ),
+        "text_encoder": t5(),
+        "tokenizer": tokenizer(512),
+        "vae": diffusers.AutoencoderKLWan(
+            base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
+        ),
+        "scheduler": diffusers.HeliosScheduler(
+            stages=stages, stage_range=[each / stages for each in range(stages + 1)], use_dynamic_shifting=stages == 1
+        ),
+    }
+
+
+def _glm_image(row: Row) -> dict[str, Any]:
+    words = tokenizer(2048, marks=True)
+    config = transformers.GlmImageConfig(
+        text_config={
+            "vocab_size": 256,
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": 512,
+            "vision_vocab_size": 128,
+            "rope_parameters": {"mrope_section": (2, 1, 1)},
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 16,
+            "num_heads": 2,
+            "image_size": 32,
+            "patch_size": 8,
+            "intermediate_size": 16,
+        },
+        vq_config={"embed_dim": 16, "num_embeddings": 128, "latent_channels": 16},
+    )
+    return {
+        "transformer": diffusers.GlmImageTransformer2DModel(
+            patch_size=2,
+            in_channels=4,
+            out_channels=4,
+            num_layers=1,
+            attention_head_dim=8,
+            num_attention_heads=2,
+            text_embed_dim=16,
+            time_embed_dim=16,
+            condition_dim=8,
+            prior_vq_quantizer_codebook_size=128,
+        ),
+        "text_encoder": t5(),
+        "tokenizer": tokenizer(2048),
+        "vision_language_encoder": transformers.GlmImageForConditionalGeneration(config),
+        "processor": transformers.GlmImageProcessor(
+            transformers.GlmImageImageProcessor(patch_size=8), words, chat_template=CHAT
+        ),
+        "vae": kl(latents_mean=[0.1] * 4, latents_std=[0.9] * 4),
+        "scheduler": flow(),
+    }
+
+
 BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "auraflow": _auraflow,
     "cascade": _cascade,
@@ -775,19 +1211,32 @@ BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "flux-control": _flux,
     "flux-controlnet": _flux,
     "flux-kontext": _flux,
+    "flux2": _flux2,
+    "glm_image": _glm_image,
+    "helios": _helios,
+    "helios-pyramid": _helios,
     "hunyuan": _hunyuan,
     "hunyuan-pag": _hunyuan,
+    "ideogram4": _ideogram4,
     "if": _if,
     "kandinsky": _kandinsky,
     "kandinsky22": _kandinsky22,
     "kandinsky3": _kandinsky3,
+    "krea2": _krea2,
     "lcm": _lcm,
     "lumina": _lumina,
     "lumina2": _lumina2,
+    "nucleusmoe-image": _nucleus,
+    "ovis": _ovis,
     "pixart-alpha": _pixart,
     "pixart-sigma": _pixart,
     "pixart-sigma-pag": _pixart,
     "prx": _prx,
+    "qwenimage-controlnet": _qwen_image,
+    "qwenimage-edit": _qwen_image,
+    "qwenimage-edit-plus": _qwen_image,
+    "qwenimage-layered": _qwen_image,
+    "qwenimage21": _qwen_image21,
     "sana": _sana,
     "sana-pag": _sana,
     "stable-diffusion-3-controlnet": _sd3,
@@ -800,5 +1249,8 @@ BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "stable-diffusion-xl-controlnet-union": _sdxl,
     "stable-diffusion-xl-pag": _sdxl,
     "wuerstchen": _wuerstchen,
+    "z-image-controlnet": _z_image,
+    "z-image-controlnet-inpaint": _z_image,
+    "z-image-omni": _z_image,
 }
 """Key → the parts of its pipeline."""

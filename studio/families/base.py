@@ -190,12 +190,7 @@ def _load_part(folder: Path, name: str, where: Sequence[str | None], dtype: torc
     if name == "scheduler":
         return read_json(folder / "scheduler" / "scheduler_config.json")
     library, kind = where
-    # Some pipelines bring parts of their own, which stand under the pipeline's name.
-    inside = f"diffusers.pipelines.{library}" if library and library.isidentifier() else ""
-    if library in _TRUSTED or (inside and importlib.util.find_spec(inside)):
-        found = getattr(importlib.import_module(library if library in _TRUSTED else inside), kind or "", None)
-    else:
-        found = None
+    found = _class(library, kind)
     if found is None:
         raise ModelBroken(
             f"The model in {folder} wants a {name} of the kind {library}.{kind}, which is not known here."
@@ -215,6 +210,19 @@ def _load_part(folder: Path, name: str, where: Sequence[str | None], dtype: torc
             "Copy or download the folder again."
         ) from error
     return part.eval().requires_grad_(False) if isinstance(part, torch.nn.Module) else part
+
+
+def _class(library: str | None, kind: str | None) -> Any:
+    """A class that a model_index.json names, None for those that are not diffusers' or transformers'."""
+    if library in _TRUSTED and (found := getattr(importlib.import_module(library), kind or "", None)):
+        return found
+    # Parts that only one pipeline uses stand under its name.
+    # Wuerstchen's, and the autoencoder that Stable Cascade shares with it, have moved since.
+    homes = (f"diffusers.pipelines.{library}", "diffusers.pipelines.deprecated.wuerstchen")
+    for home in homes if library and library.isidentifier() and library != "transformers" else ():
+        if importlib.util.find_spec(home) and (found := getattr(importlib.import_module(home), kind or "", None)):
+            return found
+    return None
 
 
 _TRUSTED = ("diffusers", "transformers")

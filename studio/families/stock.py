@@ -380,7 +380,8 @@ class Stock(Model):
     def stages(self, recipe: Recipe) -> dict[str, Stage]:
         """The schedulers of a job by name, none of them begun, in the order they work."""
         takes = inspect.signature(_pipeline(_chosen(self.row, recipe)).__call__).parameters
-        run = recipe.steps_run if "strength" in takes else recipe.steps
+        # Consistency models spread all their steps over what a strength leaves.
+        run = recipe.steps_run if "strength" in takes and self.row.key != "lcm" else recipe.steps
         main = Stage(run, recipe.steps - run)
         if "prior_scheduler" not in self.parts:
             return {"scheduler": main}
@@ -398,6 +399,7 @@ class Stock(Model):
         What it returns takes the function to call after each step, and gives what the pipeline gives. It holds the
         parts, but not this model.
         """
+        self._check_unet(recipe)
         kind = _pipeline(_chosen(self.row, recipe))
         schedulers = {name: _scheduler(self.parts[name]) for name in self.stages(recipe)}
         pipeline = self._build(kind, schedulers)
@@ -420,6 +422,15 @@ class Stock(Model):
                     swap.restore()
 
         return call
+
+    def _check_unet(self, recipe: Recipe) -> None:
+        """Raise RecipeError if the checkpoint was trained for the other of drawing and inpainting."""
+        unet = self.parts.get("unet")
+        reads_mask = unet is not None and unet.config.in_channels == 9
+        if reads_mask and not recipe.mask:
+            raise RecipeError(f"{recipe.model} was made for inpainting only. Choose a picture and a mask.")
+        if recipe.mask and not reads_mask and self.row.key in ("kandinsky", "kandinsky22"):
+            raise RecipeError(f"{recipe.model} cannot repaint a part. Choose {self.row.name}'s model for inpainting.")
 
     def _build(self, kind: Any, schedulers: Mapping[str, Any]) -> Any:
         values: dict[str, Any] = {}
@@ -585,7 +596,7 @@ def _arguments(
         values["negative_prompt"] = now.negative_prompt or " "
     if picture:
         values |= {"image": picture, "control_image": picture, "strength": recipe.strength}
-        values |= {"mask_image": mask} if mask else {}
+        values |= {"mask_image": mask, "control_mask": mask} if mask else {}
         values |= {"control_mode": 3} if "union" in row.key else {}
     return {name: value for name, value in values.items() if name in takes}
 
