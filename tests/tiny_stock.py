@@ -1,7 +1,7 @@
 """A pipeline of a few thousand random weights for each architecture that runs through its stock pipeline."""
 
+import inspect
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -35,22 +35,24 @@ CHAT = (
 VOCABULARY = len(WORDS) + len(MARKS.split()) + 2
 
 
-def save(folder: Path, key: str) -> Path:
-    """Write the pipeline of an architecture as a diffusers folder."""
+def build(key: str, inpainting: bool = False) -> Any:
+    """The pipeline of an architecture. inpainting: with the UNet of Kandinsky's own inpainting models."""
     torch.manual_seed(0)
     row = next(row for row in ROWS if row.key == key)
     parts = BUILT[key](row)
+    if inpainting:
+        parts["unet"] = _unet(**{**parts["unet"].config, "in_channels": 9})
     for name in ("safety_checker", "feature_extractor", "image_encoder", "watermarker"):
         parts.setdefault(name, None)
     kind = getattr(diffusers, row.pipelines[0])
-    takes = kind.__init__.__code__.co_varnames[: kind.__init__.__code__.co_argcount]
+    takes = inspect.signature(kind.__init__).parameters
     off = {"requires_safety_checker": False} if "requires_safety_checker" in takes else {}
     pipeline = kind(**{name: part for name, part in parts.items() if name in takes}, **off)
+    pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():
         if isinstance(part, torch.nn.Module):
-            _settle(part)
-    pipeline.save_pretrained(folder)
-    return folder
+            _settle(part.eval())
+    return pipeline
 
 
 def _settle(part: torch.nn.Module) -> None:
