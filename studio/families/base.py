@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from studio import previews
-from studio.errors import ModelBroken
+from studio.errors import ModelBroken, ModelError
 from studio.models.files import read_json, weight_files
 from studio.recipe import Recipe
 from studio.samplers import Sampler
@@ -204,6 +204,12 @@ def _load_part(folder: Path, name: str, where: Sequence[str | None], dtype: torc
         part = found.from_pretrained(folder / name, local_files_only=True, **options)
     except MemoryError:
         raise
+    except ImportError as error:
+        if name.startswith("tokenizer") and (folder / name / "tokenizer.json").exists():
+            # A processor of pictures and words that stands where only words are asked for.
+            return transformers.AutoTokenizer.from_pretrained(folder / name, local_files_only=True)
+        package = "torchvision" if "orchvision" in str(error) else "a package that is not installed"
+        raise ModelError(f"The {name} of the model in {folder} ({kind}) wants {package}.") from error
     except Exception as error:
         raise ModelBroken(
             f"The {name} of the model in {folder} could not be read ({type(error).__name__}). "

@@ -86,23 +86,23 @@ class Space:
         return LatentPreview(_brightness(latents).expand(-1, -1, 3))
 
     def picture(self, model: Any, latents: Tensor | None, width: int, height: int) -> Image.Image:
-        """The full picture of latents on the way; where the autoencoder cannot make one, the enlarged preview."""
+        """The full picture of latents on the way; of a prior's, the enlarged preview."""
         raw = self.raw(latents, width, height) if latents is not None else None
-        if raw is not None and (drawn := _decoded(model.vae, raw)) is not None:
-            pixels = (drawn / 2 + 0.5).clamp(0, 1).permute(1, 2, 0)
+        if raw is not None:
+            pixels = (_decoded(model.vae, raw) / 2 + 0.5).clamp(0, 1).permute(1, 2, 0)
             image = Image.fromarray((pixels * 255).round().to(torch.uint8).cpu().numpy())
         else:
             image = self.preview(latents, width, height).image()
         return image if image.size == (width, height) else image.resize((width, height), Image.Resampling.BICUBIC)
 
 
-def _decoded(vae: Any, raw: Tensor) -> Tensor | None:
-    """Pixels (3, H, W) in -1..1, or None for the autoencoders whose pixels have another range."""
+def _decoded(vae: Any, raw: Tensor) -> Tensor:
+    """Pixels (3, H, W) in -1..1 of an autoencoder's own latents."""
     if vae is None:
         return raw[0]
-    if _paella(vae):
-        return None
     values = raw.to(vae.dtype)
+    if _paella(vae):
+        return vae.decode(values).sample[0].float() * 2 - 1
     if _is_film(vae):
         return vae.decode(values[:, :, None], return_dict=False)[0][0, :, 0].float()
     options = {"force_not_quantize": True} if isinstance(vae, diffusers.VQModel) else {}
