@@ -17,6 +17,7 @@ import transformers
 from diffusers.pipelines import auto_pipeline
 from PIL import Image
 
+from studio import originals
 from studio.engine import Engine, Job
 from studio.errors import ModelError, OutOfMemory, RecipeError
 from studio.events import Cancelled, Failed, Finished, Paused, Step
@@ -61,6 +62,9 @@ def tasks() -> list[Any]:
     """(key, task) of everything that can be drawn; what follows a control picture has one in "words" too."""
     found = []
     for key in tiny_stock.BUILT:
+        if key == "z-image-omni":  # reads pictures in bfloat16 only: see below
+            found.append(pytest.param(key, "words", id=f"{key}-words"))
+            continue
         row = BY_KEY[key]
         found += [
             pytest.param(key, task, id=f"{key}-{task}") for task in ("words", "picture", "mask") if getattr(row, task)
@@ -93,7 +97,7 @@ class Shelf:
             "model": f"{key}-inpainting" if inpainting else key,
             "width": side,
             "height": side,
-            "steps": 6 if key == "helios-pyramid" else STEPS,
+            "steps": STEPS,
             "guidance_scale": 3.0,
             "sampler": stock.OWN,
             "seed": 7,
@@ -145,9 +149,7 @@ def expected(shelf: Shelf, row: Row, task: str, wanted: Recipe) -> np.ndarray:
         "generator": torch.Generator().manual_seed(wanted.seed),
         "use_resolution_binning": False,
         "clean_caption": False,
-        "num_frames": 1,
         "guidance_schedule": None,
-        "pyramid_num_inference_steps_list": [2, 2, 2],
         "output_type": "pil",
     }
     if row.led:
@@ -166,7 +168,8 @@ def expected(shelf: Shelf, row: Row, task: str, wanted: Recipe) -> np.ndarray:
     torch.manual_seed(wanted.seed)
     with torch.inference_mode():
         result = pipeline(**{name: value for name, value in call.items() if name in takes})
-    return np.asarray(stock.first_picture(result).resize((side, side), Image.Resampling.LANCZOS)).astype(int)
+    alone = stock.first_picture(result).resize((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(originals.put_back(alone, wanted, shelf.sources)).astype(int)
 
 
 def threads() -> list[threading.Thread]:
@@ -216,8 +219,6 @@ def test_two_at_once_are_what_the_pipeline_alone_draws(shelf: Shelf, studio: Stu
     for job in jobs:
         found = studio.finished(job)
         alone = expected(shelf, BY_KEY[key], task, job.recipe)
-        if task == "mask":  # what is not masked is the start picture's own
-            found, alone = found[:, SIZE.get(key, 64) * 3 // 4 :], alone[:, SIZE.get(key, 64) * 3 // 4 :]
         assert np.abs(found - alone).max() <= 1
         steps = [event for event in studio.events.of(job.id) if isinstance(event, Step)]
         assert [event.done for event in steps] == list(range(steps[-1].total + 1))
@@ -354,6 +355,17 @@ def test_nothing_of_its_steps_is_remembered(shelf: Shelf) -> None:
     assert isinstance(fork, StockRun) and fork.done == 0
 
 
+def test_a_model_that_reads_pictures_in_half_precision_only(shelf: Shelf) -> None:
+    wanted = shelf.recipe("z-image-omni", "picture")
+    with pytest.raises(RecipeError, match="bfloat16 only"):
+        shelf.worker.step([shelf.worker.begin(wanted)])
+    half = TorchWorker(Manager([shelf.models_folder], device="cpu", dtype="bfloat16"), shelf.sources)
+    run = half.begin(wanted)
+    while run.done < run.total:
+        half.step([run])
+    assert half.decode(run).size == (64, 64)
+
+
 # Guidance on the way
 
 
@@ -396,7 +408,6 @@ def test_a_change_in_mid_run_is_the_recipe_with_that_turn(shelf: Shelf) -> None:
         ("lumina2", {"prompt": "a cat <lora:ink:0.8>"}, "takes no LoRA"),
         ("lumina2", {"negative_prompt": "dog", "width": 72}, "multiples of 16"),
         ("lcm", {"negative_prompt": "dog"}, "takes no negative prompt"),
-        ("helios-pyramid", {"steps": 4}, "divided by 3"),
     ],
 )
 def test_refusals(shelf: Shelf, key: str, changes: dict[str, Any], sentence: str) -> None:
@@ -419,6 +430,13 @@ def test_refusals_of_pictures(shelf: Shelf) -> None:
     words = replace(shelf.recipe("kandinsky22", "mask"), source="", mask="")
     with pytest.raises(RecipeError, match="made for inpainting only"):
         shelf.worker.step([shelf.worker.begin(words)])
+
+
+def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    helios = next(family for family in stock.families() if family.family == "Helios (stock)")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match="the Python package ftfy"):
+        helios.check(Recipe(width=64, height=64))
 
 
 def test_half_of_a_pipeline_is_named_so(tmp_path: Path) -> None:

@@ -386,8 +386,8 @@ def _prx(row: Row) -> dict[str, Any]:
         "sliding_window": 4096,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
     }
+    from diffusers.pipelines.prx import T5GemmaEncoder
     from transformers.models.t5gemma.configuration_t5gemma import T5GemmaConfig, T5GemmaModuleConfig
-    from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
 
     config = T5GemmaConfig(encoder=T5GemmaModuleConfig(**values), is_encoder_decoder=False, **values)
 
@@ -1075,89 +1075,6 @@ def _flux2(row: Row) -> dict[str, Any]:
     }
 
 
-def _helios(row: Row) -> dict[str, Any]:
-    stages = 3 if "pyramid" in row.key else 1
-    return {
-        "transformer": diffusers.HeliosTransformer3DModel(
-            patch_size=(1, 2, 2),
-            num_attention_heads=2,
-            attention_head_dim=12,
-            in_channels=16,
-            out_channels=16,
-            text_dim=16,
-            freq_dim=256,
-            ffn_dim=32,
-            num_layers=1,
-            cross_attn_norm=True,
-            qk_norm="rms_norm_across_heads",
-            rope_dim=(4, 4, 4),
-            has_multi_term_memory_patch=True,
-            guidance_cross_attn=True,
-            zero_history_timestep=True,
-            is_amplify_history=False,
-        ),
-        "text_encoder": t5(),
-        "tokenizer": tokenizer(512),
-        "vae": diffusers.AutoencoderKLWan(
-            base_dim=4, z_dim=16, dim_mult=[1, 1, 1, 1], num_res_blocks=1, temperal_downsample=[False, True, True]
-        ),
-        "scheduler": diffusers.HeliosScheduler(
-            stages=stages, stage_range=[each / stages for each in range(stages + 1)], use_dynamic_shifting=stages == 1
-        ),
-    }
-
-
-def _glm_image(row: Row) -> dict[str, Any]:
-    words = tokenizer(2048, marks=True)
-    config = transformers.GlmImageConfig(
-        text_config={
-            "vocab_size": 256,
-            "hidden_size": 16,
-            "intermediate_size": 16,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 512,
-            "vision_vocab_size": 128,
-            "pad_token_id": 0,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            "rope_parameters": {"mrope_section": (2, 1, 1)},
-        },
-        vision_config={
-            "depth": 1,
-            "hidden_size": 16,
-            "num_heads": 2,
-            "image_size": 32,
-            "patch_size": 8,
-            "intermediate_size": 16,
-        },
-        vq_config={"embed_dim": 16, "num_embeddings": 128, "latent_channels": 16},
-    )
-    return {
-        "transformer": diffusers.GlmImageTransformer2DModel(
-            patch_size=2,
-            in_channels=4,
-            out_channels=4,
-            num_layers=1,
-            attention_head_dim=8,
-            num_attention_heads=2,
-            text_embed_dim=16,
-            time_embed_dim=16,
-            condition_dim=8,
-            prior_vq_quantizer_codebook_size=128,
-        ),
-        "text_encoder": t5(),
-        "tokenizer": tokenizer(2048),
-        "vision_language_encoder": transformers.GlmImageForConditionalGeneration(config),
-        "processor": transformers.GlmImageProcessor(
-            transformers.GlmImageImageProcessor(patch_size=8), words, chat_template=CHAT
-        ),
-        "vae": kl(latents_mean=[0.1] * 4, latents_std=[0.9] * 4),
-        "scheduler": flow(),
-    }
-
-
 BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "auraflow": _auraflow,
     "cascade": _cascade,
@@ -1169,9 +1086,6 @@ BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "flux-controlnet": _flux,
     "flux-kontext": _flux,
     "flux2": _flux2,
-    "glm_image": _glm_image,
-    "helios": _helios,
-    "helios-pyramid": _helios,
     "hunyuan": _hunyuan,
     "hunyuan-pag": _hunyuan,
     "ideogram4": _ideogram4,

@@ -6,6 +6,7 @@ says only what a signature cannot.
 
 import dataclasses
 import functools
+import importlib.util
 import inspect
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ class Row:
     that takes a picture and no strength edits it as a whole.
     multiple: what a side must be divisible by. led: of two stages, a person sets the first one's steps and guidance.
     steered: the pipeline reads its guidance anew at each step, so it can be changed on the way.
+    package: what its code wants from Python beyond what the studio installs.
     """
 
     key: str
@@ -48,6 +50,7 @@ class Row:
     multiple: int = 16
     steered: bool = False
     led: bool = False
+    package: str = ""
 
     @property
     def controlled(self) -> bool:
@@ -97,8 +100,16 @@ ROWS: tuple[Row, ...] = (
         multiple=32,
         steered=True,
     ),
-    Row("helios", "Helios", "HeliosPipeline", parts=_DIT, steered=True),
-    Row("helios-pyramid", "Helios Pyramid", "HeliosPyramidPipeline", parts=_DIT, multiple=64, steered=True),
+    Row("helios", "Helios", "HeliosPipeline", parts=_DIT, steered=True, package="ftfy"),
+    Row(
+        "helios-pyramid",
+        "Helios Pyramid",
+        "HeliosPyramidPipeline",
+        parts=_DIT,
+        multiple=64,
+        steered=True,
+        package="ftfy",
+    ),
     Row("hunyuan", "Hunyuan-DiT", "HunyuanDiTPipeline", parts=_DIT_2, steered=True),
     Row("hunyuan-pag", "Hunyuan-DiT PAG", "HunyuanDiTPAGPipeline", parts=_DIT_2, steered=True),
     Row("ideogram4", "Ideogram 4", "Ideogram4Pipeline", parts=f"{_DIT} unconditional_transformer"),
@@ -359,6 +370,8 @@ class Stock(Model):
     def check(cls, recipe: Recipe) -> None:
         """Raise RecipeError for what this pipeline would ignore, or cannot do."""
         row = cls.row
+        if row.package and not importlib.util.find_spec(row.package):
+            raise RecipeError(f"{row.name} wants the Python package {row.package}, which is not installed.")
         takes = inspect.signature(_pipeline(_chosen(row, recipe)).__call__).parameters
         if recipe.source and recipe.strength < 1 and "strength" not in takes:
             raise RecipeError(
@@ -400,7 +413,7 @@ class Stock(Model):
         What it returns takes the function to call after each step, and gives what the pipeline gives. It holds the
         parts, but not this model.
         """
-        self._check_unet(recipe)
+        self._check_parts(recipe)
         kind = _pipeline(_chosen(self.row, recipe))
         schedulers = {name: _scheduler(self.parts[name]) for name in self.stages(recipe)}
         pipeline = self._build(kind, schedulers)
@@ -424,8 +437,12 @@ class Stock(Model):
 
         return call
 
-    def _check_unet(self, recipe: Recipe) -> None:
-        """Raise RecipeError if the checkpoint was trained for the other of drawing and inpainting."""
+    def _check_parts(self, recipe: Recipe) -> None:
+        """Raise RecipeError for what this checkpoint, or its precision, is not made for."""
+        if self.row.key == "z-image-omni" and recipe.source and self.vae.dtype != torch.bfloat16:
+            raise RecipeError(
+                f"{self.row.name} reads pictures in bfloat16 only. Start the studio with --dtype bfloat16."
+            )
         unet = self.parts.get("unet")
         reads_mask = unet is not None and unet.config.in_channels == 9
         if reads_mask and not recipe.mask:
