@@ -51,7 +51,7 @@ OWN_STEP = {
 
 BY_KEY = {row.key: row for row in ROWS}
 
-INPAINTING = {"kandinsky", "kandinsky22", "stable-diffusion-3-controlnet"}
+INPAINTING = {"kandinsky", "kandinsky22"}
 """Those that repaint with a model of their own for it."""
 
 STEPS = 4
@@ -66,8 +66,12 @@ def tasks() -> list[Any]:
             found.append(pytest.param(key, "words", id=f"{key}-words"))
             continue
         row = BY_KEY[key]
+        # Its inpainting ControlNet has one more channel, which no tiny one could be given.
+        untried = {"mask"} if key == "stable-diffusion-3-controlnet" else set()
         found += [
-            pytest.param(key, task, id=f"{key}-{task}") for task in ("words", "picture", "mask") if getattr(row, task)
+            pytest.param(key, task, id=f"{key}-{task}")
+            for task in ("words", "picture", "mask")
+            if getattr(row, task) and task not in untried
         ]
     return found
 
@@ -216,8 +220,9 @@ def studio(shelf: Shelf) -> Iterator[Studio]:
 def test_two_at_once_are_what_the_pipeline_alone_draws(shelf: Shelf, studio: Studio, key: str, task: str) -> None:
     recipes = [shelf.recipe(key, task, seed=seed) for seed in (7, 8)]
     jobs = studio.engine.submit(recipes)
-    for job in jobs:
-        found = studio.finished(job)
+    # All must be over before the pipelines are called here: some draw from torch's global random numbers.
+    pictures = [studio.finished(job) for job in jobs]
+    for job, found in zip(jobs, pictures, strict=True):
         alone = expected(shelf, BY_KEY[key], task, job.recipe)
         assert np.abs(found - alone).max() <= 1
         steps = [event for event in studio.events.of(job.id) if isinstance(event, Step)]

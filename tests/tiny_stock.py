@@ -41,11 +41,7 @@ def build(key: str, inpainting: bool = False) -> Any:
     row = next(row for row in ROWS if row.key == key)
     parts = BUILT[key](row)
     if inpainting:
-        if "unet" in parts:
-            parts["unet"] = UNet2DConditionModel.from_config({**parts["unet"].config, "in_channels": 9})
-        else:
-            config = {**parts["controlnet"].config, "extra_conditioning_channels": 1}
-            parts["controlnet"] = diffusers.SD3ControlNetModel.from_config(config)
+        parts["unet"] = UNet2DConditionModel.from_config({**parts["unet"].config, "in_channels": 9})
     for name in ("safety_checker", "feature_extractor", "image_encoder", "watermarker"):
         parts.setdefault(name, None)
     kind = getattr(diffusers, row.pipelines[0])
@@ -360,52 +356,6 @@ def _pixart(row: Row) -> dict[str, Any]:
         "tokenizer": tokenizer(300),
         "vae": kl(),
         "scheduler": diffusers.DPMSolverMultistepScheduler(),
-    }
-
-
-def _prx(row: Row) -> dict[str, Any]:
-    values = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 8,
-        "intermediate_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-        "head_dim": 4,
-        "max_position_embeddings": 256,
-        "layer_types": ["full_attention"],
-        "query_pre_attn_scalar": 4,
-        "pad_token_id": 0,
-        "dropout_rate": 0.0,
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "hidden_activation": "gelu_pytorch_tanh",
-        "rms_norm_eps": 1e-6,
-        "attn_logit_softcapping": 50.0,
-        "final_logit_softcapping": 30.0,
-        "sliding_window": 4096,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
-    }
-    from diffusers.pipelines.prx import T5GemmaEncoder
-    from transformers.models.t5gemma.configuration_t5gemma import T5GemmaConfig, T5GemmaModuleConfig
-
-    config = T5GemmaConfig(encoder=T5GemmaModuleConfig(**values), is_encoder_decoder=False, **values)
-
-    return {
-        "transformer": diffusers.PRXTransformer2DModel(
-            patch_size=1,
-            in_channels=4,
-            context_in_dim=8,
-            hidden_size=8,
-            mlp_ratio=2.0,
-            num_heads=2,
-            depth=1,
-            axes_dim=[2, 2],
-        ),
-        "text_encoder": T5GemmaEncoder(config),
-        "tokenizer": tokenizer(256),
-        "vae": kl(),
-        "scheduler": flow(),
     }
 
 
@@ -1101,7 +1051,6 @@ BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "pixart-alpha": _pixart,
     "pixart-sigma": _pixart,
     "pixart-sigma-pag": _pixart,
-    "prx": _prx,
     "qwenimage-controlnet": _qwen_image,
     "sana": _sana,
     "sana-pag": _sana,
