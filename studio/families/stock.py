@@ -72,12 +72,8 @@ _KANDINSKY = f"unet scheduler movq {_PRIOR} prior_image_encoder prior_image_proc
 _CASCADE = f"text_encoder tokenizer decoder scheduler vqgan {_PRIOR}"
 
 
-def _three(stem: str) -> dict[str, str]:
-    return {
-        "words": f"{stem}Pipeline",
-        "picture": f"{stem}Img2ImgPipeline",
-        "mask": f"{stem}InpaintPipeline",
-    }
+def _three(stem: str) -> tuple[str, str, str]:
+    return f"{stem}Pipeline", f"{stem}Img2ImgPipeline", f"{stem}InpaintPipeline"
 
 
 ROWS: tuple[Row, ...] = (
@@ -87,8 +83,8 @@ ROWS: tuple[Row, ...] = (
     Row("cogview3", "CogView3 Plus", "CogView3PlusPipeline", parts=_DIT, steered=True),
     Row("cogview4", "CogView4", "CogView4Pipeline", parts=_DIT, steered=True),
     Row("cogview4-control", "CogView4 Control", "CogView4ControlPipeline", parts=_DIT, steered=True),
-    Row("flux-control", "FLUX.1 Control", **_three("FluxControl"), parts=_DIT_2),
-    Row("flux-controlnet", "FLUX.1 ControlNet", **_three("FluxControlNet"), parts=f"{_DIT_2} controlnet"),
+    Row("flux-control", "FLUX.1 Control", *_three("FluxControl"), parts=_DIT_2),
+    Row("flux-controlnet", "FLUX.1 ControlNet", *_three("FluxControlNet"), parts=f"{_DIT_2} controlnet"),
     Row("flux-kontext", "FLUX.1 Kontext", "FluxKontextPipeline", "FluxKontextPipeline", parts=_DIT_2),
     Row("flux2", "FLUX.2", "Flux2Pipeline", "Flux2Pipeline", parts=_DIT),
     Row(
@@ -213,7 +209,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "stable-diffusion-controlnet",
         "Stable Diffusion ControlNet",
-        **_three("StableDiffusionControlNet"),
+        *_three("StableDiffusionControlNet"),
         parts=f"{_UNET} controlnet",
         multiple=8,
         steered=True,
@@ -231,7 +227,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "stable-diffusion-pag",
         "Stable Diffusion PAG",
-        **_three("StableDiffusionPAG"),
+        *_three("StableDiffusionPAG"),
         parts=_UNET,
         multiple=8,
         steered=True,
@@ -239,7 +235,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "stable-diffusion-xl-controlnet",
         "Stable Diffusion XL ControlNet",
-        **_three("StableDiffusionXLControlNet"),
+        *_three("StableDiffusionXLControlNet"),
         parts=f"{_UNET_2} controlnet",
         multiple=8,
         steered=True,
@@ -256,7 +252,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "stable-diffusion-xl-controlnet-union",
         "Stable Diffusion XL ControlNet Union",
-        **_three("StableDiffusionXLControlNetUnion"),
+        *_three("StableDiffusionXLControlNetUnion"),
         parts=f"{_UNET_2} controlnet",
         multiple=8,
         steered=True,
@@ -264,7 +260,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "stable-diffusion-xl-pag",
         "Stable Diffusion XL PAG",
-        **_three("StableDiffusionXLPAG"),
+        *_three("StableDiffusionXLPAG"),
         parts=_UNET_2,
         multiple=8,
         steered=True,
@@ -357,8 +353,8 @@ class Stock(Model):
         )
         steps = _default(takes, "prior_num_inference_steps" if cls.row.led else "num_inference_steps", 30)
         return Facts(
-            min(max(width, 64), 4096),
-            min(max(height, 64), 4096),
+            int(min(max(width, 64), 4096)),
+            int(min(max(height, 64), 4096)),
             cls.row.multiple,
             steps=int(steps),
             guidance_scale=float(_default(takes, _guidance_name(takes, cls.row), 5.0)),
@@ -660,10 +656,11 @@ def _scheduler(part: Any) -> Any:
     """A scheduler of a job's own. part: another one, or its config. Raises ModelBroken."""
     config = part if isinstance(part, Mapping) else part.config
     name = config.get("_class_name") or type(part).__name__
-    kind = getattr(diffusers, name, None) if name.isidentifier() else None
+    kind: Any = getattr(diffusers, name, None) if name.isidentifier() else None
     if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
         raise ModelBroken(f"The model wants a scheduler of the kind {name}, which is not known here.")
-    return kind.from_config({**config})
+    build: Any = kind
+    return build.from_config({**config})
 
 
 def _watch(scheduler: Any, stepped: Callable[[Step], None]) -> None:
