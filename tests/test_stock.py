@@ -397,7 +397,7 @@ def test_guidance_can_be_changed_on_the_way(shelf: Shelf, key: str) -> None:
 
 
 def test_a_change_in_mid_run_is_the_recipe_with_that_turn(shelf: Shelf) -> None:
-    plain = shelf.recipe("lumina2")
+    plain = shelf.recipe("cogview4")
     run = shelf.worker.begin(plain)
     shelf.worker.step([run])
     shelf.worker.step([run])
@@ -415,8 +415,8 @@ def test_a_change_in_mid_run_is_the_recipe_with_that_turn(shelf: Shelf) -> None:
     ("key", "changes", "sentence"),
     [
         ("pixart-sigma", {"turns": (Turn(1, guidance_scale=9.0),)}, "reads its guidance at the start"),
-        ("lumina2", {"turns": (Turn(1, prompt="a dog"),)}, "its prompt cannot be changed on the way"),
-        ("lumina2", {"turns": (Turn(1, guidance_scale=1.0),)}, "on or off"),
+        ("cogview4", {"turns": (Turn(1, prompt="a dog"),)}, "its prompt cannot be changed on the way"),
+        ("cogview4", {"turns": (Turn(1, guidance_scale=1.0),)}, "on or off"),
         ("lumina2", {"prompt": "a cat <lora:ink:0.8>"}, "takes no LoRA"),
         ("lumina2", {"negative_prompt": "dog", "width": 72}, "multiples of 16"),
         ("lcm", {"negative_prompt": "dog"}, "takes no negative prompt"),

@@ -77,9 +77,9 @@ def _three(stem: str) -> tuple[str, str, str]:
 
 
 ROWS: tuple[Row, ...] = (
-    Row("auraflow", "AuraFlow", "AuraFlowPipeline", parts=_DIT, steered=True),
+    Row("auraflow", "AuraFlow", "AuraFlowPipeline", parts=_DIT),
     Row("cascade", "Stable Cascade", "StableCascadeCombinedPipeline", parts=_CASCADE, multiple=128, led=True),
-    Row("chroma", "Chroma", "ChromaPipeline", parts=_DIT, steered=True),
+    Row("chroma", "Chroma", "ChromaPipeline", parts=_DIT),
     Row("cogview3", "CogView3 Plus", "CogView3PlusPipeline", parts=_DIT, steered=True),
     Row("cogview4", "CogView4", "CogView4Pipeline", parts=_DIT, steered=True),
     Row("cogview4-control", "CogView4 Control", "CogView4ControlPipeline", parts=_DIT, steered=True),
@@ -96,17 +96,16 @@ ROWS: tuple[Row, ...] = (
         multiple=32,
         steered=True,
     ),
-    Row("helios", "Helios", "HeliosPipeline", parts=_DIT, steered=True, package="ftfy"),
+    Row("helios", "Helios", "HeliosPipeline", parts=_DIT, package="ftfy"),
     Row(
         "helios-pyramid",
         "Helios Pyramid",
         "HeliosPyramidPipeline",
         parts=_DIT,
         multiple=64,
-        steered=True,
         package="ftfy",
     ),
-    Row("hunyuan", "Hunyuan-DiT", "HunyuanDiTPipeline", parts=_DIT_2, steered=True),
+    Row("hunyuan", "Hunyuan-DiT", "HunyuanDiTPipeline", parts=_DIT_2),
     Row("hunyuan-pag", "Hunyuan-DiT PAG", "HunyuanDiTPAGPipeline", parts=_DIT_2, steered=True),
     Row("ideogram4", "Ideogram 4", "Ideogram4Pipeline", parts=f"{_DIT} unconditional_transformer"),
     Row(
@@ -143,7 +142,6 @@ ROWS: tuple[Row, ...] = (
         "Kandinsky3Img2ImgPipeline",
         parts="unet text_encoder tokenizer movq scheduler",
         multiple=64,
-        steered=True,
     ),
     Row("krea2", "Krea 2", "Krea2Pipeline", parts=_DIT),
     Row(
@@ -154,20 +152,19 @@ ROWS: tuple[Row, ...] = (
         parts=_UNET,
         multiple=8,
     ),
-    Row("lumina", "Lumina-Next", "LuminaPipeline", parts=_DIT, steered=True),
-    Row("lumina2", "Lumina 2", "Lumina2Pipeline", parts=_DIT, steered=True),
+    Row("lumina", "Lumina-Next", "LuminaPipeline", parts=_DIT),
+    Row("lumina2", "Lumina 2", "Lumina2Pipeline", parts=_DIT),
     Row(
         "nucleusmoe-image",
         "NucleusMoE-Image",
         "NucleusMoEImagePipeline",
         parts="transformer text_encoder processor vae scheduler",
-        steered=True,
     ),
-    Row("ovis", "Ovis-Image", "OvisImagePipeline", parts=_DIT, steered=True),
+    Row("ovis", "Ovis-Image", "OvisImagePipeline", parts=_DIT),
     Row("pixart-alpha", "PixArt-alpha", "PixArtAlphaPipeline", parts=_DIT),
     Row("pixart-sigma", "PixArt-Sigma", "PixArtSigmaPipeline", parts=_DIT),
     Row("pixart-sigma-pag", "PixArt-Sigma PAG", "PixArtSigmaPAGPipeline", parts=_DIT),
-    Row("prx", "PRX", "PRXPipeline", parts=_DIT, multiple=32, steered=True),
+    Row("prx", "PRX", "PRXPipeline", parts=_DIT, multiple=32),
     Row("qwenimage-controlnet", "Qwen-Image ControlNet", "QwenImageControlNetPipeline", parts=f"{_DIT} controlnet"),
     Row(
         "qwenimage-edit",
@@ -187,8 +184,8 @@ ROWS: tuple[Row, ...] = (
         parts="transformer text_encoder processor vae scheduler",
         multiple=32,
     ),
-    Row("sana", "Sana", "SanaPipeline", parts=_DIT, multiple=32, steered=True),
-    Row("sana-pag", "Sana PAG", "SanaPAGPipeline", parts=_DIT, multiple=32, steered=True),
+    Row("sana", "Sana", "SanaPipeline", parts=_DIT, multiple=32),
+    Row("sana-pag", "Sana PAG", "SanaPAGPipeline", parts=_DIT, multiple=32),
     Row(
         "stable-diffusion-3-controlnet",
         "Stable Diffusion 3 ControlNet",
@@ -238,7 +235,6 @@ ROWS: tuple[Row, ...] = (
         *_three("StableDiffusionXLControlNet"),
         parts=f"{_UNET_2} controlnet",
         multiple=8,
-        steered=True,
     ),
     Row(
         "stable-diffusion-xl-controlnet-pag",
@@ -255,7 +251,6 @@ ROWS: tuple[Row, ...] = (
         *_three("StableDiffusionXLControlNetUnion"),
         parts=f"{_UNET_2} controlnet",
         multiple=8,
-        steered=True,
     ),
     Row(
         "stable-diffusion-xl-pag",
