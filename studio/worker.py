@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from PIL.Image import Image
@@ -17,6 +17,7 @@ from torch import Tensor
 from studio import originals
 from studio.errors import OutOfMemory, RecipeError
 from studio.families import Model, Row
+from studio.families.stock import Stock
 from studio.models import catalog
 from studio.models.manager import Manager
 from studio.moments import Moment, Moments, Stored
@@ -24,6 +25,7 @@ from studio.previews import LatentPreview
 from studio.recipe import Recipe
 from studio.samplers import Sampler
 from studio.sources import Sources
+from studio.stock_run import StockRun
 
 log = logging.getLogger(__name__)
 
@@ -145,6 +147,7 @@ class TorchWorker:
             if sampler not in family.samplers:
                 known = ", ".join(family.samplers)
                 raise RecipeError(f"{family.family} has no sampler {sampler[:40]!r}. Choose one of {known}.")
+        family.check(recipe)
         facts = entry.facts
         for name in filter(None, (recipe.source, recipe.mask)):
             self._sources.path(name)
@@ -163,9 +166,12 @@ class TorchWorker:
         with _device_errors():
             self._models.use(model, report)
 
-    def begin(self, recipe: Recipe, origin: tuple[TorchRun | Stored, int] | None = None) -> TorchRun:
+    def begin(self, recipe: Recipe, origin: tuple[Any, int] | None = None) -> Any:
+        """A TorchRun, or a StockRun of a model that runs through its stock pipeline."""
         with _device_errors():
             model = self._models.use(recipe.model)
+            if isinstance(model, Stock):
+                return StockRun(model, recipe, self._sources)
             _check_samplers(recipe, model)
             if origin and _agree(origin[0].recipe, origin[1], recipe):
                 past, step = origin
@@ -187,14 +193,18 @@ class TorchWorker:
             return run.fork(step, recipe, model)
         return run
 
-    def change(self, run: TorchRun, recipe: Recipe) -> None:
+    def change(self, run: TorchRun | StockRun, recipe: Recipe) -> None:
+        if isinstance(run, StockRun):
+            self.check(recipe)
+            run.recipe = recipe
+            return
         with _device_errors():
             model = self._models.use(recipe.model)
             _check_samplers(recipe, model)
             run.change(recipe, model)
 
-    def keep_steps(self, run: TorchRun, picture: str) -> None:
-        if self._moments:
+    def keep_steps(self, run: TorchRun | StockRun, picture: str) -> None:
+        if self._moments and isinstance(run, TorchRun):
             with torch.inference_mode():
                 self._moments.keep(picture, run.recipe, dict(run.moments), run.projection)
 
@@ -204,6 +214,10 @@ class TorchWorker:
     def step(self, runs: Sequence[TorchRun]) -> None:
         with _device_errors():
             model = self._models.use(runs[0].recipe.model)
+            if isinstance(model, Stock):
+                for run in runs:
+                    cast(StockRun, run).step(model)
+                return
             inputs = [run.sampler.model_input(run.latents) for run in runs]
             rows = [
                 Row(model_input, run.sampler.timestep, run.prompts, run.guidance_scale, run.beside)
@@ -219,9 +233,10 @@ class TorchWorker:
                     run.clean = run.latents
                 run.remember(model)
 
-    def decode(self, run: TorchRun) -> Image:
+    def decode(self, run: TorchRun | StockRun) -> Image:
         with _device_errors():
-            drawn = self._models.use(run.recipe.model).decode(run.clean)
+            model = self._models.use(run.recipe.model)
+            drawn = run.decode(cast(Stock, model)) if isinstance(run, StockRun) else model.decode(run.clean)
             return originals.put_back(drawn, run.recipe, self._sources)
 
 

@@ -1,5 +1,6 @@
 """The architectures that have a step of their own. A new one is a file here and a line in FAMILIES."""
 
+from studio.families import stock
 from studio.families.base import Facts, Model, Prompts, Row
 from studio.families.flux import Flux
 from studio.families.flux2 import Flux2
@@ -15,6 +16,8 @@ FAMILIES: tuple[type[Model], ...] = (
     Flux2,
     QwenImage,
     ZImage,
+    # The rest of diffusers' tables, so these come last.
+    *stock.families(),
 )
 
 __all__ = ["FAMILIES", "Facts", "Model", "Prompts", "Row"]

@@ -5,6 +5,7 @@ Nothing outside a family's file branches on its name.
 """
 
 import importlib
+import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from studio import previews
-from studio.errors import ModelBroken
+from studio.errors import ModelBroken, ModelError
 from studio.models.files import read_json, weight_files
 from studio.recipe import Recipe
 from studio.samplers import Sampler
@@ -103,6 +104,11 @@ class Model(ABC):
     @abstractmethod
     def facts(cls, folder: Path) -> Facts:
         """Sizes and good defaults, read from the folder's JSON files. May raise KeyError, ValueError, OSError."""
+
+    @classmethod
+    def check(cls, recipe: Recipe) -> None:
+        """Raise RecipeError for what this family would leave out in silence."""
+        return
 
     @abstractmethod
     def _encode(
@@ -277,7 +283,7 @@ def load_parts(
     index = read_json(folder / "model_index.json")
     sizes = {name: sum(file.stat().st_size for file in weight_files(folder / name)) for name in names}
     total, read = sum(sizes.values()) or 1, 0
-    parts = {}
+    parts: dict[str, Any] = {"model_index": index}
     for name in names:
         parts[name] = _load_part(folder, name, index.get(name) or [None, None], dtype)
         read += sizes[name]
@@ -291,7 +297,7 @@ def _load_part(folder: Path, name: str, where: Sequence[str | None], dtype: torc
     library, kind = where
     if name.startswith("tokenizer") and str(kind).endswith("Processor"):
         kind = "AutoTokenizer"  # a processor wants torchvision, for pictures that no prompt here has
-    found = getattr(importlib.import_module(library), kind or "", None) if library in _TRUSTED else None
+    found = _class(library, kind)
     if found is None:
         raise ModelBroken(
             f"The model in {folder} wants a {name} of the kind {library}.{kind}, which is not known here."
@@ -305,12 +311,31 @@ def _load_part(folder: Path, name: str, where: Sequence[str | None], dtype: torc
         part = found.from_pretrained(folder / name, local_files_only=True, **options)
     except MemoryError:
         raise
+    except ImportError as error:
+        if name.startswith("tokenizer") and (folder / name / "tokenizer.json").exists():
+            # A processor of pictures and words that stands where only words are asked for.
+            return transformers.AutoTokenizer.from_pretrained(folder / name, local_files_only=True)
+        package = "torchvision" if "orchvision" in str(error) else "a package that is not installed"
+        raise ModelError(f"The {name} of the model in {folder} ({kind}) wants {package}.") from error
     except Exception as error:
         raise ModelBroken(
             f"The {name} of the model in {folder} could not be read ({type(error).__name__}). "
             "Copy or download the folder again."
         ) from error
     return part.eval().requires_grad_(False) if isinstance(part, torch.nn.Module) else part
+
+
+def _class(library: str | None, kind: str | None) -> Any:
+    """A class that a model_index.json names, None for those that are not diffusers' or transformers'."""
+    if library in _TRUSTED and (found := getattr(importlib.import_module(library), kind or "", None)):
+        return found
+    # Parts that only one pipeline uses stand under its name.
+    # Wuerstchen's, and the autoencoder that Stable Cascade shares with it, have moved since.
+    homes = (f"diffusers.pipelines.{library}", "diffusers.pipelines.deprecated.wuerstchen")
+    for home in homes if library and library.isidentifier() and library != "transformers" else ():
+        if importlib.util.find_spec(home) and (found := getattr(importlib.import_module(home), kind or "", None)):
+            return found
+    return None
 
 
 _TRUSTED = ("diffusers", "transformers")

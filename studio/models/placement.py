@@ -37,5 +37,6 @@ def place(parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) ->
             # Autoencoders of this field overflow in float16.
             wide = torch.float32 if name == "vae" and dtype == torch.float16 else dtype
             part.to(device=device, dtype=wide)
-            if name in ("unet", "vae") and not any(each.ndim == 5 for each in part.parameters()):
+            # Autoencoders of films have no such layout.
+            if name in ("unet", "vae") and all(weight.ndim < 5 for weight in part.parameters()):
                 part.to(memory_format=torch.channels_last)
