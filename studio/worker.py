@@ -13,9 +13,10 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from studio import originals
+from studio import addons, originals
+from studio.addons import Lora
 from studio.errors import OutOfMemory, RecipeError
-from studio.families import Model, Row
+from studio.families import Model, Row, adapters
 from studio.models import catalog
 from studio.models.manager import Manager
 from studio.previews import LatentPreview
@@ -46,8 +47,11 @@ class TorchRun:
     moments: what it held after each number of steps.
     """
 
-    def __init__(self, model: Model, recipe: Recipe, sources: Sources) -> None:
+    def __init__(self, model: Model, recipe: Recipe, sources: Sources, models: Manager) -> None:
         self.recipe = recipe
+        self._models = models
+        self._named: tuple[Lora, ...] = ()
+        self.loras: tuple[Lora, ...] = ()
         self.sampler = model.sampler(recipe)
         # Noise that the sampler adds later goes on where the starting noise ended.
         self.generator = torch.Generator().manual_seed(recipe.seed)
@@ -76,7 +80,8 @@ class TorchRun:
 
     @property
     def key(self) -> Hashable:
-        return (self.recipe.model, self.latents.shape, self.prompts.key)
+        working = tuple((lora.file, lora.denoiser) for lora in self.loras if lora.denoiser)
+        return (self.recipe.model, self.latents.shape, self.prompts.key, working)
 
     @property
     def weight(self) -> int:
@@ -93,8 +98,14 @@ class TorchRun:
             self.moments[self.done] = Moment(self.latents, self.clean, self.sampler.copy(), self.generator.get_state())
         now = self.recipe.at(self.done)
         self.guidance_scale = now.guidance_scale
-        # Encoded prompts are cached by the model.
-        self.prompts = model.encode(now.prompt, now.negative_prompt, model.guided(now))
+        prompt, loras = addons.split(now.prompt)
+        negative, _ = addons.split(now.negative_prompt)
+        if loras != self._named:
+            self.loras = addons.located(loras, self._models.addons("lora")) if loras else ()
+            self._named = loras
+        # Encoded prompts are cached by the model, and encoded with the LoRAs at work.
+        model.loras.use(self.loras, now.model)
+        self.prompts = model.encode(prompt, negative, model.guided(now), now.clip_skip, self.loras)
 
     def fork(self, step: int, recipe: Recipe, model: Model) -> "TorchRun":
         """A run of a recipe that is the same up to `step`, taken up there."""
@@ -135,6 +146,17 @@ class TorchWorker:
                 f"both sides must be multiples of {facts.multiple}."
             )
 
+        self._check_addons(recipe, family)
+
+    def _check_addons(self, recipe: Recipe, family: type[Model]) -> None:
+        """Raise RecipeError or ModelError for a LoRA that is not there, or has no effect on this model."""
+        prompts = {recipe.at(step).prompt for step in (0, *(turn.step for turn in recipe.turns))}
+        loras = [lora for prompt in prompts for lora in addons.split(prompt)[1]]
+        if loras and not adapters.loader(family.pipelines):
+            raise RecipeError(f"{recipe.model} takes no LoRAs. Take {loras[0].name} out of the prompt.")
+        if loras:
+            addons.located(loras, self._models.addons("lora"))
+
     def loaded(self, model: str) -> bool:
         return self._models.loaded(model)
 
@@ -147,7 +169,7 @@ class TorchWorker:
             model = self._models.use(recipe.model)
             if origin and _agree(origin[0], origin[1], recipe):
                 return origin[0].fork(origin[1], recipe, model)
-            return TorchRun(model, recipe, self._sources)
+            return TorchRun(model, recipe, self._sources, self._models)
 
     def change(self, run: TorchRun, recipe: Recipe) -> None:
         with _device_errors():
@@ -166,6 +188,7 @@ class TorchWorker:
                 Row(model_input, run.sampler.timestep, run.prompts, run.guidance_scale, run.beside)
                 for run, model_input in zip(runs, inputs, strict=True)
             ]
+            model.loras.use(runs[0].loras, runs[0].recipe.model)
             outputs = model.predict(rows)
             for run, model_input, output in zip(runs, inputs, outputs, strict=True):
                 run.clean = run.sampler.clean(model_input, output)

@@ -20,7 +20,9 @@ from PIL import Image
 from torch import Tensor
 
 from studio import previews
+from studio.addons import Lora
 from studio.errors import ModelBroken
+from studio.families.adapters import Loras
 from studio.models.files import read_json, weight_files
 from studio.recipe import Recipe
 from studio.samplers import Sampler
@@ -87,6 +89,7 @@ class Model(ABC):
         self.scheduler_config: Mapping[str, Any] = parts["scheduler"]
         # One instance's cache: it leaves with the model.
         self.encode = lru_cache(PROMPTS_CACHED)(self._encode)
+        self.loras = Loras(self.pipelines, parts)
         self.projection = previews.fit(self._encode_pictures, self.vae_factor).to(device)
 
     @classmethod
@@ -95,8 +98,14 @@ class Model(ABC):
         """Sizes and good defaults, read from the folder's JSON files. May raise KeyError, ValueError, OSError."""
 
     @abstractmethod
-    def _encode(self, prompt: str, negative_prompt: str, guided: bool) -> Prompts:
-        """Encode both prompts; the negative one only if `guided`."""
+    def _encode(
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
+    ) -> Prompts:
+        """Encode both prompts; the negative one only if `guided`.
+
+        clip_skip: which layer of CLIP to read, counted from the last. loras: those at work, only a part of the cache's
+        key.
+        """
 
     @abstractmethod
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from studio import samplers
+from studio.addons import Lora
 from studio.errors import RecipeError
 from studio.families.base import Facts, Model, Prompts, Row
 from studio.models.files import read_json
@@ -62,7 +63,9 @@ class Flux(Model):
             shift = low + (high - low) * (tokens - few) / (many - few)
         return Sampler(self.samplers, recipe.sampler, config, recipe.steps, shift, recipe.steps_run)
 
-    def _encode(self, prompt: str, negative_prompt: str, guided: bool) -> Prompts:
+    def _encode(
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
+    ) -> Prompts:
         ids = self.t5_tokenizer(prompt, verbose=False).input_ids
         if len(ids) > T5_TOKENS:
             raise RecipeError(f"FLUX.1 reads prompts of up to {T5_TOKENS} tokens, and this has {len(ids)}. Shorten it.")

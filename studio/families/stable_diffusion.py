@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from studio import samplers
+from studio.addons import Lora
 from studio.families.base import Facts, Model, Prompts, Row, to_pixels
 from studio.models.files import read_json
 from studio.recipe import Recipe
@@ -43,7 +44,9 @@ class StableDiffusion(Model):
         side = read_json(folder / "unet" / "config.json")["sample_size"] * factor
         return Facts(side, side, factor, steps=25, guidance_scale=7.0, sampler="DPM++ 2M")
 
-    def _encode(self, prompt: str, negative_prompt: str, guided: bool) -> Prompts:
+    def _encode(
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
+    ) -> Prompts:
         chunks = [self._chunks(prompt), self._chunks(negative_prompt)] if guided else [self._chunks(prompt)]
         count = max(map(len, chunks))
         hidden = [self._hidden(each + self._chunks("") * (count - len(each))) for each in chunks]

@@ -1,0 +1,65 @@
+"""LoRAs, embeddings, autoencoders, ControlNets and IP-Adapters of few random weights, for the models of tests/tiny."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+RANK = 2
+
+UNET_LAYERS = (
+    "down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q",
+    "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_v",
+    "mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0",
+)
+TEXT_LAYERS = ("encoder.layers.0.self_attn.q_proj", "encoder.layers.0.mlp.fc1")
+
+
+def lora(
+    file: Path, unet: Any, text_encoder: Any, kohya: bool = False, seed: int = 0, metadata: dict[str, str] | None = None
+) -> Path:
+    """A LoRA for a tiny Stable Diffusion, in diffusers' naming or in that of kohya's scripts (with an alpha)."""
+    parts = [("unet", "lora_unet", unet, "", UNET_LAYERS)]
+    parts += [("text_encoder", "lora_te", text_encoder, "text_model.", TEXT_LAYERS)]
+    tensors: dict[str, torch.Tensor] = {}
+    random = torch.Generator().manual_seed(seed)
+    for part, short, module, prefix, layers in parts:
+        for layer in layers:
+            down, up = _pair(module.get_submodule(layer).weight, random)
+            name = prefix + layer
+            if kohya:
+                flat = f"{short}_{name.replace('.', '_')}"
+                tensors |= {f"{flat}.lora_down.weight": down, f"{flat}.lora_up.weight": up}
+                tensors[f"{flat}.alpha"] = torch.tensor(1.0)
+            else:
+                tensors |= {f"{part}.{name}.lora_A.weight": down, f"{part}.{name}.lora_B.weight": up}
+    return _save(file, tensors, metadata)
+
+
+def flux_lora(file: Path, transformer: Any, kohya: bool = False, seed: int = 0) -> Path:
+    """The same for a tiny FLUX.1."""
+    random = torch.Generator().manual_seed(seed)
+    block = transformer.transformer_blocks[0]
+    tensors: dict[str, torch.Tensor] = {}
+    for theirs, ours in (("img_attn_proj", "attn.to_out.0"), ("img_mlp_0", "ff.net.0.proj")):
+        down, up = _pair(block.get_submodule(ours).weight, random)
+        if kohya:
+            flat = f"lora_unet_double_blocks_0_{theirs}"
+            tensors |= {f"{flat}.lora_down.weight": down, f"{flat}.lora_up.weight": up}
+            tensors[f"{flat}.alpha"] = torch.tensor(1.0)
+        else:
+            name = f"transformer.transformer_blocks.0.{ours}"
+            tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
+    return _save(file, tensors, None)
+
+
+def _pair(weight: torch.Tensor, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    down = torch.randn(RANK, weight.shape[1], generator=random)
+    return down, torch.randn(weight.shape[0], RANK, generator=random)
+
+
+def _save(file: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str] | None) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, file, metadata)
+    return file
