@@ -31,6 +31,7 @@ MAX_WEIGHT = 20.0
 
 _TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>", re.IGNORECASE)
 _DEPTH = 4
+_IN_FOLDERS = ("vae", "controlnet", "depth", "image encoder")
 _HEADER_LIMIT = 100_000_000
 
 
@@ -112,15 +113,18 @@ def remark(negative_prompt: str) -> str:
     return f"In the negative prompt a LoRA has no effect: {names} is left out." if names else ""
 
 
-def named_in(text: str, embeddings: Iterable[str]) -> list[str]:
-    """The embeddings whose names stand in the text, longest names first, in capitals or not."""
-    names = sorted(embeddings, key=lambda name: (-len(name), name))
-    found = []
-    for name in names:
-        text, count = _as_word(name).subn(" ", text)
+def embeddings_in(texts: Iterable[str], found: Mapping[str, Path], allow_pickles: bool = False) -> tuple[File, ...]:
+    """The embeddings that stand in the texts by the last part of their names, longest first, in any case.
+
+    Raises ModelUnsafe for a pickle.
+    """
+    text = "\n".join(texts)
+    files = []
+    for name in sorted(found, key=lambda name: (-len(Path(name).name), name)):
+        text, count = _as_word(Path(name).name).subn(" ", text)
         if count:
-            found.append(name)
-    return found
+            files.append(replace(chosen(name, found, "embedding", allow_pickles), name=Path(name).name))
+    return tuple(files)
 
 
 def replaced(text: str, words: Mapping[str, str]) -> str:
@@ -164,7 +168,8 @@ def _files(folder: Path, kind: str, depth: int) -> Iterator[Path]:
     for each in _listed(folder):
         if each.is_dir():
             if (each / "config.json").exists():
-                yield each
+                if kind in _IN_FOLDERS:
+                    yield each
             elif depth > 1:
                 yield from _files(each, kind, depth - 1)
         elif each.suffix.lower() in (".safetensors", *PICKLES):
@@ -178,7 +183,7 @@ def _listed(folder: Path) -> list[Path]:
         return []
 
 
-def chosen(name: str, found: Mapping[str, Path], what: str) -> File:
+def chosen(name: str, found: Mapping[str, Path], what: str, allow_pickles: bool = False) -> File:
     """The add-on that is meant: by its name or the last part of it, in any case, or by its trainer's name for it.
 
     Raises RecipeError with the names that there are, ModelUnsafe for a pickle.
@@ -192,7 +197,7 @@ def chosen(name: str, found: Mapping[str, Path], what: str) -> File:
     if not matches:
         raise RecipeError(f"There is no {what} named {name[:80]!r}; there are: {_listing(found)}.")
     path = found[matches[0]]
-    if path.suffix.lower() in PICKLES:
+    if path.suffix.lower() in PICKLES and not allow_pickles:
         raise ModelUnsafe(f"{path.name} is a pickle, which could run any code. Use a .safetensors version of it.")
     return File.of(matches[0], path)
 

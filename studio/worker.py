@@ -4,17 +4,18 @@ Everything here runs on the engine's thread, except `check`.
 """
 
 import copy
+import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
 from studio import addons, originals
-from studio.addons import Lora
+from studio.addons import File, Lora
 from studio.errors import OutOfMemory, RecipeError
 from studio.families import Model, Row, adapters
 from studio.models import catalog
@@ -50,8 +51,9 @@ class TorchRun:
     def __init__(self, model: Model, recipe: Recipe, sources: Sources, models: Manager) -> None:
         self.recipe = recipe
         self._models = models
-        self._named: tuple[Lora, ...] = ()
+        self._read: tuple[Any, str, str] | None = None
         self.loras: tuple[Lora, ...] = ()
+        self.words: dict[str, str] = {}
         self.sampler = model.sampler(recipe)
         # Noise that the sampler adds later goes on where the starting noise ended.
         self.generator = torch.Generator().manual_seed(recipe.seed)
@@ -100,12 +102,25 @@ class TorchRun:
         self.guidance_scale = now.guidance_scale
         prompt, loras = addons.split(now.prompt)
         negative, _ = addons.split(now.negative_prompt)
-        if loras != self._named:
-            self.loras = addons.located(loras, self._models.addons("lora")) if loras else ()
-            self._named = loras
+        # Looked up anew for other prompts, and for a model that was loaded anew and has learned nothing yet.
+        if self._read != (read := (weakref.ref(model.loras), now.prompt, now.negative_prompt)):
+            self.loras, self.words = self._found(model, loras, prompt, negative)
+            self._read = read
         # Encoded prompts are cached by the model, and encoded with the LoRAs at work.
         model.loras.use(self.loras, now.model)
+        prompt, negative = (addons.replaced(text, self.words) for text in (prompt, negative))
         self.prompts = model.encode(prompt, negative, model.guided(now), now.clip_skip, self.loras)
+
+    def _found(
+        self, model: Model, loras: tuple[Lora, ...], prompt: str, negative: str
+    ) -> tuple[tuple[Lora, ...], dict[str, str]]:
+        """What the prompts ask for, looked up on disk: LoRAs, and what stands for each embedding in a prompt."""
+        models = self._models
+        located = addons.located(loras, models.addons("lora")) if loras else ()
+        if model.embeddings is None:
+            return located, {}
+        files = addons.embeddings_in((prompt, negative), models.addons("embedding"), models.allow_pickles)
+        return located, model.embeddings.words(files, self.recipe.model, models.allow_pickles)
 
     def fork(self, step: int, recipe: Recipe, model: Model) -> "TorchRun":
         """A run of a recipe that is the same up to `step`, taken up there."""
@@ -150,12 +165,28 @@ class TorchWorker:
 
     def _check_addons(self, recipe: Recipe, family: type[Model]) -> None:
         """Raise RecipeError or ModelError for a LoRA that is not there, or has no effect on this model."""
-        prompts = {recipe.at(step).prompt for step in (0, *(turn.step for turn in recipe.turns))}
+        steps = [0, *(turn.step for turn in recipe.turns)]
+        prompts = {recipe.at(step).prompt for step in steps}
         loras = [lora for prompt in prompts for lora in addons.split(prompt)[1]]
         if loras and not adapters.loader(family.pipelines):
             raise RecipeError(f"{recipe.model} takes no LoRAs. Take {loras[0].name} out of the prompt.")
         if loras:
             addons.located(loras, self._models.addons("lora"))
+        if family.reads_embeddings and (found := self._models.addons("embedding")):
+            negatives = {recipe.at(step).negative_prompt for step in steps}
+            addons.embeddings_in(prompts | negatives, found, self._models.allow_pickles)
+        if recipe.clip_skip != 1 and not family.skips_clip:
+            raise RecipeError(f"{recipe.model} has no clip skip. Set it to 1.")
+        if recipe.vae:
+            self._vae(recipe)
+
+    def _vae(self, recipe: Recipe) -> File:
+        return addons.chosen(recipe.vae, self._models.addons("vae"), "VAE")
+
+    def _model(self, recipe: Recipe) -> Model:
+        """The recipe's model, with the VAE that it asks for."""
+        model = self._models.use(recipe.model)
+        return model.with_vae(self._vae(recipe), recipe.model) if recipe.vae else model
 
     def loaded(self, model: str) -> bool:
         return self._models.loaded(model)
@@ -166,7 +197,7 @@ class TorchWorker:
 
     def begin(self, recipe: Recipe, origin: tuple[TorchRun, int] | None = None) -> TorchRun:
         with _device_errors():
-            model = self._models.use(recipe.model)
+            model = self._model(recipe)
             if origin and _agree(origin[0], origin[1], recipe):
                 return origin[0].fork(origin[1], recipe, model)
             return TorchRun(model, recipe, self._sources, self._models)
@@ -201,7 +232,7 @@ class TorchWorker:
 
     def decode(self, run: TorchRun) -> Image:
         with _device_errors():
-            drawn = self._models.use(run.recipe.model).decode(run.clean)
+            drawn = self._model(run.recipe).decode(run.clean)
             return originals.put_back(drawn, run.recipe, self._sources)
 
 

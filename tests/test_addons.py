@@ -100,10 +100,9 @@ def test_an_unknown_lora_is_told_before_the_job_with_those_that_there_are(worker
 # What LoRAs do
 
 
-def diffusers_picture(models: Manager, wanted: Recipe, *loras: tuple[str, float]) -> np.ndarray:
-    """The recipe through diffusers' own pipeline on a copy of the model, with LoRAs."""
+def stock(models: Manager, wanted: Recipe) -> Any:
+    """diffusers' own pipeline with a copy of the model."""
     model = Manager([models._folders[0]], device="cpu", dtype="float32").use(wanted.model)
-    more: dict[str, Any] = {"latents": (noise := model.noise(wanted, torch.Generator().manual_seed(wanted.seed)))}
     pipeline: Any
     if wanted.model == "flux":
         pipeline = diffusers.FluxPipeline(
@@ -115,7 +114,6 @@ def diffusers_picture(models: Manager, wanted: Recipe, *loras: tuple[str, float]
             tokenizer_2=model.t5_tokenizer,
             transformer=model.transformer,
         )
-        more["latents"] = pipeline._pack_latents(noise, 1, 4, 8, 8)
     else:
         pipeline = diffusers.StableDiffusionPipeline(
             vae=model.vae,
@@ -126,15 +124,38 @@ def diffusers_picture(models: Manager, wanted: Recipe, *loras: tuple[str, float]
             safety_checker=None,
             feature_extractor=None,
         )
-        more["negative_prompt"] = wanted.negative_prompt
     pipeline.set_progress_bar_config(disable=True)
-    found = models.addons("lora")
+    return pipeline
+
+
+def stock_pixels(models: Manager, pipeline: Any, wanted: Recipe, **more: Any) -> np.ndarray:
+    """What it draws of the recipe."""
+    noise = models.use(wanted.model).noise(wanted, torch.Generator().manual_seed(wanted.seed))
+    if wanted.model == "flux":
+        noise = pipeline._pack_latents(noise, 1, 4, 8, 8)
+    else:
+        more["negative_prompt"] = wanted.negative_prompt
+    return pixels(
+        pipeline(
+            addons.split(wanted.prompt)[0],
+            num_inference_steps=wanted.steps,
+            guidance_scale=wanted.guidance_scale,
+            height=64,
+            width=64,
+            latents=noise,
+            **more,
+        ).images[0]
+    )
+
+
+def diffusers_picture(models: Manager, wanted: Recipe, *loras: tuple[str, float]) -> np.ndarray:
+    """The recipe through diffusers' own pipeline, with LoRAs."""
+    pipeline, found = stock(models, wanted), models.addons("lora")
     for number, (name, _) in enumerate(loras):
         pipeline.load_lora_weights(str(found[name]), adapter_name=f"a{number}")
     if loras:
         pipeline.set_adapters([f"a{number}" for number in range(len(loras))], [weight for _, weight in loras])
-    more |= {"num_inference_steps": wanted.steps, "guidance_scale": wanted.guidance_scale}
-    return pixels(pipeline(addons.split(wanted.prompt)[0], height=64, width=64, **more).images[0])
+    return stock_pixels(models, pipeline, wanted)
 
 
 @pytest.mark.parametrize(
@@ -271,3 +292,138 @@ def test_a_header_that_is_no_table_tells_nothing(tmp_path: Path) -> None:
     for data in (b"", b"\xff" * 40, b"\x02\0\0\0\0\0\0\0[]", b'\x12\0\0\0\0\0\0\0{"__metadata__":3}'):
         file.write_bytes(data)
         assert addons.header(file) == {} and addons.triggers(file) == []
+
+
+# Embeddings
+
+
+def diffusers_embedded(models: Manager, wanted: Recipe, *files: Path) -> np.ndarray:
+    """A picture of diffusers' own pipeline, whose prompt says `word0`, `word1`… for the embeddings."""
+    pipeline = stock(models, wanted)
+    for number, file in enumerate(files):
+        pipeline.load_textual_inversion(str(file), token=f"word{number}", local_files_only=True)
+    return stock_pixels(models, pipeline, wanted)
+
+
+def test_embeddings_in_the_prompt_are_those_of_diffusers(folder: Path, models: Manager, worker: TorchWorker) -> None:
+    plain = picture(worker, recipe(prompt="a inky cat", negative_prompt="inky"))
+    one = tiny_addons.embedding(folder / "embeddings" / "Inky.safetensors", seed=1)
+    three = tiny_addons.embedding(folder / "embeddings" / "sub" / "inky-three.safetensors", 3, seed=2)
+    for prompt, negative, tokens in (
+        ("a inky cat", "dog", "a word0 cat"),
+        ("a INKY-three cat on inky", "dog", "a word1 cat on word0"),
+    ):
+        mine = picture(worker, recipe(prompt=prompt, negative_prompt=negative))
+        theirs = diffusers_embedded(models, recipe(prompt=tokens, negative_prompt=negative), one, three)
+        assert np.abs(mine - theirs).max() <= 1
+        assert np.abs(mine - plain).max() > 3
+    negative = picture(worker, recipe(negative_prompt="inky"))
+    assert np.abs(negative - diffusers_embedded(models, recipe(negative_prompt="word0"), one)).max() <= 1
+    one.unlink()
+    # Without the file the name is a word like any other, and reads as it did before.
+    assert (picture(worker, recipe(prompt="a inky cat", negative_prompt="inky")) == plain).all()
+
+
+def test_the_name_within_another_word_is_no_embedding(folder: Path, worker: TorchWorker) -> None:
+    plain = picture(worker, recipe(prompt="a gloomy-ish ungloomy cat"))
+    tiny_addons.embedding(folder / "embeddings" / "gloomy.safetensors", seed=3)
+    assert (picture(worker, recipe(prompt="a gloomy-ish ungloomy cat")) == plain).all()
+
+
+def test_an_embedding_for_another_model_is_refused_with_both_names(folder: Path, worker: TorchWorker) -> None:
+    tiny_addons.embedding(folder / "embeddings" / "wide.safetensors", width=24)
+    tiny_addons.embedding(folder / "embeddings" / "half.safetensors", key="clip_g")
+    for name in ("wide", "half"):
+        with pytest.raises(ModelError, match=f"embedding {name} was made for another kind of model than sd"):
+            worker.begin(recipe(prompt=f"a {name} cat"))
+
+
+def test_a_pickled_embedding_is_refused_unless_pickles_are_allowed(
+    folder: Path, models: Manager, worker: TorchWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = torch.randn(2, 16, generator=torch.Generator().manual_seed(4))
+    torch.save({"string_to_param": {"*": vectors}, "name": "x"}, folder / "embeddings" / "oldone.pt")
+    with pytest.raises(ModelUnsafe, match=r"oldone\.pt is a pickle"):
+        worker.check(recipe(prompt="a oldone cat"))
+    monkeypatch.setattr(models, "allow_pickles", True)
+    twin = tiny_addons.embedding(folder / "embeddings" / "twin.safetensors", 2, seed=4)
+    assert twin.exists()
+    assert (picture(worker, recipe(prompt="a oldone cat")) == picture(worker, recipe(prompt="a twin cat"))).all()
+
+
+def test_a_pickle_that_would_run_code_is_not_read(
+    folder: Path, models: Manager, worker: TorchWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (pytest.fail, ("a pickle ran",))
+
+    torch.save({"string_to_param": {"*": Trap()}}, folder / "embeddings" / "trap.pt")
+    monkeypatch.setattr(models, "allow_pickles", True)
+    with pytest.raises(ModelError, match="embedding trap could not be read"):
+        worker.begin(recipe(prompt="a trap"))
+
+
+def test_two_encoders_learn_from_one_file(folder: Path, models: Manager, tmp_path: Path) -> None:
+    """As SDXL's do: each has its own vectors under the same word."""
+    from safetensors.torch import save_file
+
+    from studio.families.embeddings import Embeddings
+
+    first, second = (Manager([folder], device="cpu", dtype="float32").use("sd") for _ in range(2))
+    vectors = {"clip_l": torch.full((2, 16), 0.25), "clip_g": torch.full((2, 16), 0.5)}
+    save_file(vectors, tmp_path / "xl.safetensors")
+    parts = {"tokenizer": first.tokenizer, "text_encoder": first.text_encoder}
+    parts |= {"tokenizer_2": second.tokenizer, "text_encoder_2": second.text_encoder}
+    words = Embeddings(parts).words([addons.File.of("xl", tmp_path / "xl.safetensors")], "xl-model")
+    for model, value in ((first, 0.25), (second, 0.5)):
+        ids = model.tokenizer(words["xl"], add_special_tokens=False).input_ids
+        assert len(ids) == 2
+        assert (model.text_encoder.get_input_embeddings().weight[ids] == value).all()
+
+
+# Autoencoders
+
+
+@pytest.mark.parametrize("form", ["folder", "file", "original"])
+def test_a_vae_of_choice_encodes_decodes_and_previews(
+    folder: Path, models: Manager, worker: TorchWorker, sources: Sources, form: str
+) -> None:
+    target = folder / "VAE" / (form if form == "folder" else f"{form}.safetensors")
+    vae = tiny_addons.vae(target, form, seed=6)
+    own, chosen = worker.begin(recipe()), worker.begin(recipe(vae=form))
+    assert np.abs(pixels(own.preview("noisy").image()) - pixels(chosen.preview("noisy").image())).max() > 3
+    assert chosen.key == own.key
+    while own.done < own.total:
+        worker.step([own, chosen])
+    assert torch.equal(own.latents, chosen.latents)
+    with torch.inference_mode():
+        drawn = vae.decode(chosen.clean / vae.config.scaling_factor).sample[0]
+    expected = ((drawn / 2 + 0.5).clamp(0, 1) * 255).round().permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(pixels(worker.decode(chosen)) - expected).max() <= 1
+    start = sources.add_image(worker.decode(own))
+    from_own, from_chosen = (worker.begin(recipe(source=start, strength=0.5, vae=name)) for name in ("", form))
+    assert not torch.equal(from_own.original.latents, from_chosen.original.latents)  # type: ignore[union-attr]
+
+
+def test_a_vae_that_does_not_fit_or_is_not_there_is_told(folder: Path, worker: TorchWorker) -> None:
+    (folder / "VAE" / "cut.safetensors").write_bytes(b"cut")
+    with pytest.raises(RecipeError, match="There is no VAE named 'none'; there are: "):
+        worker.check(recipe(vae="none"))
+    with pytest.raises(ModelError, match="VAE cut could not be read, or does not fit sd"):
+        worker.begin(recipe(vae="cut"))
+    half = diffusers.AutoencoderKL(
+        block_out_channels=(4, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+    )
+    half.save_pretrained(folder / "VAE" / "half")
+    with pytest.raises(ModelError, match="VAE half has other latents than sd"):
+        worker.begin(recipe(vae="half"))
+
+
+def test_clip_skip_is_refused_where_there_is_none(worker: TorchWorker) -> None:
+    worker.check(recipe(clip_skip=2))
+    with pytest.raises(RecipeError, match="flux has no clip skip"):
+        worker.check(recipe("flux", clip_skip=2))

@@ -1,10 +1,13 @@
 """LoRAs, embeddings, autoencoders, ControlNets and IP-Adapters of few random weights, for the models of tests/tiny."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+
+from tests import tiny
 
 RANK = 2
 
@@ -52,6 +55,48 @@ def flux_lora(file: Path, transformer: Any, kohya: bool = False, seed: int = 0) 
             name = f"transformer.transformer_blocks.0.{ours}"
             tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
     return _save(file, tensors, None)
+
+
+def embedding(file: Path, vectors: int = 1, seed: int = 0, width: int = 16, key: str = "emb_params") -> Path:
+    """An embedding for a text encoder of this width."""
+    return _save(file, {key: torch.randn(vectors, width, generator=torch.Generator().manual_seed(seed))}, None)
+
+
+def vae(target: Path, form: str, seed: int = 5) -> Any:
+    """An autoencoder like that of the tiny models: "folder", "file" in diffusers' layout, or "original". Returns it."""
+    torch.manual_seed(seed)
+    made = tiny._vae()
+    if form == "folder":
+        made.save_pretrained(target)
+    else:
+        tensors = made.state_dict()
+        if form == "original":
+            tensors = {_original(name): value for name, value in tensors.items()}
+            tensors = {
+                name: value[..., None, None] if re.search(r"attn_1\.(q|k|v|proj_out)\.weight", name) else value
+                for name, value in tensors.items()
+            }
+        _save(target, {name: value.contiguous() for name, value in tensors.items()}, None)
+    return made
+
+
+def _original(name: str) -> str:
+    """What a part of an autoencoder is called in the checkpoints of CompVis/latent-diffusion."""
+    name = re.sub(r"up_blocks\.(\d)", lambda found: f"up.{3 - int(found[1])}", name)
+    name = re.sub(r"mid_block\.resnets\.(\d)", lambda found: f"mid.block_{int(found[1]) + 1}", name)
+    for ours, theirs in (
+        ("down_blocks.", "down."),
+        ("resnets.", "block."),
+        ("downsamplers.0.", "downsample."),
+        ("upsamplers.0.", "upsample."),
+        ("mid_block.attentions.0.group_norm", "mid.attn_1.norm"),
+        ("mid_block.attentions.0.to_out.0", "mid.attn_1.proj_out"),
+        ("mid_block.attentions.0.to_", "mid.attn_1."),
+        ("conv_norm_out", "norm_out"),
+        ("conv_shortcut", "nin_shortcut"),
+    ):
+        name = name.replace(ours, theirs)
+    return name
 
 
 def _pair(weight: torch.Tensor, random: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,13 +4,15 @@ A family is one subclass of `Model` in one file: facts about its folders, and th
 Nothing outside a family's file branches on its name.
 """
 
+import copy
 import importlib
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import diffusers
 import numpy as np
@@ -20,15 +22,21 @@ from PIL import Image
 from torch import Tensor
 
 from studio import previews
-from studio.addons import Lora
+from studio.addons import File, Lora
 from studio.errors import ModelBroken
+from studio.families import autoencoders
 from studio.families.adapters import Loras
+from studio.families.embeddings import Embeddings
 from studio.models.files import read_json, weight_files
 from studio.recipe import Recipe
 from studio.samplers import Sampler
 
 PROMPTS_CACHED = 128
 """Encoded prompts kept for each loaded model; a prompt of 77 tokens takes 0.1 to 4 MB."""
+
+
+VAES_KEPT = 2
+"""Autoencoders kept for each loaded model beside its own; one takes some 170 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +90,12 @@ class Model(ABC):
     samplers: ClassVar[Mapping[str, tuple[str, dict]]]
     needed: ClassVar[tuple[str, ...]]
     """The parts to load; others in the folder (safety checkers, feature extractors) are left on disk."""
+    reads_embeddings: ClassVar[bool] = False
+    """Whether its prompts can name embeddings."""
+    skips_clip: ClassVar[bool] = False
+    """Whether it can read another layer of CLIP than the last."""
+    takes_controls: ClassVar[bool] = False
+    """Whether ControlNets and IP-Adapters can guide it."""
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
@@ -90,6 +104,8 @@ class Model(ABC):
         # One instance's cache: it leaves with the model.
         self.encode = lru_cache(PROMPTS_CACHED)(self._encode)
         self.loras = Loras(self.pipelines, parts)
+        self.embeddings = Embeddings(parts) if self.reads_embeddings else None
+        self._with_vae: OrderedDict[File, Self] = OrderedDict()
         self.projection = previews.fit(self._encode_pictures, self.vae_factor).to(device)
 
     @classmethod
@@ -110,6 +126,21 @@ class Model(ABC):
     @abstractmethod
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:
         """One call for all rows: each one's output with its own guidance, (1, c, h, w) float32."""
+
+    def with_vae(self, file: File, name: str) -> Self:
+        """This model with another autoencoder, and previews fitted to that one. All else is shared. Raises ModelError.
+
+        name: the model's, for the sentence.
+        """
+        if file not in self._with_vae:
+            other = copy.copy(self)
+            other.vae = autoencoders.load(file, self.vae, self.device, self.dtype, name)
+            other.projection = previews.fit(other._encode_pictures, other.vae_factor).to(self.device)
+            while len(self._with_vae) >= VAES_KEPT:
+                self._with_vae.popitem(last=False)
+            self._with_vae[file] = other
+        self._with_vae.move_to_end(file)
+        return self._with_vae[file]
 
     @property
     def vae_factor(self) -> int:

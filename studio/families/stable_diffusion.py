@@ -26,6 +26,7 @@ class StableDiffusion(Model):
         {"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"}
     )
     samplers = samplers.DIFFUSION
+    reads_embeddings = skips_clip = takes_controls = True
     needed = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:

@@ -35,6 +35,7 @@ class Manager:
         self.device = placement.device(device)
         self.dtype = placement.dtype(dtype, self.device)
         self._folders = tuple(folders)
+        self.allow_pickles = False
         self._loaded: OrderedDict[str, tuple[Entry, Model]] = OrderedDict()
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
