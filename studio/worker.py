@@ -14,14 +14,14 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from studio import addons, originals
+from studio import addons, controls, originals
 from studio.addons import File, Lora
 from studio.errors import OutOfMemory, RecipeError
-from studio.families import Model, Row, adapters
+from studio.families import Guide, Model, Row, adapters
 from studio.models import catalog
 from studio.models.manager import Manager
 from studio.previews import LatentPreview
-from studio.recipe import Recipe
+from studio.recipe import Control, Recipe
 from studio.samplers import Sampler
 from studio.sources import Sources
 
@@ -68,6 +68,7 @@ class TorchRun:
             self.latents = noise * self.sampler.initial_scale
             self.clean = noise
         self.total = recipe.steps_run
+        self.guides: tuple[Guide, ...] = ()
         self.moments: dict[int, Moment] = {}
         self._projection = model.projection
         self.remember(model)
@@ -83,7 +84,13 @@ class TorchRun:
     @property
     def key(self) -> Hashable:
         working = tuple((lora.file, lora.denoiser) for lora in self.loras if lora.denoiser)
-        return (self.recipe.model, self.latents.shape, self.prompts.key, working)
+        guides = tuple((guide.kind == "ip-adapter", guide.key) for guide in self.guiding)
+        return (self.recipe.model, self.latents.shape, self.prompts.key, working, guides)
+
+    @property
+    def guiding(self) -> tuple[Guide, ...]:
+        """The controls that take part in the next step."""
+        return tuple(guide for guide in self.guides if self.done < self.total and guide.works(self.done, self.total))
 
     @property
     def weight(self) -> int:
@@ -142,6 +149,7 @@ class TorchWorker:
 
     def __init__(self, models: Manager, sources: Sources) -> None:
         self._models, self._sources = models, sources
+        self.preparer = controls.Preparer(sources)
 
     def check(self, recipe: Recipe) -> None:
         entry = self._models.entry(recipe.model)
@@ -180,6 +188,23 @@ class TorchWorker:
         if recipe.vae:
             self._vae(recipe)
 
+        for control in recipe.controls:
+            if not family.takes_controls:
+                raise RecipeError(f"{recipe.model} takes no controls. Take them away, or choose another model.")
+            self._sources.path(control.picture)
+            self._control(control)
+            if control.kind == "depth" and not self._models.addons("depth"):
+                raise RecipeError(controls.NO_DEPTH)
+
+    def _control(self, control: Control) -> File:
+        ip = control.kind == "ip-adapter"
+        found = self._models.addons("ip-adapter" if ip else "controlnet")
+        return addons.chosen(control.model, found, "IP-Adapter" if ip else "ControlNet")
+
+    def _guide(self, model: Model, recipe: Recipe, control: Control) -> Guide:
+        picture = self.preparer.of(control, recipe, next(iter(self._models.addons("depth").values()), None))
+        return model.guide(control, self._control(control), recipe.model, picture)
+
     def _vae(self, recipe: Recipe) -> File:
         return addons.chosen(recipe.vae, self._models.addons("vae"), "VAE")
 
@@ -200,7 +225,9 @@ class TorchWorker:
             model = self._model(recipe)
             if origin and _agree(origin[0], origin[1], recipe):
                 return origin[0].fork(origin[1], recipe, model)
-            return TorchRun(model, recipe, self._sources, self._models)
+            run = TorchRun(model, recipe, self._sources, self._models)
+            run.guides = tuple(self._guide(model, recipe, control) for control in recipe.controls)
+            return run
 
     def change(self, run: TorchRun, recipe: Recipe) -> None:
         with _device_errors():
@@ -216,7 +243,7 @@ class TorchWorker:
             model = self._models.use(runs[0].recipe.model)
             inputs = [run.sampler.model_input(run.latents) for run in runs]
             rows = [
-                Row(model_input, run.sampler.timestep, run.prompts, run.guidance_scale, run.beside)
+                Row(model_input, run.sampler.timestep, run.prompts, run.guidance_scale, run.beside, run.guiding)
                 for run, model_input in zip(runs, inputs, strict=True)
             ]
             model.loras.use(runs[0].loras, runs[0].recipe.model)

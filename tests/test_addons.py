@@ -7,12 +7,13 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from studio import addons
+from studio import addons, controls, metadata
 from studio.addons import Lora
 from studio.errors import ModelError, ModelUnsafe, RecipeError
 from studio.models.manager import Manager
-from studio.recipe import Recipe, Turn
+from studio.recipe import Control, Recipe, Turn
 from studio.sources import Sources
 from studio.worker import TorchWorker
 from tests import tiny, tiny_addons
@@ -427,3 +428,162 @@ def test_clip_skip_is_refused_where_there_is_none(worker: TorchWorker) -> None:
     worker.check(recipe(clip_skip=2))
     with pytest.raises(RecipeError, match="flux has no clip skip"):
         worker.check(recipe("flux", clip_skip=2))
+
+
+# ControlNets
+
+
+def shapes(seed: int = 0, side: int = 64) -> Image.Image:
+    """A picture with edges."""
+    random = np.random.default_rng(seed)
+    picture = Image.new("RGB", (side, side), tuple(random.integers(0, 255, 3).tolist()))
+    for _ in range(4):
+        x, y, w, h = (int(value) for value in random.integers(0, side // 2, 4))
+        picture.paste(tuple(random.integers(0, 255, 3).tolist()), (x, y, x + w + 4, y + h + 4))
+    return picture
+
+
+def guided(models: Manager, wanted: Recipe, nets: list[Any], images: list[Image.Image]) -> np.ndarray:
+    """The recipe through diffusers' own pipeline with ControlNets."""
+    plain = stock(models, wanted)
+    pipeline = diffusers.StableDiffusionControlNetPipeline(**plain.components, controlnet=nets)
+    pipeline.set_progress_bar_config(disable=True)
+    return stock_pixels(
+        models,
+        pipeline,
+        wanted,
+        image=images,
+        controlnet_conditioning_scale=[each.weight for each in wanted.controls],
+        control_guidance_start=[each.start for each in wanted.controls],
+        control_guidance_end=[each.end for each in wanted.controls],
+    )
+
+
+def test_pictures_with_controlnets_are_those_of_diffusers(
+    folder: Path, models: Manager, worker: TorchWorker, sources: Sources
+) -> None:
+    unet = Manager([folder], device="cpu", dtype="float32").use("sd").unet
+    first = tiny_addons.controlnet(folder / "controlnet" / "lines", unet, seed=7)
+    second = tiny_addons.controlnet(folder / "ControlNet" / "dots.safetensors", unet, seed=8, file=True)
+    images = [shapes(1), shapes(2)]
+    names = [sources.add_image(each) for each in images]
+    plain = picture(worker, recipe())
+    one = recipe(controls=(Control("lines", names[0], weight=0.8),))
+    mine = picture(worker, one)
+    assert np.abs(mine - guided(models, one, [first], images[:1])).max() <= 1
+    assert np.abs(mine - plain).max() > 3
+    two = recipe(
+        steps=6,
+        controls=(Control("lines", names[0], weight=0.8, end=0.5), Control("dots", names[1], weight=1.5, start=0.3)),
+    )
+    assert np.abs(picture(worker, two) - guided(models, two, [first, second], images)).max() <= 1
+    assert (picture(worker, recipe()) == plain).all()
+
+
+def test_rows_with_other_weights_and_pictures_share_a_call(worker: TorchWorker, sources: Sources) -> None:
+    names = [sources.add_image(shapes(seed)) for seed in (1, 2)]
+    wanted = [
+        recipe(controls=(Control("lines", names[0], weight=0.5),)),
+        recipe(controls=(Control("lines", names[1], weight=1.5),), guidance_scale=1.0),
+        recipe(controls=(Control("lines", names[1], weight=1.5, end=0.5),)),
+    ]
+    alone = [picture(worker, each) for each in wanted]
+    runs = [worker.begin(each) for each in wanted]
+    assert len({run.key for run in runs}) == 1
+    worker.step(runs)
+    worker.step(runs)
+    assert len({run.key for run in runs}) == 2  # the last one's control is over
+    for run in runs:
+        while run.done < run.total:
+            worker.step([run])
+    for run, expected in zip(runs, alone, strict=True):
+        assert np.abs(pixels(worker.decode(run)) - expected).max() <= 1
+
+
+def test_image_to_image_and_inpainting_are_guided_too(worker: TorchWorker, sources: Sources) -> None:
+    start, lines = sources.add_image(shapes(3)), sources.add_image(shapes(1))
+    mask = sources.add_image(Image.new("L", (64, 64), 255))
+    for more in ({"strength": 0.5}, {"mask": mask}, {"mask": mask, "box": (0, 0, 32, 32)}):
+        plain = picture(worker, recipe(source=start, **more))
+        assert (picture(worker, recipe(source=start, controls=(Control("lines", lines),), **more)) != plain).any()
+
+
+def test_an_inpainting_model_is_guided_too(folder: Path, worker: TorchWorker, sources: Sources) -> None:
+    tiny.stable_diffusion(folder / "inpaint", inpainting=True)
+    lines = sources.add_image(shapes(1))
+    for model in ("lines", "dots"):
+        guided_one = picture(worker, recipe("inpaint", controls=(Control(model, lines),)))
+        assert (guided_one != picture(worker, recipe("inpaint"))).any()
+
+
+def test_controls_that_cannot_be_used_are_told(folder: Path, worker: TorchWorker, sources: Sources) -> None:
+    lines = sources.add_image(shapes(1))
+    for wanted, told in (
+        (recipe(controls=(Control("nothing", lines),)), "no ControlNet named 'nothing'; there are: .*lines"),
+        (recipe("flux", controls=(Control("lines", lines),)), "flux takes no controls"),
+        (recipe(controls=(Control("lines", lines, "depth"),)), "no depth model"),
+        (recipe(controls=(Control("nothing", lines, "ip-adapter"),)), "no IP-Adapter named 'nothing'"),
+    ):
+        with pytest.raises(RecipeError, match=told):
+            worker.check(wanted.check())
+    with pytest.raises(RecipeError, match="Control 1 has no picture"):
+        recipe(controls=(Control("lines", ""),)).check()
+    with pytest.raises(RecipeError, match=r"from 0\.5 to 0\.5"):
+        recipe(controls=(Control("lines", lines, start=0.5, end=0.5),)).check()
+    tiny_addons.controlnet(folder / "controlnet" / "wide", diffusers.UNet2DConditionModel(
+        block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=24, norm_num_groups=4, attention_head_dim=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    ))  # fmt: skip
+    with pytest.raises(ModelError, match="ControlNet wide was made for another kind of model than sd"):
+        worker.begin(recipe(controls=(Control("wide", lines),)))
+
+
+def test_controls_come_back_from_a_file() -> None:
+    wanted = recipe(controls=(Control("lines", f"64x64-{'0' * 24}", "canny", 0.5, 0.1, 0.9),), vae="v", clip_skip=2)
+    assert Recipe.from_json(wanted.to_json()) == wanted
+    fields = metadata.parse_parameters(metadata.parameters(wanted))
+    assert (fields.clip_skip, fields.vae) == (2, "v")
+    assert "Clip skip: 2" in metadata.parameters(wanted) and "Clip skip" not in metadata.parameters(recipe())
+
+
+# Preparing pictures
+
+
+def test_canny_draws_thin_lines_where_there_are_edges() -> None:
+    values = np.zeros((40, 40, 3), np.uint8)
+    values[10:30, 10:30] = 255
+    edges = np.asarray(controls.canny(Image.fromarray(values)))[..., 0]
+    assert set(np.unique(edges)) == {0, 255}
+    # One line around the square, one pixel wide, and nothing elsewhere.
+    assert (edges[:, 20] == 255).sum() == 2 and (edges[20] == 255).sum() == 2
+    assert edges[12:28, 12:28].sum() == edges[:8].sum() == edges[:, 33:].sum() == 0
+
+
+def test_canny_follows_a_faint_edge_from_a_strong_one_only() -> None:
+    ramp = np.linspace(20, 120, 60)[None, :].repeat(40, 0)
+    values = np.where(np.arange(40)[:, None] < 20, 0, ramp).astype(np.uint8)
+    edges = np.asarray(controls.canny(Image.fromarray(values)))[..., 0] > 0
+    # Sobel gives four times the step: sure from a step of 50, possible from one of 25.
+    assert edges[18:22, 5:58].any(0).all()
+    faint = np.where(np.arange(40)[:, None] < 20, 0, np.minimum(ramp, 45)).astype(np.uint8)
+    assert not np.asarray(controls.canny(Image.fromarray(faint))).any()
+
+
+def test_a_scribble_follows_dark_lines_and_a_tile_loses_details() -> None:
+    drawn = Image.new("RGB", (64, 64), "white")
+    drawn.paste((0, 0, 0), (30, 5, 33, 60))
+    lines = np.asarray(controls.scribble(drawn))[..., 0]
+    assert lines[30, 31] == 255 and lines[:, :20].sum() == 0
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    assert np.asarray(controls.softened(noise)).std() < np.asarray(noise).std() / 2
+
+
+def test_a_depth_model_makes_a_map(folder: Path, models: Manager, worker: TorchWorker, sources: Sources) -> None:
+    tiny_addons.depth(folder / "depth" / "small")
+    lines = sources.add_image(shapes(1))
+    wanted = recipe(controls=(Control("lines", lines, "depth"),))
+    prepared = worker.preparer.of(wanted.controls[0], wanted, models.addons("depth")["small"])
+    values = np.asarray(prepared)
+    assert prepared.size == (64, 64) and values.min() < 64 < 192 < values.max()
+    assert (values[..., 0] == values[..., 1]).all()
+    assert (picture(worker, wanted) != picture(worker, recipe(controls=(Control("lines", lines),)))).any()

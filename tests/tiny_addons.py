@@ -1,11 +1,14 @@
 """LoRAs, embeddings, autoencoders, ControlNets and IP-Adapters of few random weights, for the models of tests/tiny."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import ControlNetModel
 from safetensors.torch import save_file
+from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
 
 from tests import tiny
 
@@ -78,6 +81,36 @@ def vae(target: Path, form: str, seed: int = 5) -> Any:
             }
         _save(target, {name: value.contiguous() for name, value in tensors.items()}, None)
     return made
+
+
+def controlnet(target: Path, unet: Any, seed: int = 7, file: bool = False) -> Any:
+    """A ControlNet for a tiny UNet, as a diffusers folder or as one file in diffusers' layout. Returns it."""
+    torch.manual_seed(seed)
+    made = ControlNetModel.from_unet(unet)
+    for name, parameter in made.named_parameters():
+        if "controlnet_" in name:  # the convolutions that begin at zero
+            torch.nn.init.normal_(parameter, std=0.3)
+    if file:
+        _save(target, {name: value.contiguous() for name, value in made.state_dict().items()}, None)
+    else:
+        made.save_pretrained(target)
+    return made.eval()
+
+
+def depth(folder: Path) -> None:
+    """A depth model as transformers saves it."""
+    torch.manual_seed(0)
+    backbone = Dinov2Config(
+        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, image_size=28, patch_size=14,
+        out_features=["stage1", "stage2", "stage3", "stage4"], reshape_hidden_states=False,
+    )  # fmt: skip
+    config = DepthAnythingConfig(
+        backbone_config=backbone, reassemble_hidden_size=16, patch_size=14, neck_hidden_sizes=[4, 4, 8, 8],
+        fusion_hidden_size=8, head_hidden_size=4,
+    )  # fmt: skip
+    DepthAnythingForDepthEstimation(config).save_pretrained(folder)
+    text = json.dumps({"size": {"height": 28, "width": 28}, "image_mean": [0.5] * 3, "image_std": [0.25] * 3})
+    (folder / "preprocessor_config.json").write_text(text)
 
 
 def _original(name: str) -> str:

@@ -8,7 +8,7 @@ import copy
 import importlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +28,7 @@ from studio.families import autoencoders
 from studio.families.adapters import Loras
 from studio.families.embeddings import Embeddings
 from studio.models.files import read_json, weight_files
-from studio.recipe import Recipe
+from studio.recipe import Control, Recipe
 from studio.samplers import Sampler
 
 PROMPTS_CACHED = 128
@@ -56,10 +56,36 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class Guide:
+    """A control of a job, ready for the model's calls.
+
+    file, kind, weight, start, end: the control's (`studio.recipe.Control`). model: the name of the one that is guided.
+    given: what a ControlNet reads, (1, 3, h, w) in 0..1, or an IP-Adapter's picture as its image encoder sees it.
+    """
+
+    file: File
+    model: str
+    kind: str
+    weight: float
+    start: float
+    end: float
+    given: Any
+
+    def works(self, done: int, total: int) -> bool:
+        """Whether it takes part in the step after `done` of `total`; the rule of diffusers' pipelines."""
+        return self.start <= done / total and (done + 1) / total <= self.end
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for guides of rows that can share a call: an IP-Adapter has one weight for a whole call."""
+        return (self.file, self.weight) if self.kind == "ip-adapter" else self.file
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One job's part of a shared model call: its input (1, c, h, w), timestep (0-d, CPU), prompts and guidance.
 
-    beside: what the model reads beside its input, (1, c', h, w), as `Model.beside` gave it.
+    beside: what the model reads beside its input, (1, c', h, w), as `Model.beside` gave it. guides: those at work now.
     """
 
     model_input: Tensor
@@ -67,6 +93,7 @@ class Row:
     prompts: "Prompts"
     guidance_scale: float
     beside: Tensor | None = None
+    guides: tuple[Guide, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +201,13 @@ class Model(ABC):
         picture: RGB of the recipe's size, what the job starts from. mask: of the same size, 255 where it changes.
         """
         return None
+
+    def guide(self, control: Control, file: File, name: str, picture: Image.Image) -> Guide:
+        """A control of a job, its model loaded. Only where `takes_controls`. Raises ModelError if it does not fit.
+
+        picture: prepared, of the recipe's size (`studio.controls`). name: of this model, for sentences.
+        """
+        raise NotImplementedError
 
     def decode(self, latents: Tensor) -> Image.Image:
         """The picture of latents (1, c, h, w)."""
