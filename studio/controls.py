@@ -14,8 +14,11 @@ from PIL import Image, ImageFilter
 from studio import masks
 from studio.errors import ModelError, RecipeError
 from studio.models.files import read_json
-from studio.recipe import Control, Recipe
+from studio.recipe import KINDS, Control, Recipe, size_of
 from studio.sources import Sources
+
+REMEMBERED = 16
+"""Prepared pictures that are kept."""
 
 LOW, HIGH = 100.0, 200.0
 """Canny's thresholds, those that ControlNets for it were trained with most."""
@@ -42,17 +45,30 @@ class Preparer:
         Where only a part of a start picture is worked on, a control picture of the start picture's size is cut alike.
         """
         size = (recipe.width, recipe.height)
-        box = recipe.part if recipe.mask else None
-        key = (control.picture, control.kind, size, box, depth)
+        box = recipe.part if recipe.mask and size_of(control.picture) == size_of(recipe.source) else None
+        return self._of(control.picture, control.kind, size, box, depth)
+
+    def shown(self, picture: str, kind: str, depth: Path | None) -> Image.Image:
+        """What a kind makes of a picture, at most 512 pixels a side, for the person. Raises as `of` does."""
+        if kind not in KINDS:
+            raise RecipeError(f"A control's picture can be prepared by {', '.join(KINDS)}, not {kind[:40]!r}.")
+        across, down = size_of(picture)
+        share = min(1.0, 512 / max(across, down))
+        return self._of(picture, kind, (max(8, round(across * share)), max(8, round(down * share))), None, depth)
+
+    def _of(
+        self, picture: str, kind: str, size: tuple[int, int], box: tuple[int, int, int, int] | None, depth: Path | None
+    ) -> Image.Image:
+        key = (picture, kind, size, box, depth)
         with self._lock:
             if key not in self._done:
-                picture = self._sources.open(control.picture).convert("RGB")
-                if box and control.picture.partition("-")[0] == recipe.source.partition("-")[0]:
-                    picture = masks.cropped(picture, box, size)
-                elif control.kind != "ip-adapter":
-                    picture = masks.fitted(picture, *size, "crop")
-                self._done[key] = self._prepared(picture, control.kind, depth)
-                while len(self._done) > 16:
+                image = self._sources.open(picture).convert("RGB")
+                if box:
+                    image = masks.cropped(image, box, size)
+                elif kind != "ip-adapter":
+                    image = masks.fitted(image, *size, "crop")
+                self._done[key] = self._prepared(image, kind, depth)
+                while len(self._done) > REMEMBERED:
                     self._done.popitem(last=False)
             return self._done[key].copy()
 

@@ -203,7 +203,8 @@ class TorchWorker:
 
     def _guide(self, model: Model, recipe: Recipe, control: Control) -> Guide:
         picture = self.preparer.of(control, recipe, next(iter(self._models.addons("depth").values()), None))
-        return model.guide(control, self._control(control), recipe.model, picture)
+        encoders = list(self._models.addons("image encoder").values())
+        return model.guide(control, self._control(control), recipe.model, picture, encoders)
 
     def _vae(self, recipe: Recipe) -> File:
         return addons.chosen(recipe.vae, self._models.addons("vae"), "VAE")

@@ -1,5 +1,6 @@
 """LoRAs, embeddings, autoencoders and controls on tiny models, against diffusers' own pipelines."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -478,6 +479,43 @@ def test_pictures_with_controlnets_are_those_of_diffusers(
     )
     assert np.abs(picture(worker, two) - guided(models, two, [first, second], images)).max() <= 1
     assert (picture(worker, recipe()) == plain).all()
+
+
+def test_a_picture_with_an_ip_adapter_is_that_of_diffusers(
+    folder: Path, models: Manager, worker: TorchWorker, sources: Sources
+) -> None:
+    unet = Manager([folder], device="cpu", dtype="float32").use("sd").unet
+    file = tiny_addons.ip_adapter(folder / "ip_adapter" / "face.safetensors", unet)
+    image = shapes(4, side=80)
+    plain = picture(worker, recipe())
+    wanted = recipe(controls=(Control("face", sources.add_image(image), "ip-adapter", 0.7),), negative_prompt="dog")
+    mine = picture(worker, wanted)
+    pipeline = stock(models, wanted)
+    pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name)
+    pipeline.set_ip_adapter_scale(0.7)
+    assert np.abs(mine - stock_pixels(models, pipeline, wanted, ip_adapter_image=image)).max() <= 1
+    assert np.abs(mine - plain).max() > 3
+    assert (picture(worker, recipe()) == plain).all()
+    # With a ControlNet and a LoRA beside it, among jobs that have none of them.
+    lines = Control("lines", sources.add_image(shapes(1)))
+    both = replace(wanted, controls=(*wanted.controls, lines), prompt=f"{PROMPT} <lora:ink:0.5>")
+    alone = picture(worker, both)
+    runs = [worker.begin(each) for each in (both, recipe(), wanted)]
+    for _ in range(runs[0].total):
+        for run in runs:
+            worker.step([run])
+    for run, expected in zip(runs, (alone, plain, mine), strict=True):
+        assert (pixels(worker.decode(run)) == expected).all()
+
+
+def test_an_ip_adapter_without_its_image_encoder_is_told(
+    folder: Path, worker: TorchWorker, sources: Sources, models: Manager
+) -> None:
+    lonely = tiny_addons.ip_adapter(folder / "ip_adapter" / "far" / "off" / "lonely.safetensors", models.use("sd").unet)
+    (lonely.parent / "image_encoder").rename(lonely.parent / "elsewhere")
+    wanted = recipe(controls=(Control("lonely", sources.add_image(shapes(4)), "ip-adapter"),))
+    with pytest.raises(ModelError, match="lonely needs an image encoder whose projection_dim is 12"):
+        worker.begin(wanted)
 
 
 def test_rows_with_other_weights_and_pictures_share_a_call(worker: TorchWorker, sources: Sources) -> None:

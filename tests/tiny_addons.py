@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from diffusers import ControlNetModel
 from safetensors.torch import save_file
-from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+    DepthAnythingConfig,
+    DepthAnythingForDepthEstimation,
+    Dinov2Config,
+)
 
 from tests import tiny
 
@@ -95,6 +101,29 @@ def controlnet(target: Path, unet: Any, seed: int = 7, file: bool = False) -> An
     else:
         made.save_pretrained(target)
     return made.eval()
+
+
+def ip_adapter(file: Path, unet: Any, seed: int = 9) -> Path:
+    """An IP-Adapter of the plain kind for a tiny UNet, and its image encoder beside it."""
+    torch.manual_seed(seed)
+    width, across = 12, unet.config.cross_attention_dim
+    tensors = {
+        "image_proj.proj.weight": torch.randn(4 * across, width),
+        "image_proj.proj.bias": torch.randn(4 * across),
+        "image_proj.norm.weight": torch.ones(across),
+        "image_proj.norm.bias": torch.zeros(across),
+    }
+    for number, name in enumerate(unet.attn_processors):
+        if "attn2" in name:
+            wide = unet.get_submodule(name.removesuffix(".processor")).to_k.out_features
+            for part in ("to_k_ip", "to_v_ip"):
+                tensors[f"ip_adapter.{number}.{part}.weight"] = torch.randn(wide, across)
+    config = CLIPVisionConfig(
+        hidden_size=16, intermediate_size=16, projection_dim=width, num_hidden_layers=2, num_attention_heads=2,
+        image_size=32, patch_size=8,
+    )  # fmt: skip
+    CLIPVisionModelWithProjection(config).save_pretrained(file.parent / "image_encoder")
+    return _save(file, tensors, None)
 
 
 def depth(folder: Path) -> None:

@@ -202,10 +202,13 @@ class Model(ABC):
         """
         return None
 
-    def guide(self, control: Control, file: File, name: str, picture: Image.Image) -> Guide:
+    def guide(
+        self, control: Control, file: File, name: str, picture: Image.Image, encoders: Sequence[Path] = ()
+    ) -> Guide:
         """A control of a job, its model loaded. Only where `takes_controls`. Raises ModelError if it does not fit.
 
         picture: prepared, of the recipe's size (`studio.controls`). name: of this model, for sentences.
+        encoders: folders of image encoders that an IP-Adapter may need.
         """
         raise NotImplementedError
 

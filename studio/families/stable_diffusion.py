@@ -17,6 +17,7 @@ from studio import samplers
 from studio.addons import File, Lora
 from studio.families.base import Facts, Guide, Model, Prompts, Row, to_pixels
 from studio.families.controlnets import ControlNets
+from studio.families.ip_adapters import IpAdapters
 from studio.models.files import read_json
 from studio.recipe import Control, Recipe
 
@@ -37,6 +38,7 @@ class StableDiffusion(Model):
             parts["unet"],
         )
         super().__init__(parts, device, dtype)
+        self.ip_adapters = IpAdapters(self.unet, device, dtype)
         self.controlnets = ControlNets(self.unet, self.latent_channels, device, dtype)
         # Plain guidance overexposes where the last timestep is pure noise: Lin et al., arXiv:2305.08891, section 3.4.
         self.guidance_rescale = 0.7 if self.scheduler_config.get("rescale_betas_zero_snr") else 0.0
@@ -93,9 +95,15 @@ class StableDiffusion(Model):
         small = F.interpolate(covered, size=latents.shape[-2:])
         return torch.cat([small.to(latents.device), latents], 1)
 
-    def guide(self, control: Control, file: File, name: str, picture: Image.Image) -> Guide:
-        self.controlnets.use(file, name)
-        given: Any = to_pixels(picture) / 2 + 0.5
+    def guide(
+        self, control: Control, file: File, name: str, picture: Image.Image, encoders: Sequence[Path] = ()
+    ) -> Guide:
+        given: Any
+        if control.kind == "ip-adapter":
+            given = self.ip_adapters.read(file, control.picture, picture, name, encoders)
+        else:
+            self.controlnets.use(file, name)
+            given = to_pixels(picture) / 2 + 0.5
         return Guide(file, name, control.kind, control.weight, control.start, control.end, given)
 
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:
@@ -109,8 +117,15 @@ class StableDiffusion(Model):
         sample = torch.cat([row.model_input for row, _ in calls]).to(self.dtype)
         timesteps = torch.stack([row.timestep for row, _ in calls]).to(self.device, non_blocking=True)
         conditioning = self._conditioning(calls)
-        guides = [row.guides for row, _ in calls]
-        residuals = self.controlnets.residuals(guides, sample, timesteps, conditioning)
+        nets, adapters = ([_of_kind(row, kind) for row, _ in calls] for kind in ("controlnet", "ip-adapter"))
+        residuals = self.controlnets.residuals(nets, sample, timesteps, conditioning)
+        self.ip_adapters.use(adapters[0])
+        if adapters[0]:
+            embeddings = self.ip_adapters.embeddings(
+                adapters, [prompt is row.prompts.negative for row, prompt in calls]
+            )
+            added = {**conditioning.get("added_cond_kwargs", {}), "image_embeds": embeddings}
+            conditioning = {**conditioning, "added_cond_kwargs": added}
         if rows[0].beside is not None:
             sample = torch.cat([sample, torch.cat([row.beside for row, _ in calls if row.beside is not None])], 1)
         outputs = self.unet(sample.to(self.dtype), timesteps, **conditioning, **residuals, return_dict=False)[0]
@@ -133,3 +148,8 @@ class StableDiffusion(Model):
             return guided
         rescaled = guided * (positive.std() / guided.std())
         return self.guidance_rescale * rescaled + (1 - self.guidance_rescale) * guided
+
+
+def _of_kind(row: Row, kind: str) -> list[Guide]:
+    """A row's IP-Adapters, or its ControlNets."""
+    return [guide for guide in row.guides if (guide.kind == "ip-adapter") == (kind == "ip-adapter")]

@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from studio import masks, turns
+from studio.addons import remark
 from studio.engine import Engine, Job, PreviewKind
 from studio.errors import JobMissing, StudioError
 from studio.library import Library
@@ -17,7 +18,7 @@ from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.recipe import Recipe
 from studio.sources import Sources
-from studio.ui import form
+from studio.ui import addons, form
 from studio.ui.canvas import notice
 from studio.web.live import Live, owner_of
 
@@ -124,6 +125,7 @@ class Settings:
             self.fields["seed"] = gr.Textbox(label="Seed", placeholder="a new one each time", max_lines=1, min_width=0)
             self.dice = gr.Button("Random", size="sm", min_width=0, scale=0)
             self.last = gr.Button("Reuse last", size="sm", min_width=0, scale=0)
+        addons.fields(self.place, self.models, self.fields)
 
 
 def actions(place: str) -> tuple[gr.Button, gr.HTML]:
@@ -164,7 +166,7 @@ def connect_start(
             studio.live.show(owner, settings.place, studio.engine.submit(recipes, owner, previews))
         except StudioError as error:
             return {failure: str(error)}
-        return {failure: ""}
+        return {failure: remark(recipes[0].negative_prompt)}
 
     trigger(generate, inputs=set(fields), outputs=[failure], **AT_ONCE)
 
@@ -251,6 +253,7 @@ def settings_of(recipe: Recipe, models: Manager, fields: form.Form) -> dict[Comp
     if recipe.model not in form.usable(entries):
         raise StudioError(f"The model {recipe.model!r} that made this picture is not here any more.")
     values = {**asdict(recipe), "seed": str(recipe.seed), "pictures": 1, "turns": turns.written(recipe.turns)}
+    values["controls"] = json.dumps(values["controls"]) if recipe.controls else ""
     return fields.update(form.for_model(entries, recipe.model, values))
 
 
