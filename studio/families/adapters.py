@@ -10,8 +10,7 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers.loaders.lora_base import LoraBaseMixin
-from diffusers.utils.peft_utils import delete_adapter_layers, set_adapter_layers, set_weights_and_activate_adapters
+import transformers
 from safetensors import safe_open
 
 from studio import addons
@@ -29,8 +28,8 @@ class Loras:
     """
 
     def __init__(self, pipelines: Iterable[str], parts: Mapping[str, Any]) -> None:
-        mixin = loader(pipelines)
-        self._holder: Any = type("Holder", (_Holder, mixin), {})(parts) if mixin else None
+        self._pipelines, self._model_parts = pipelines, parts
+        self._holder: Any = None
         self._loaded: OrderedDict[File, str] = OrderedDict()
         self._number = 0
         self._now: tuple[Lora, ...] = ()
@@ -43,7 +42,9 @@ class Loras:
         if loras == self._now:
             return
         if self._holder is None:
-            raise ModelError(f"{model} takes no LoRAs. Take {loras[0].name} out of the prompt.")
+            if (mixin := loader(self._pipelines)) is None:
+                raise ModelError(f"{model} takes no LoRAs. Take {loras[0].name} out of the prompt.")
+            self._holder = type("Holder", (_Holder, mixin), {})(self._model_parts)
         with torch.inference_mode():
             for lora in loras:
                 self._load(lora, model)
@@ -83,6 +84,8 @@ class Loras:
         self._loaded[lora.file] = adapter
 
     def _switch(self) -> None:
+        from diffusers.utils.peft_utils import set_adapter_layers, set_weights_and_activate_adapters
+
         wanted = [(self._loaded[lora.file], lora) for lora in self._now if lora.file and lora.file in self._loaded]
         for name, part in self._holder.components.items():
             there = getattr(part, "peft_config", None) or {}
@@ -103,6 +106,8 @@ class Loras:
             self._drop(self._loaded.pop(file))
 
     def _drop(self, adapter: str) -> None:
+        from diffusers.utils.peft_utils import delete_adapter_layers
+
         for part in self._parts():
             if adapter in (getattr(part, "peft_config", None) or {}):
                 delete_adapter_layers(part, adapter)
@@ -113,6 +118,11 @@ class Loras:
 
 def loader(pipelines: Iterable[str]) -> Any:
     """diffusers' class that reads the LoRAs of these pipelines; None if there is none."""
+    # Imported when it is needed: diffusers' pipelines and loaders take seconds.
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+    from diffusers.loaders.lora_base import LoraBaseMixin
+
     for name in sorted(pipelines):
         for each in getattr(diffusers, name, object).__mro__:
             if issubclass(each, LoraBaseMixin) and "load_lora_weights" in vars(each) and each is not LoraBaseMixin:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ControlNetModel
 from torch import Tensor
 
 from studio.addons import File
@@ -80,6 +79,8 @@ class ControlNets:
         return {"down_block_additional_residuals": tuple(down), "mid_block_additional_residual": middle}
 
     def _from_folder(self, file: File) -> Any:
+        from diffusers import ControlNetModel  # a second's import, which few need
+
         kind = read_json(file.path / "config.json").get("_class_name")
         if kind != "ControlNetModel":
             raise ModelError(f"{file.name} is a {kind!s:.60}, which is no ControlNet that can be used here.")
@@ -88,6 +89,8 @@ class ControlNets:
         )
 
     def _from_file(self, file: File) -> Any:
+        from diffusers import ControlNetModel
+
         # A file has no config; the UNet's own says what it must be to fit.
         with tempfile.TemporaryDirectory() as folder, torch.device("meta"):
             ControlNetModel.from_unet(self._unet, load_weights_from_unet=False).save_config(folder)

@@ -11,13 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
-from diffusers.loaders import IPAdapterMixin
 from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
-from transformers import CLIPVisionModelWithProjection
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from studio.addons import File
 from studio.errors import ModelError
@@ -79,8 +75,7 @@ class IpAdapters:
             try:
                 self._plain.put_into(self._unet)
                 folders = [str(file.path.parent) for file in files]
-                holder = _Holder(self._unet)
-                holder.load_ip_adapter(
+                _holder(self._unet).load_ip_adapter(
                     folders,
                     subfolder=[""] * len(files),
                     weight_name=[file.path.name for file in files],
@@ -104,6 +99,9 @@ class IpAdapters:
         return self._sets[files]
 
     def _encoded(self, file: File, picture: Image.Image, encoders: Iterable[Path]) -> tuple[Tensor, Tensor]:
+        from diffusers import StableDiffusionPipeline
+        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
         with safe_open(file.path, "pt") as tensors:
             shapes = {name: tensors.get_slice(name).get_shape() for name in list(tensors.keys())}
         # The plain kind reads the encoder's summary, the others its last hidden state but one.
@@ -113,9 +111,10 @@ class IpAdapters:
         near = [folder / "image_encoder" for folder in (file.path.parent, file.path.parent.parent)]
         encoder = self._image_encoder(file, (*near, *encoders), "hidden_size" if hidden else "projection_dim", width)
         side = encoder.config.image_size
-        holder = _Holder(self._unet)
-        holder.image_encoder = encoder
-        holder.feature_extractor = CLIPImageProcessorPil(size=side, crop_size=side)
+        holder = _holder(self._unet)
+        holder.register_modules(
+            image_encoder=encoder, feature_extractor=CLIPImageProcessorPil(size=side, crop_size=side)
+        )
         positive, negative = StableDiffusionPipeline.encode_image(holder, picture, self._device, 1, hidden)
         return positive[None].to(self._dtype), negative[None].to(self._dtype)
 
@@ -132,6 +131,8 @@ class IpAdapters:
         )
 
     def _loaded(self, folder: Path) -> Any:
+        from transformers import CLIPVisionModelWithProjection
+
         try:
             encoder = CLIPVisionModelWithProjection.from_pretrained(
                 folder, dtype=self._dtype, use_safetensors=True, local_files_only=True
@@ -163,14 +164,19 @@ class _State:
         unet.config.encoder_hid_dim_type = self.kind
 
 
-class _Holder(IPAdapterMixin):
+def _holder(unet: Any) -> Any:
     """What diffusers' loader asks of a pipeline."""
+    # Imported when it is needed: diffusers' loaders take seconds.
+    from diffusers.loaders import IPAdapterMixin
 
-    feature_extractor: Any = None
-    image_encoder: Any = ()
+    class Holder(IPAdapterMixin):
+        feature_extractor: Any = None
+        image_encoder: Any = ()
 
-    def __init__(self, unet: Any) -> None:
-        self.unet = unet
+        def __init__(self) -> None:
+            self.unet = unet
 
-    def register_modules(self, **parts: Any) -> None:
-        vars(self).update(parts)
+        def register_modules(self, **parts: Any) -> None:
+            vars(self).update(parts)
+
+    return Holder()
