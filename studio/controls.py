@@ -45,7 +45,8 @@ class Preparer:
         Where only a part of a start picture is worked on, a control picture of the start picture's size is cut alike.
         """
         size = (recipe.width, recipe.height)
-        box = recipe.part if recipe.mask and size_of(control.picture) == size_of(recipe.source) else None
+        alike = recipe.mask and control.kind != "ip-adapter" and size_of(control.picture) == size_of(recipe.source)
+        box = recipe.part if alike else None
         return self._of(control.picture, control.kind, size, box, depth)
 
     def shown(self, picture: str, kind: str, depth: Path | None) -> Image.Image:

@@ -1,5 +1,6 @@
 """LoRAs, embeddings, autoencoders and controls on tiny models, against diffusers' own pipelines."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,9 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from fastapi import FastAPI
 from PIL import Image
+from starlette.testclient import TestClient
 
 from studio import addons, controls, metadata
 from studio.addons import Lora
@@ -16,6 +19,7 @@ from studio.errors import ModelError, ModelUnsafe, RecipeError
 from studio.models.manager import Manager
 from studio.recipe import Control, Recipe, Turn
 from studio.sources import Sources
+from studio.web import addons as web_addons
 from studio.worker import TorchWorker
 from tests import tiny, tiny_addons
 from tests.test_worker import PROMPT, draw, pixels, recipe
@@ -266,6 +270,15 @@ def test_loras_long_unused_leave_the_memory(
     assert (picture(worker, recipe(prompt="<lora:ink:1> a")) == ink).all()
     assert (picture(worker, recipe(prompt="<lora:oil:1> a")) == oil).all()
     assert (picture(worker, recipe(prompt="a")) == plain).all()
+
+
+def test_in_half_precision_a_lora_has_that_precision_too(folder: Path, sources: Sources) -> None:
+    worker = TorchWorker(Manager([folder], device="cpu", dtype="bfloat16"), sources)
+    plain = picture(worker, recipe())
+    assert (picture(worker, recipe(prompt=f"{PROMPT} <lora:ink:0.8>")) != plain).any()
+    unet = worker._models.use("sd").unet
+    assert {parameter.dtype for name, parameter in unet.named_parameters() if "lora_" in name} == {torch.bfloat16}
+    assert (picture(worker, recipe()) == plain).all()
 
 
 def test_a_lora_that_was_replaced_on_disk_is_read_anew(folder: Path, models: Manager, worker: TorchWorker) -> None:
@@ -625,3 +638,24 @@ def test_a_depth_model_makes_a_map(folder: Path, models: Manager, worker: TorchW
     assert prepared.size == (64, 64) and values.min() < 64 < 192 < values.max()
     assert (values[..., 0] == values[..., 1]).all()
     assert (picture(worker, wanted) != picture(worker, recipe(controls=(Control("lines", lines),)))).any()
+
+
+# The page
+
+
+def test_the_page_is_told_what_there_is_and_shown_what_is_prepared(models: Manager, sources: Sources) -> None:
+    app = FastAPI()
+    app.include_router(web_addons.routes(models, sources))
+    client = TestClient(app)
+    found = client.get("/addons").json()
+    told = {lora["name"]: lora for lora in found["loras"]}
+    assert told["told"]["words"] == ["inkstyle", "cat"] and told["xl"]["base"] == "sdxl_base_v1-0"
+    assert {"lines", "dots"} <= set(found["controlnets"]) and "face" in found["ip_adapters"] and found["depth"]
+    name = sources.add_image(shapes(1))
+    answer = client.get(f"/sources/{name}/prepared/canny.png")
+    shown = Image.open(io.BytesIO(answer.content))
+    assert (np.asarray(shown) == np.asarray(controls.canny(shapes(1)))).all()
+    with pytest.raises(RecipeError, match="can be prepared by none, canny"):
+        client.get(f"/sources/{name}/prepared/magic.png")
+    large = sources.add_image(Image.new("RGB", (1024, 256)))
+    assert Image.open(io.BytesIO(client.get(f"/sources/{large}/prepared/tile.png").content)).size == (512, 128)

@@ -1,6 +1,7 @@
 """The form's panel of add-ons: LoRAs, the VAE, clip skip, and pictures that guide the drawing."""
 
 import json
+from typing import Any
 
 import gradio as gr
 from gradio.components import Component
@@ -17,7 +18,7 @@ def fields(place: str, models: Manager, into: dict[str, Component]) -> None:
 
     LoRAs have no field: a click writes them into the tab's prompt.
     """
-    vaes = sorted(models.addons("vae"))
+    choices = _vaes(models)
     with gr.Accordion("Add-ons", open=False, elem_classes="addons", elem_id=f"{place}-addons"):
         gr.HTML(
             html_template='<section class="loras" aria-label="LoRAs"></section>',
@@ -26,11 +27,22 @@ def fields(place: str, models: Manager, into: dict[str, Component]) -> None:
         )
         into["controls"] = _controls()
         with gr.Row(elem_classes="together"):
-            choices = [("The model's own", ""), *((name, name) for name in vaes)]
-            into["vae"] = gr.Dropdown(choices, value="", label="VAE", filterable=len(vaes) > 8, min_width=0)
+            into["vae"] = gr.Dropdown(choices, value="", label="VAE", filterable=len(choices) > 8, min_width=0)
             into["clip_skip"] = gr.Number(1, label=form.NUMBERS["clip_skip"], step=1, min_width=0)
-        if not vaes:
+        if len(choices) == 1:
             notice(NO_VAES)
+
+
+def refreshed(models: Manager, into: form.Form, values: dict[str, Any]) -> dict[Component, Any]:
+    """Updates for what is on disk now. values: those that the form is to have, by name."""
+    choices = _vaes(models)
+    vae = values.get("vae", "")
+    known = any(vae == name for _, name in choices)
+    return into.update({"vae": gr.update(choices=choices, value=vae if known else "")})
+
+
+def _vaes(models: Manager) -> list[tuple[str, str]]:
+    return [("The model's own", ""), *((name, name) for name in sorted(models.addons("vae")))]
 
 
 def _controls() -> gr.HTML:

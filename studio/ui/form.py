@@ -188,7 +188,9 @@ def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any
     negative = {"value": values["negative_prompt"]} if "negative_prompt" in values else {}
     updates["negative_prompt"] = gr.update(visible=takes_negative, **negative)
     skips = entry is not None and catalog.family(entry).skips_clip
-    updates["clip_skip"] = gr.update(visible=skips, value=values.get("clip_skip", 1) if skips else 1)
+    # What is not shown must have no effect.
+    kept = {"value": values["clip_skip"]} if "clip_skip" in values else {}
+    updates["clip_skip"] = gr.update(visible=skips, **(kept if skips else {"value": 1}))
     return updates
 
 

@@ -364,7 +364,8 @@ def connect_memory(page: gr.Blocks, saved: gr.BrowserState, settings: Settings, 
         if model not in names:
             model = names[0] if names else None
             values |= form.defaults(models, model) if model else {}
-        return {**fields.update(form.for_model(entries, model, values)), warnings: problems(entries)}
+        updates = {**fields.update(form.for_model(entries, model, values)), warnings: problems(entries)}
+        return {**updates, **addons.refreshed(models, fields, values)}
 
     names = json.dumps(list(fields.components))
     remember = f"(...values) => Object.fromEntries({names}.map((name, index) => [name, values[index]]))"

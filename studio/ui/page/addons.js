@@ -70,12 +70,19 @@ export async function controls(element, held) {
   chooser.setAttribute("aria-label", "Control picture file");
   const sentence = make("p", { class: "addon-hint", role: "status" });
   section.append(rows, add, chooser, sentence);
+  const read = () => {
+    try {
+      return held.get();
+    } catch {
+      return []; // what the browser kept was damaged
+    }
+  };
   let models = { controlnets: [], ip_adapters: [], depth: false };
   let place = -1;
   let written = null;
 
   const change = (index, values) => {
-    const list = held.get();
+    const list = read();
     if (index < 0) list.push(values);
     else if (values) list[index] = { ...list[index], ...values };
     else list.splice(index, 1);
@@ -135,14 +142,14 @@ export async function controls(element, held) {
   };
 
   function show() {
-    const list = held.get();
+    const list = read();
     rows.replaceChildren(...list.map(row));
     const none = !models.controlnets.length && !models.ip_adapters.length;
     add.hidden = none;
     if (none) setText(sentence, NO_MODELS);
   }
   held.watch(() => {
-    if (JSON.stringify(held.get()) !== written) show();
+    if (JSON.stringify(read()) !== written) show();
   });
   const refresh = async (again) => {
     models = await found(again);
