@@ -478,7 +478,7 @@ def test_pictures_with_controlnets_are_those_of_diffusers(
 ) -> None:
     unet = Manager([folder], device="cpu", dtype="float32").use("sd").unet
     first = tiny_addons.controlnet(folder / "controlnet" / "lines", unet, seed=7)
-    second = tiny_addons.controlnet(folder / "ControlNet" / "dots.safetensors", unet, seed=8, file=True)
+    second = tiny_addons.controlnet(folder / "ControlNet" / "dots.safetensors", unet, seed=8, form="original")
     images = [shapes(1), shapes(2)]
     names = [sources.add_image(each) for each in images]
     plain = picture(worker, recipe())
@@ -559,10 +559,13 @@ def test_image_to_image_and_inpainting_are_guided_too(worker: TorchWorker, sourc
         assert (picture(worker, recipe(source=start, controls=(Control("lines", lines),), **more)) != plain).any()
 
 
-def test_an_inpainting_model_is_guided_too(folder: Path, worker: TorchWorker, sources: Sources) -> None:
+def test_an_inpainting_model_is_guided_too(
+    folder: Path, models: Manager, worker: TorchWorker, sources: Sources
+) -> None:
     tiny.stable_diffusion(folder / "inpaint", inpainting=True)
     lines = sources.add_image(shapes(1))
-    for model in ("lines", "dots"):
+    tiny_addons.controlnet(folder / "controlnet" / "plain.safetensors", models.use("sd").unet, form="file")
+    for model in ("lines", "dots", "plain"):
         guided_one = picture(worker, recipe("inpaint", controls=(Control(model, lines),)))
         assert (guided_one != picture(worker, recipe("inpaint"))).any()
 

@@ -89,18 +89,51 @@ def vae(target: Path, form: str, seed: int = 5) -> Any:
     return made
 
 
-def controlnet(target: Path, unet: Any, seed: int = 7, file: bool = False) -> Any:
-    """A ControlNet for a tiny UNet, as a diffusers folder or as one file in diffusers' layout. Returns it."""
+def controlnet(target: Path, unet: Any, seed: int = 7, form: str = "folder") -> Any:
+    """A ControlNet for a tiny UNet: "folder", "file" in diffusers' layout, or "original". Returns it."""
     torch.manual_seed(seed)
     made = ControlNetModel.from_unet(unet)
     for name, parameter in made.named_parameters():
         if "controlnet_" in name:  # the convolutions that begin at zero
             torch.nn.init.normal_(parameter, std=0.3)
-    if file:
-        _save(target, {name: value.contiguous() for name, value in made.state_dict().items()}, None)
-    else:
+    if form == "folder":
         made.save_pretrained(target)
+    else:
+        named = _original_controlnet if form == "original" else str
+        _save(target, {named(name): value.contiguous() for name, value in made.state_dict().items()}, None)
     return made.eval()
+
+
+def _original_controlnet(name: str) -> str:
+    """What a part of a tiny ControlNet is called in the checkpoints of lllyasviel/ControlNet."""
+    name = re.sub(r"controlnet_down_blocks\.(\d)", r"zero_convs.\1.0", name)
+    name = re.sub(r"controlnet_cond_embedding\.blocks\.(\d)", lambda at: f"input_hint_block.{2 * int(at[1]) + 2}", name)
+    name = re.sub(r"mid_block\.resnets\.(\d)", lambda at: f"middle_block.{2 * int(at[1])}", name)
+    for ours, theirs in (
+        ("controlnet_mid_block", "middle_block_out.0"),
+        ("controlnet_cond_embedding.conv_in", "input_hint_block.0"),
+        ("controlnet_cond_embedding.conv_out", "input_hint_block.14"),
+        ("mid_block.attentions.0", "middle_block.1"),
+        ("conv_in.", "input_blocks.0.0."),
+        ("down_blocks.0.resnets.0", "input_blocks.1.0"),
+        ("down_blocks.0.downsamplers.0.conv", "input_blocks.2.0.op"),
+        ("down_blocks.1.resnets.0", "input_blocks.3.0"),
+        ("down_blocks.1.attentions.0", "input_blocks.3.1"),
+        ("time_embedding.linear_1", "time_embed.0"),
+        ("time_embedding.linear_2", "time_embed.2"),
+    ):
+        name = name.replace(ours, theirs)
+    if re.match(r"(input_blocks|middle_block)\.\d", name) and "transformer_blocks" not in name:
+        for ours, theirs in (
+            ("norm1", "in_layers.0"),
+            ("conv1", "in_layers.2"),
+            ("time_emb_proj", "emb_layers.1"),
+            ("norm2", "out_layers.0"),
+            ("conv2", "out_layers.3"),
+            ("conv_shortcut", "skip_connection"),
+        ):
+            name = name.replace(ours, theirs)
+    return f"control_model.{name}"
 
 
 def ip_adapter(file: Path, unet: Any, seed: int = 9) -> Path:
