@@ -177,6 +177,7 @@ def _holder(unet: Any) -> Any:
             self.unet = unet
 
         def register_modules(self, **parts: Any) -> None:
-            vars(self).update(parts)
+            for name, part in parts.items():
+                setattr(self, name, part)
 
     return Holder()
