@@ -559,12 +559,11 @@ def test_image_to_image_and_inpainting_are_guided_too(worker: TorchWorker, sourc
         assert (picture(worker, recipe(source=start, controls=(Control("lines", lines),), **more)) != plain).any()
 
 
-def test_an_inpainting_model_is_guided_too(
-    folder: Path, models: Manager, worker: TorchWorker, sources: Sources
-) -> None:
+def test_an_inpainting_model_is_guided_too(folder: Path, worker: TorchWorker, sources: Sources) -> None:
     tiny.stable_diffusion(folder / "inpaint", inpainting=True)
     lines = sources.add_image(shapes(1))
-    tiny_addons.controlnet(folder / "controlnet" / "plain.safetensors", models.use("sd").unet, form="file")
+    unet = Manager([folder], device="cpu", dtype="float32").use("sd").unet
+    tiny_addons.controlnet(folder / "controlnet" / "plain.safetensors", unet, form="file")
     for model in ("lines", "dots", "plain"):
         guided_one = picture(worker, recipe("inpaint", controls=(Control(model, lines),)))
         assert (guided_one != picture(worker, recipe("inpaint"))).any()

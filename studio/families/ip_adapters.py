@@ -156,9 +156,12 @@ class _State:
 
     @classmethod
     def of(cls, unet: Any) -> "_State":
-        return cls(dict(unet.attn_processors), unet.encoder_hid_proj, unet.config.encoder_hid_dim_type)
+        # What reads the pictures may have attention of its own, which is no part of the UNet's.
+        own = {name: each for name, each in unet.attn_processors.items() if not name.startswith("encoder_hid_proj")}
+        return cls(own, unet.encoder_hid_proj, unet.config.encoder_hid_dim_type)
 
     def put_into(self, unet: Any) -> None:
+        unet.encoder_hid_proj = None
         unet.set_attn_processor(dict(self.processors))
         unet.encoder_hid_proj = self.projection
         unet.config.encoder_hid_dim_type = self.kind
@@ -170,7 +173,8 @@ def _holder(unet: Any) -> Any:
     from diffusers.loaders import IPAdapterMixin
 
     class Holder(IPAdapterMixin):
-        feature_extractor: Any = None
+        # Not None, so that the loader makes none: pictures are read elsewhere.
+        feature_extractor: Any = ()
         image_encoder: Any = ()
 
         def __init__(self) -> None:
