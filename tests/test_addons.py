@@ -41,6 +41,7 @@ def models(folder: Path) -> Manager:
     sd, flux, loras = models.use("sd"), models.use("flux"), folder / "Lora"
     tiny_addons.lora(loras / "ink.safetensors", sd.unet, sd.text_encoder, seed=1)
     tiny_addons.lora(loras / "styles" / "oil.safetensors", sd.unet, sd.text_encoder, kohya=True, seed=2)
+    tiny_addons.controlnet(folder / "controlnet" / "lines", sd.unet)
     tiny_addons.flux_lora(loras / "flux-ink.safetensors", flux.transformer, seed=3)
     tiny_addons.flux_lora(loras / "flux-oil.safetensors", flux.transformer, kohya=True, seed=4)
     return models
@@ -519,6 +520,22 @@ def test_a_picture_with_an_ip_adapter_is_that_of_diffusers(
             worker.step([run])
     for run, expected in zip(runs, (alone, plain, mine), strict=True):
         assert (pixels(worker.decode(run)) == expected).all()
+
+
+def test_an_ip_adapter_of_the_plus_kind_is_that_of_diffusers(
+    folder: Path, models: Manager, worker: TorchWorker, sources: Sources
+) -> None:
+    unet = Manager([folder], device="cpu", dtype="float32").use("sd").unet
+    file = tiny_addons.ip_adapter(folder / "ip_adapter" / "plus" / "fine.safetensors", unet, plus=True)
+    image, plain = shapes(4, side=80), picture(worker, recipe())
+    wanted = recipe(controls=(Control("fine", sources.add_image(image), "ip-adapter", 0.5),))
+    pipeline = stock(models, wanted)
+    pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name)
+    pipeline.set_ip_adapter_scale(0.5)
+    mine = picture(worker, wanted)
+    assert np.abs(mine - stock_pixels(models, pipeline, wanted, ip_adapter_image=image)).max() <= 1
+    assert np.abs(mine - plain).max() > 3
+    assert (picture(worker, recipe()) == plain).all()
 
 
 def test_an_ip_adapter_without_its_image_encoder_is_told(

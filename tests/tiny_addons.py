@@ -136,8 +136,8 @@ def _original_controlnet(name: str) -> str:
     return f"control_model.{name}"
 
 
-def ip_adapter(file: Path, unet: Any, seed: int = 9) -> Path:
-    """An IP-Adapter of the plain kind for a tiny UNet, and its image encoder beside it."""
+def ip_adapter(file: Path, unet: Any, seed: int = 9, plus: bool = False) -> Path:
+    """An IP-Adapter for a tiny UNet, of the plain or the plus kind, and its image encoder beside it."""
     torch.manual_seed(seed)
     width, across = 12, unet.config.cross_attention_dim
     tensors = {
@@ -146,6 +146,8 @@ def ip_adapter(file: Path, unet: Any, seed: int = 9) -> Path:
         "image_proj.norm.weight": torch.ones(across),
         "image_proj.norm.bias": torch.zeros(across),
     }
+    if plus:
+        tensors = {f"image_proj.{name}": torch.randn(shape) for name, shape in _resampler(across).items()}
     for number, name in enumerate(unet.attn_processors):
         if "attn2" in name:
             wide = unet.get_submodule(name.removesuffix(".processor")).to_k.out_features
@@ -157,6 +159,30 @@ def ip_adapter(file: Path, unet: Any, seed: int = 9) -> Path:
     )  # fmt: skip
     CLIPVisionModelWithProjection(config).save_pretrained(file.parent / "image_encoder")
     return _save(file, tensors, None)
+
+
+def _resampler(across: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of what reads the picture in tencent-ailab/IP-Adapter's plus kind: four layers, one head of 64."""
+    inner = 16
+    shapes: dict[str, tuple[int, ...]] = {
+        "latents": (1, 4, inner),
+        "proj_in.weight": (inner, 16),
+        "proj_out.weight": (across, inner),
+    }
+    widths = {"proj_in": inner, "proj_out": across, "norm_out": across}
+    for layer in ("layers.0", "layers.1", "layers.2", "layers.3"):
+        widths |= {f"{layer}.{name}": inner for name in ("0.norm1", "0.norm2", "1.0")}
+        shapes |= {
+            f"{layer}.0.to_q.weight": (64, inner),
+            f"{layer}.0.to_kv.weight": (128, inner),
+            f"{layer}.0.to_out.weight": (inner, 64),
+            f"{layer}.1.1.weight": (4 * inner, inner),
+            f"{layer}.1.3.weight": (inner, 4 * inner),
+        }
+    for name, width in widths.items():
+        shapes[f"{name}.bias"] = (width,)
+        shapes.setdefault(f"{name}.weight", (width,))
+    return shapes
 
 
 def depth(folder: Path) -> None:
