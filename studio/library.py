@@ -171,9 +171,12 @@ class Library:
         """Names of all start pictures and masks that recipes of the library ask for."""
 
         def found() -> set[str]:
-            rows = self._index.execute('SELECT recipe FROM pictures WHERE recipe LIKE \'%"source": "_%\'')
+            rows = self._index.execute(
+                'SELECT recipe FROM pictures WHERE recipe LIKE \'%"source": "_%\' OR recipe LIKE \'%"picture": "_%\''
+            )
             recipes = [Recipe.from_json(text) for (text,) in rows]
-            return {name for recipe in recipes for name in (recipe.source, recipe.mask) if name}
+            names = ((each.source, each.mask, *(control.picture for control in each.controls)) for each in recipes)
+            return {name for several in names for name in several if name}
 
         return self._indexed(found)
 

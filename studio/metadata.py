@@ -86,7 +86,9 @@ def parameters(recipe: Recipe) -> str:
         "Seed": recipe.seed,
         "Size": f"{recipe.width}x{recipe.height}",
         "Model": recipe.model,
+        **({"VAE": recipe.vae} if recipe.vae else {}),
         **({"Denoising strength": f"{recipe.strength:.12g}"} if recipe.source else {}),
+        **({"Clip skip": recipe.clip_skip} if recipe.clip_skip != 1 else {}),
         "Version": f"Emerge Studio {__version__}",
     }
     lines = [recipe.prompt]
@@ -107,11 +109,18 @@ def parse_parameters(text: str) -> Recipe:
     if prompt.startswith(_NEGATIVE):
         prompt, negative = "", prompt.removeprefix(_NEGATIVE)
     values: dict[str, object] = {"prompt": prompt.strip(), "negative_prompt": negative.strip()}
-    for theirs, ours in (("Steps", "steps"), ("CFG scale", "guidance_scale"), ("Seed", "seed")):
+    for theirs, ours in (
+        ("Steps", "steps"),
+        ("CFG scale", "guidance_scale"),
+        ("Seed", "seed"),
+        ("Clip skip", "clip_skip"),
+    ):
         if theirs in fields:
             values[ours] = _value(fields[theirs])
     if "Model" in fields:
         values["model"] = fields["Model"]
+    if fields.get("VAE", "None") not in ("None", "Automatic"):
+        values["vae"] = fields["VAE"].removesuffix(".safetensors")
     if "Sampler" in fields:
         values["sampler"] = fields["Sampler"] + _suffix(fields.get("Schedule type", ""))
     if size := re.fullmatch(r"(\d{1,5})x(\d{1,5})", fields.get("Size", "")):

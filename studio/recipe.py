@@ -31,6 +31,14 @@ RANDOM_SEEDS = 2**32
 SOURCE_NAME = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})-[0-9a-f]{24}")
 """What start pictures and masks are called in `studio.sources`: their size, and a part of the hash of their pixels."""
 
+MAX_CLIP_SKIP = 12
+"""Layers of CLIP's smallest text encoder."""
+
+MAX_CONTROLS = 8
+
+KINDS = ("none", "canny", "scribble", "tile", "depth", "ip-adapter")
+"""What a control makes of its picture before a model reads it (`studio.controls`); "ip-adapter" reads it as it is."""
+
 FILL = re.compile(r"original|noise|blur|#[0-9a-f]{6}")
 """What can be put under a mask before denoising."""
 
@@ -68,6 +76,22 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Control:
+    """A picture that guides the drawing through a model of its own: a ControlNet, or an IP-Adapter.
+
+    model: its name among the add-ons. picture: a name from `studio.sources`. kind: one of KINDS. weight: 0 to 2.
+    start, end: 0 to 1, the share of the steps at which it begins and ends.
+    """
+
+    model: str
+    picture: str
+    kind: str = "none"
+    weight: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """One picture.
 
@@ -87,6 +111,11 @@ class Recipe:
     box: left, top, right and bottom, in pixels of the source, of the part that is worked on at width x height and
     pasted back; None is all of it.
     turns: what was changed on the way, in the order of their steps.
+    vae: name of the autoencoder; empty means the model's own.
+    clip_skip: 1 to 12, which layer of CLIP is read, counted from the last, as stable-diffusion-webui counts.
+    controls: pictures that guide the drawing, at most 8.
+
+    LoRAs have no field: they stand in the prompt, `<lora:name:0.8>` (`studio.addons`).
     """
 
     prompt: str = ""
@@ -104,6 +133,9 @@ class Recipe:
     fill: str = "original"
     box: tuple[int, int, int, int] | None = None
     turns: tuple[Turn, ...] = ()
+    vae: str = ""
+    clip_skip: int = 1
+    controls: tuple[Control, ...] = ()
 
     def at(self, step: int) -> Self:
         """The recipe with the prompts, guidance and sampler that hold after so many steps, and without turns."""
@@ -183,8 +215,8 @@ class Recipe:
         return cls(**{name: _as_field(name, value) for name, value in values.items()}).check()
 
 
-_TEXT = {"prompt", "negative_prompt", "model", "sampler", "source", "mask", "fill"}
-_WHOLE = {"width", "height", "steps", "seed"}
+_TEXT = {"prompt", "negative_prompt", "model", "sampler", "source", "mask", "fill", "vae", "picture", "kind"}
+_WHOLE = {"width", "height", "steps", "seed", "clip_skip"}
 
 
 def _as_field(name: str, value: Any) -> Any:
@@ -198,6 +230,8 @@ def _as_field(name: str, value: Any) -> Any:
         return _as_turns(value)
     if name == "noise":
         return _as_noise(value)
+    if name == "controls":
+        return _as_controls(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RecipeError(f"The {_word(name)} must be a number, not {value!r}.")
     if isinstance(value, int) and abs(value) > 2**63:
@@ -239,12 +273,27 @@ def _as_turns(value: Any) -> tuple[Turn, ...]:
     return tuple(turns)
 
 
+def _as_controls(value: Any) -> tuple[Control, ...]:
+    names = {field.name for field in dataclasses.fields(Control)}
+    controls = []
+    for each in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(each, Control):
+            controls.append(each)
+        elif isinstance(each, dict) and {"model", "picture"} <= each.keys() <= names:
+            controls.append(Control(**{name: _as_field(name, found) for name, found in each.items()}))
+        else:
+            raise RecipeError(f"A control must have a model and a picture, not {each!r:.60}.")
+    return tuple(controls)
+
+
 def _word(name: str) -> str:
     return name.replace("_", " ")
 
 
 def _faults(recipe: Recipe) -> list[str]:
-    return _faults_of_values(recipe) + _faults_of_turns(recipe) + _faults_of_source(recipe)
+    return (
+        _faults_of_values(recipe) + _faults_of_turns(recipe) + _faults_of_source(recipe) + _faults_of_controls(recipe)
+    )
 
 
 def _faults_of_values(recipe: Recipe) -> list[str]:
@@ -259,6 +308,8 @@ def _faults_of_values(recipe: Recipe) -> list[str]:
         faults.append(f"A guidance scale of {recipe.guidance_scale:g} makes no picture. Use 0 to {MAX_GUIDANCE:g}.")
     if not 0 <= recipe.seed <= MAX_SEED:
         faults.append(f"The seed {recipe.seed} is out of range. Use 0 to {MAX_SEED}.")
+    if not 1 <= recipe.clip_skip <= MAX_CLIP_SKIP:
+        faults.append(f"A clip skip of {recipe.clip_skip} is not possible. Use 1 (nothing skipped) to {MAX_CLIP_SKIP}.")
     for name, text in (("prompt", recipe.prompt), ("negative prompt", recipe.negative_prompt)):
         if len(text) > MAX_PROMPT:
             faults.append(f"The {name} has {len(text):,} characters, and the most is {MAX_PROMPT:,}. Shorten it.")
@@ -300,6 +351,26 @@ def _faults_of_source(recipe: Recipe) -> list[str]:
     if recipe.source:
         faults += _faults_of_sizes(recipe, size_of(recipe.source))
     return faults
+
+
+def _faults_of_controls(recipe: Recipe) -> list[str]:
+    faults = []
+    if len(recipe.controls) > MAX_CONTROLS:
+        faults.append(f"{len(recipe.controls)} controls are too many. Use up to {MAX_CONTROLS}.")
+    for number, control in enumerate(recipe.controls, 1):
+        if not control.model:
+            faults.append(f"Control {number} has no model. Choose one.")
+        if not SOURCE_NAME.fullmatch(control.picture):
+            faults.append(f"Control {number} has no picture. Bring one in.")
+        if control.kind not in KINDS:
+            faults.append(f"A control's picture can be prepared by {', '.join(KINDS)}, not {control.kind[:40]!r}.")
+        if not 0 <= control.weight <= 2:
+            faults.append(f"A control's weight of {control.weight:g} is out of range. Use 0 to 2.")
+        if not 0 <= control.start < control.end <= 1:
+            faults.append(
+                f"A control cannot go from {control.start:g} to {control.end:g}. Use shares of the steps from 0 to 1."
+            )
+    return list(dict.fromkeys(faults))
 
 
 def _faults_of_sizes(recipe: Recipe, size: tuple[int, int]) -> list[str]:

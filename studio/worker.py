@@ -5,6 +5,7 @@ Everything here runs on the engine's thread, except `check`, `look_back`, `keep_
 
 import copy
 import logging
+import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,15 +15,16 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from studio import originals
+from studio import addons, controls, originals
+from studio.addons import File, Lora
 from studio.errors import OutOfMemory, RecipeError
-from studio.families import Model, Row
+from studio.families import Guide, Model, Row, adapters
 from studio.families.stock import Stock
 from studio.models import catalog
 from studio.models.manager import Manager
 from studio.moments import Moment, Moments, Stored
 from studio.previews import LatentPreview
-from studio.recipe import Recipe
+from studio.recipe import Control, Recipe
 from studio.samplers import Sampler
 from studio.sources import Sources
 from studio.stock_run import StockRun
@@ -37,8 +39,12 @@ class TorchRun:
     moments: what it held after each number of steps.
     """
 
-    def __init__(self, model: Model, recipe: Recipe, sources: Sources) -> None:
+    def __init__(self, model: Model, recipe: Recipe, sources: Sources, models: Manager) -> None:
         self.recipe = recipe
+        self._models = models
+        self._read: tuple[Any, str, str] | None = None
+        self.loras: tuple[Lora, ...] = ()
+        self.words: dict[str, str] = {}
         self.sampler = model.sampler(recipe)
         # Noise that the sampler adds later goes on where the starting noise ended.
         self.generator = torch.Generator().manual_seed(recipe.seed)
@@ -49,6 +55,7 @@ class TorchRun:
         self.latents = self._first_latents(self.sampler, noise)
         self.clean = self.sampler.model_input(self.latents) if self.original else noise
         self.total = recipe.steps_run
+        self.guides: tuple[Guide, ...] = ()
         self.moments: dict[int, Moment] = {}
         self.projection = model.projection
         self.remember(model)
@@ -63,7 +70,14 @@ class TorchRun:
 
     @property
     def key(self) -> Hashable:
-        return (self.recipe.model, self.latents.shape, self.prompts.key)
+        working = tuple((lora.file, lora.denoiser) for lora in self.loras if lora.denoiser)
+        guides = tuple((guide.kind == "ip-adapter", guide.key) for guide in self.guiding)
+        return (self.recipe.model, self.latents.shape, self.prompts.key, working, guides)
+
+    @property
+    def guiding(self) -> tuple[Guide, ...]:
+        """The controls that take part in the next step."""
+        return tuple(guide for guide in self.guides if self.done < self.total and guide.works(self.done, self.total))
 
     @property
     def weight(self) -> int:
@@ -86,8 +100,27 @@ class TorchRun:
             self._mix_anew(model, turn.noise)
         now = self.recipe.at(self.done)
         self.guidance_scale = now.guidance_scale
-        # Encoded prompts are cached by the model.
-        self.prompts = model.encode(now.prompt, now.negative_prompt, model.guided(now))
+        prompt, loras = addons.split(now.prompt)
+        negative, _ = addons.split(now.negative_prompt)
+        # Looked up anew for other prompts, and for a model that was loaded anew and has learned nothing yet.
+        if self._read != (read := (weakref.ref(model.loras), now.prompt, now.negative_prompt)):
+            self.loras, self.words = self._found(model, loras, prompt, negative)
+            self._read = read
+        # Encoded prompts are cached by the model, and encoded with the LoRAs at work.
+        model.loras.use(self.loras, now.model)
+        prompt, negative = (addons.replaced(text, self.words) for text in (prompt, negative))
+        self.prompts = model.encode(prompt, negative, model.guided(now), now.clip_skip, self.loras)
+
+    def _found(
+        self, model: Model, loras: tuple[Lora, ...], prompt: str, negative: str
+    ) -> tuple[tuple[Lora, ...], dict[str, str]]:
+        """What the prompts ask for, looked up on disk: LoRAs, and what stands for each embedding in a prompt."""
+        models = self._models
+        located = addons.located(loras, models.addons("lora")) if loras else ()
+        if model.embeddings is None:
+            return located, {}
+        files = addons.embeddings_in((prompt, negative), models.addons("embedding"), models.allow_pickles)
+        return located, model.embeddings.words(files, self.recipe.model, models.allow_pickles)
 
     def change(self, recipe: Recipe, model: Model) -> None:
         """Go on from where it stands with a recipe that differs in what comes now and later."""
@@ -139,6 +172,7 @@ class TorchWorker:
 
     def __init__(self, models: Manager, sources: Sources, moments: Moments | None = None) -> None:
         self._models, self._sources, self._moments = models, sources, moments
+        self.preparer = controls.Preparer(sources)
 
     def check(self, recipe: Recipe) -> None:
         entry = self._models.entry(recipe.model)
@@ -159,6 +193,51 @@ class TorchWorker:
                 f"both sides must be multiples of {facts.multiple}."
             )
 
+        self._check_addons(recipe, family)
+
+    def _check_addons(self, recipe: Recipe, family: type[Model]) -> None:
+        """Raise RecipeError or ModelError for a LoRA that is not there, or has no effect on this model."""
+        steps = [0, *(turn.step for turn in recipe.turns)]
+        prompts = {recipe.at(step).prompt for step in steps}
+        loras = [lora for prompt in prompts for lora in addons.split(prompt)[1]]
+        if loras and not adapters.loader(family.pipelines):
+            raise RecipeError(f"{recipe.model} takes no LoRAs. Take {loras[0].name} out of the prompt.")
+        if loras:
+            addons.located(loras, self._models.addons("lora"))
+        if family.reads_embeddings and (found := self._models.addons("embedding")):
+            negatives = {recipe.at(step).negative_prompt for step in steps}
+            addons.embeddings_in(prompts | negatives, found, self._models.allow_pickles)
+        if recipe.clip_skip != 1 and not family.skips_clip:
+            raise RecipeError(f"{recipe.model} has no clip skip. Set it to 1.")
+        if recipe.vae:
+            self._vae(recipe)
+
+        for control in recipe.controls:
+            if not family.takes_controls:
+                raise RecipeError(f"{recipe.model} takes no controls. Take them away, or choose another model.")
+            self._sources.path(control.picture)
+            self._control(control)
+            if control.kind == "depth" and not self._models.addons("depth"):
+                raise RecipeError(controls.NO_DEPTH)
+
+    def _control(self, control: Control) -> File:
+        ip = control.kind == "ip-adapter"
+        found = self._models.addons("ip-adapter" if ip else "controlnet")
+        return addons.chosen(control.model, found, "IP-Adapter" if ip else "ControlNet")
+
+    def _guide(self, model: Model, recipe: Recipe, control: Control) -> Guide:
+        picture = self.preparer.of(control, recipe, next(iter(self._models.addons("depth").values()), None))
+        encoders = list(self._models.addons("image encoder").values())
+        return model.guide(control, self._control(control), recipe.model, picture, encoders)
+
+    def _vae(self, recipe: Recipe) -> File:
+        return addons.chosen(recipe.vae, self._models.addons("vae"), "VAE")
+
+    def _model(self, recipe: Recipe) -> Model:
+        """The recipe's model, with the VAE that it asks for."""
+        model = self._models.use(recipe.model)
+        return model.with_vae(self._vae(recipe), recipe.model) if recipe.vae else model
+
     def loaded(self, model: str) -> bool:
         return self._models.loaded(model)
 
@@ -169,7 +248,7 @@ class TorchWorker:
     def begin(self, recipe: Recipe, origin: tuple[Any, int] | None = None) -> Any:
         """A TorchRun, or a StockRun of a model that runs through its stock pipeline."""
         with _device_errors():
-            model = self._models.use(recipe.model)
+            model = self._model(recipe)
             if isinstance(model, Stock):
                 return StockRun(model, recipe, self._sources)
             _check_samplers(recipe, model)
@@ -179,11 +258,16 @@ class TorchWorker:
                     return past.fork(step, recipe, model)
                 if isinstance(past, Stored):
                     return self._taken_up(past, step, recipe, model)
-            return TorchRun(model, recipe, self._sources)
+            return self._begun(recipe, model)
+
+    def _begun(self, recipe: Recipe, model: Model) -> TorchRun:
+        run = TorchRun(model, recipe, self._sources, self._models)
+        run.guides = tuple(self._guide(model, recipe, control) for control in recipe.controls)
+        return run
 
     def _taken_up(self, past: Stored, step: int, recipe: Recipe, model: Model) -> TorchRun:
         """A run that goes on from moments on disk, or from the start if they cannot be read."""
-        run = TorchRun(model, recipe, self._sources)
+        run = self._begun(recipe, model)
         try:
             moments = past.read(step, model.sampler, model.device)
         except KeyError:
@@ -199,7 +283,7 @@ class TorchWorker:
             run.recipe = recipe
             return
         with _device_errors():
-            model = self._models.use(recipe.model)
+            model = self._model(recipe)
             _check_samplers(recipe, model)
             run.change(recipe, model)
 
@@ -220,9 +304,10 @@ class TorchWorker:
                 return
             inputs = [run.sampler.model_input(run.latents) for run in runs]
             rows = [
-                Row(model_input, run.sampler.timestep, run.prompts, run.guidance_scale, run.beside)
+                Row(model_input, run.sampler.timestep, run.prompts, run.guidance_scale, run.beside, run.guiding)
                 for run, model_input in zip(runs, inputs, strict=True)
             ]
+            model.loras.use(runs[0].loras, runs[0].recipe.model)
             outputs = model.predict(rows)
             for run, model_input, output in zip(runs, inputs, outputs, strict=True):
                 run.clean = run.sampler.clean(model_input, output)
@@ -235,7 +320,7 @@ class TorchWorker:
 
     def decode(self, run: TorchRun | StockRun) -> Image:
         with _device_errors():
-            model = self._models.use(run.recipe.model)
+            model = self._model(run.recipe)
             drawn = run.decode(cast(Stock, model)) if isinstance(run, StockRun) else model.decode(run.clean)
             return originals.put_back(drawn, run.recipe, self._sources)
 

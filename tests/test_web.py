@@ -42,6 +42,9 @@ class FakeModels:
         pickle = Entry("old.ckpt", Path("old.ckpt"), problem="old.ckpt is a pickle. Use the safetensors version.")
         return [Entry("sketchbook", Path("sketchbook"), "Stable Diffusion"), pickle]
 
+    def addons(self, kind: str) -> dict[str, Path]:
+        return {}
+
     def facts(self, name: str) -> Facts:
         if name != "sketchbook":
             raise ModelMissing(f"There is no model named {name!r}.")

@@ -1,7 +1,7 @@
 """The architectures that have a step of their own. A new one is a file here and a line in FAMILIES."""
 
 from studio.families import stock
-from studio.families.base import Facts, Model, Prompts, Row
+from studio.families.base import Facts, Guide, Model, Prompts, Row
 from studio.families.flux import Flux
 from studio.families.flux2 import Flux2
 from studio.families.qwen_image import QwenImage
@@ -20,4 +20,4 @@ FAMILIES: tuple[type[Model], ...] = (
     *stock.families(),
 )
 
-__all__ = ["FAMILIES", "Facts", "Model", "Prompts", "Row"]
+__all__ = ["FAMILIES", "Facts", "Guide", "Model", "Prompts", "Row"]

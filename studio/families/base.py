@@ -4,14 +4,16 @@ A family is one subclass of `Model` in one file: facts about its folders, and th
 Nothing outside a family's file branches on its name.
 """
 
+import copy
 import importlib
 import importlib.util
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import diffusers
 import numpy as np
@@ -21,13 +23,21 @@ from PIL import Image
 from torch import Tensor
 
 from studio import previews
+from studio.addons import File, Lora
 from studio.errors import ModelBroken, ModelError
+from studio.families import autoencoders
+from studio.families.adapters import Loras
+from studio.families.embeddings import Embeddings
 from studio.models.files import read_json, weight_files
-from studio.recipe import Recipe
+from studio.recipe import Control, Recipe
 from studio.samplers import Sampler
 
 PROMPTS_CACHED = 128
 """Encoded prompts kept for each loaded model; a prompt of 77 tokens takes 0.1 to 4 MB."""
+
+
+VAES_KEPT = 2
+"""Autoencoders kept for each loaded model beside its own; one takes some 170 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +57,36 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class Guide:
+    """A control of a job, ready for the model's calls.
+
+    file, kind, weight, start, end: the control's (`studio.recipe.Control`). model: the name of the one that is guided.
+    given: what a ControlNet reads, (1, 3, h, w) in 0..1, or an IP-Adapter's picture as its image encoder sees it.
+    """
+
+    file: File
+    model: str
+    kind: str
+    weight: float
+    start: float
+    end: float
+    given: Any
+
+    def works(self, done: int, total: int) -> bool:
+        """Whether it takes part in the step after `done` of `total`; the rule of diffusers' pipelines."""
+        return self.start <= done / total and (done + 1) / total <= self.end
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for guides of rows that can share a call: an IP-Adapter has one weight for a whole call."""
+        return (self.file, self.weight) if self.kind == "ip-adapter" else self.file
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One job's part of a shared model call: its input (1, c, h, w), timestep (0-d, CPU), prompts and guidance.
 
-    beside: what the model reads beside its input, (1, c', h, w), as `Model.beside` gave it.
+    beside: what the model reads beside its input, (1, c', h, w), as `Model.beside` gave it. guides: those at work now.
     """
 
     model_input: Tensor
@@ -58,6 +94,7 @@ class Row:
     prompts: "Prompts"
     guidance_scale: float
     beside: Tensor | None = None
+    guides: tuple[Guide, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +121,12 @@ class Model(ABC):
     optional: ClassVar[tuple[str, ...]] = ()
     """Parts that are loaded where the folder has them, and that the family can do without."""
     prompts_cached: ClassVar[int] = PROMPTS_CACHED
+    reads_embeddings: ClassVar[bool] = False
+    """Whether its prompts can name embeddings."""
+    skips_clip: ClassVar[bool] = False
+    """Whether it can read another layer of CLIP than the last."""
+    takes_controls: ClassVar[bool] = False
+    """Whether ControlNets and IP-Adapters can guide it."""
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
@@ -91,6 +134,9 @@ class Model(ABC):
         self.scheduler_config: Mapping[str, Any] = parts["scheduler"]
         # One instance's cache: it leaves with the model.
         self.encode = lru_cache(self.prompts_cached)(self._encode)
+        self.loras = Loras(self.pipelines, parts)
+        self.embeddings = Embeddings(parts) if self.reads_embeddings else None
+        self._with_vae: OrderedDict[File, Self] = OrderedDict()
         self.projection = previews.fit(self._encode_pictures, self.vae_factor).to(device)
 
     @classmethod
@@ -112,17 +158,32 @@ class Model(ABC):
 
     @abstractmethod
     def _encode(
-        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
     ) -> Prompts:
         """Encode both prompts; the negative one only if `guided`.
 
-        clip_skip: which of CLIP's layers is read, counted from the end, for families that read one of choice.
-        loras: only part of the cache's key, since they change the encoder.
+        clip_skip: which of CLIP's layers is read, counted from the last, for families that read one of choice.
+        loras: those at work, only part of the cache's key, since they change the encoder.
         """
 
     @abstractmethod
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:
         """One call for all rows: each one's output with its own guidance, (1, c, h, w) float32."""
+
+    def with_vae(self, file: File, name: str) -> Self:
+        """This model with another autoencoder, and previews fitted to that one. All else is shared. Raises ModelError.
+
+        name: the model's, for the sentence.
+        """
+        if file not in self._with_vae:
+            other = copy.copy(self)
+            other.vae = autoencoders.load(file, self.vae, self.device, self.dtype, name)
+            other.projection = previews.fit(other._encode_pictures, other.vae_factor).to(self.device)
+            while len(self._with_vae) >= VAES_KEPT:
+                self._with_vae.popitem(last=False)
+            self._with_vae[file] = other
+        self._with_vae.move_to_end(file)
+        return self._with_vae[file]
 
     @property
     def vae_factor(self) -> int:
@@ -156,6 +217,16 @@ class Model(ABC):
         picture: RGB of the recipe's size, what the job starts from. mask: of the same size, 255 where it changes.
         """
         return None
+
+    def guide(
+        self, control: Control, file: File, name: str, picture: Image.Image, encoders: Sequence[Path] = ()
+    ) -> Guide:
+        """A control of a job, its model loaded. Only where `takes_controls`. Raises ModelError if it does not fit.
+
+        picture: prepared, of the recipe's size (`studio.controls`). name: of this model, for sentences.
+        encoders: folders of image encoders that an IP-Adapter may need.
+        """
+        raise NotImplementedError
 
     def decode(self, latents: Tensor) -> Image.Image:
         """The picture of latents (1, c, h, w)."""

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from studio import samplers
+from studio.addons import Lora
 from studio.errors import RecipeError
 from studio.families.base import Facts, Model, Prompts, Row, size_shift, to_pixels
 from studio.models.files import read_json
@@ -71,7 +72,7 @@ class Flux(Model):
         return torch.cat([latents, F.pixel_unshuffle(covered, self.vae_factor).to(latents.device)], 1)
 
     def _encode(
-        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
     ) -> Prompts:
         ids = self.t5_tokenizer(prompt, verbose=False).input_ids
         if len(ids) > T5_TOKENS:

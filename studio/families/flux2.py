@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from studio import samplers
+from studio.addons import Lora
 from studio.errors import RecipeError
 from studio.families.base import Facts, Model, Prompts, Row, asked, guided, hidden_states, sides
 from studio.models.files import read_json
@@ -89,7 +90,7 @@ class Flux2(Model):
         return self.encode_picture(picture) if picture and mask else None
 
     def _encode(
-        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
     ) -> Prompts:
         return Prompts(self._read(prompt), self._read(negative_prompt) if guided else None, ())
 

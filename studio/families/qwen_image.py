@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from studio import samplers
+from studio.addons import Lora
 from studio.errors import RecipeError
 from studio.families.base import Facts, Model, Prompts, Row, called, guided, hidden_states, sides, size_shift
 from studio.families.flux import pack, unpack
@@ -75,7 +76,7 @@ class QwenImage(Model):
         return super()._vae_decode(latents[:, :, None])[:, :, 0]
 
     def _encode(
-        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
     ) -> Prompts:
         return Prompts(self._read(prompt), self._read(negative_prompt) if guided else None, ())
 

@@ -14,9 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from studio import samplers
-from studio.families.base import Facts, Model, Prompts, Row, to_pixels
+from studio.addons import File, Lora
+from studio.families.base import Facts, Guide, Model, Prompts, Row, to_pixels
+from studio.families.controlnets import ControlNets
+from studio.families.ip_adapters import IpAdapters
 from studio.models.files import read_json
-from studio.recipe import Recipe
+from studio.recipe import Control, Recipe
 
 
 class StableDiffusion(Model):
@@ -25,6 +28,7 @@ class StableDiffusion(Model):
         {"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"}
     )
     samplers = samplers.DIFFUSION
+    reads_embeddings = skips_clip = takes_controls = True
     needed = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
@@ -34,6 +38,8 @@ class StableDiffusion(Model):
             parts["unet"],
         )
         super().__init__(parts, device, dtype)
+        self.ip_adapters = IpAdapters(self.unet, device, dtype)
+        self.controlnets = ControlNets(self.unet, self.latent_channels, device, dtype)
         # Plain guidance overexposes where the last timestep is pure noise: Lin et al., arXiv:2305.08891, section 3.4.
         self.guidance_rescale = 0.7 if self.scheduler_config.get("rescale_betas_zero_snr") else 0.0
 
@@ -44,7 +50,7 @@ class StableDiffusion(Model):
         return Facts(side, side, factor, steps=25, guidance_scale=7.0, sampler="DPM++ 2M")
 
     def _encode(
-        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
     ) -> Prompts:
         chunks = [self._chunks(prompt), self._chunks(negative_prompt)] if guided else [self._chunks(prompt)]
         count = max(map(len, chunks))
@@ -89,23 +95,49 @@ class StableDiffusion(Model):
         small = F.interpolate(covered, size=latents.shape[-2:])
         return torch.cat([small.to(latents.device), latents], 1)
 
+    def guide(
+        self, control: Control, file: File, name: str, picture: Image.Image, encoders: Sequence[Path] = ()
+    ) -> Guide:
+        given: Any
+        if control.kind == "ip-adapter":
+            given = self.ip_adapters.read(file, control.picture, picture, name, encoders)
+        else:
+            self.controlnets.use(file, name)
+            given = to_pixels(picture) / 2 + 0.5
+        return Guide(file, name, control.kind, control.weight, control.start, control.end, given)
+
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:
-        inputs, timesteps, prompts = [], [], []
-        for row in rows:
-            model_input = row.model_input if row.beside is None else torch.cat([row.model_input, row.beside], 1)
-            for each in (row.prompts.negative, row.prompts.positive):
-                if each is not None:
-                    inputs.append(model_input)
-                    timesteps.append(row.timestep)
-                    prompts.append(each)
-        outputs = self.unet(
-            torch.cat(inputs).to(self.dtype),
-            torch.stack(timesteps).to(self.device, non_blocking=True),
-            encoder_hidden_states=torch.cat(prompts),
-            return_dict=False,
-        )[0]
+        # A call for each prompt: the negative one of each row first, where it has one.
+        calls = [
+            (row, prompt)
+            for row in rows
+            for prompt in (row.prompts.negative, row.prompts.positive)
+            if prompt is not None
+        ]
+        sample = torch.cat([row.model_input for row, _ in calls]).to(self.dtype)
+        timesteps = torch.stack([row.timestep for row, _ in calls]).to(self.device, non_blocking=True)
+        conditioning = self._conditioning(calls)
+        nets, adapters = ([_of_kind(row, kind) for row, _ in calls] for kind in ("controlnet", "ip-adapter"))
+        residuals = self.controlnets.residuals(nets, sample, timesteps, conditioning)
+        self.ip_adapters.use(adapters[0])
+        if adapters[0]:
+            embeddings = self.ip_adapters.embeddings(
+                adapters, [prompt is row.prompts.negative for row, prompt in calls]
+            )
+            added = {**conditioning.get("added_cond_kwargs", {}), "image_embeds": embeddings}
+            conditioning = {**conditioning, "added_cond_kwargs": added}
+        if rows[0].beside is not None:
+            sample = torch.cat([sample, torch.cat([row.beside for row, _ in calls if row.beside is not None])], 1)
+        outputs = self.unet(sample.to(self.dtype), timesteps, **conditioning, **residuals, return_dict=False)[0]
         left = iter(outputs.float().split(1))
         return [self._guide(row, next(left), left) for row in rows]
+
+    def _conditioning(self, calls: Sequence[tuple[Row, Any]]) -> dict[str, Any]:
+        """What the UNet and its ControlNets are told of the prompts.
+
+        calls: the row and its encoded prompt (`Prompts.positive` or `negative`) for each sample of the UNet's batch.
+        """
+        return {"encoder_hidden_states": torch.cat([prompt for _, prompt in calls])}
 
     def _guide(self, row: Row, first: Tensor, rest: Any) -> Tensor:
         if row.prompts.negative is None:
@@ -116,3 +148,8 @@ class StableDiffusion(Model):
             return guided
         rescaled = guided * (positive.std() / guided.std())
         return self.guidance_rescale * rescaled + (1 - self.guidance_rescale) * guided
+
+
+def _of_kind(row: Row, kind: str) -> list[Guide]:
+    """A row's IP-Adapters, or its ControlNets."""
+    return [guide for guide in row.guides if (guide.kind == "ip-adapter") == (kind == "ip-adapter")]

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from studio import samplers
+from studio.addons import Lora
 from studio.errors import RecipeError
 from studio.families.base import Facts, Model, Prompts, Row, called, guided, sides, size_shift
 from studio.models.files import read_json
@@ -78,7 +79,7 @@ class StableDiffusion3(Model):
         return side // self.vae_factor // self.transformer.config.patch_size
 
     def _encode(
-        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
     ) -> Prompts:
         texts = [prompt, negative_prompt] if guided else [prompt]
         length = max(self._t5_length(text) for text in texts)

@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from studio.addons import Lora
 from studio.errors import ModelBroken, ModelError, RecipeError
 from studio.families.base import Facts, Model, Prompts
 from studio.families.base import Row as ModelRow
@@ -461,7 +462,7 @@ class Stock(Model):
         return default if part and default is None else value
 
     def _encode(
-        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
     ) -> Prompts:
         raise TypeError("A stock pipeline encodes its prompts itself.")
 

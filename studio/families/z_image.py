@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from studio import samplers
+from studio.addons import Lora
 from studio.errors import RecipeError
 from studio.families.base import Facts, Model, Prompts, Row, asked, called, guided, hidden_states, sides, size_shift
 from studio.models.files import read_json
@@ -53,7 +54,7 @@ class ZImage(Model):
         return Sampler(self.samplers, recipe.sampler, self.scheduler_config, recipe.steps, shift, recipe.steps_run)
 
     def _encode(
-        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
     ) -> Prompts:
         return Prompts(self._read(prompt), self._read(negative_prompt) if guided else None, ())
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from studio import addons
 from studio.errors import ModelMissing, OutOfMemory
 from studio.families import Facts, Model
 from studio.families.base import load_parts
@@ -34,6 +35,7 @@ class Manager:
         self.device = placement.device(device)
         self.dtype = placement.dtype(dtype, self.device)
         self._folders = tuple(folders)
+        self.allow_pickles = False
         self._loaded: OrderedDict[str, tuple[Entry, Model]] = OrderedDict()
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
@@ -56,6 +58,10 @@ class Manager:
                 raise ModelMissing(f"There is no model named {name!r}. There are: {names or 'none'}.")
             entry = found[name]
         return entry
+
+    def addons(self, kind: str) -> dict[str, Path]:
+        """Files and folders beside the models, by name (`studio.addons.find`)."""
+        return addons.find(self._folders, kind)
 
     def facts(self, name: str) -> Facts:
         """What the model is made for. Raises ModelError."""

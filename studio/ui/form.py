@@ -1,5 +1,6 @@
 """The settings of a picture as components of the page, found by name and never by position."""
 
+import json
 import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ NUMBERS = {
     "feather": "Feather",
     "margin": "Margin",
     "side": "Work at",
+    "clip_skip": "Clip skip",
 }
 """Fields that hold a number, and their labels."""
 
@@ -90,6 +92,7 @@ def read(values: dict[str, Any], **chosen: Any) -> tuple[list[Recipe], PreviewKi
     pictures, previews = values.pop("pictures"), values.pop("previews")
     values["seed"] = _seed(values["seed"])
     values["turns"] = turns.parse(str(values.get("turns") or ""))
+    values["controls"] = _controls(values.get("controls"))
     if not values["model"]:
         raise RecipeError("No model is chosen. Choose one first.")
     first = Recipe.from_values({name: typed(name, value) for name, value in values.items()} | chosen)
@@ -142,6 +145,14 @@ def _seed(text: Any) -> int:
     if not text.isdecimal():
         raise RecipeError(f"The seed must be a whole number, not {text[:40]!r}. Empty means a new one each time.")
     return int(text)
+
+
+def _controls(text: Any) -> Any:
+    """What the add-ons' panel holds, JSON; the recipe judges it."""
+    try:
+        return json.loads(text) if text else []
+    except (ValueError, TypeError, RecursionError):
+        raise RecipeError("The controls cannot be read. Take them away and add them anew.") from None
 
 
 def whole(name: str, value: Any, least: int, most: int) -> int:
@@ -202,6 +213,10 @@ def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any
     takes_negative = entry is None or entry.facts is None or entry.facts.negative_prompt
     negative = {"value": values["negative_prompt"]} if "negative_prompt" in values else {}
     updates["negative_prompt"] = gr.update(visible=takes_negative, **negative)
+    skips = entry is not None and catalog.family(entry).skips_clip
+    # What is not shown must have no effect.
+    kept = {"value": values["clip_skip"]} if "clip_skip" in values else {}
+    updates["clip_skip"] = gr.update(visible=skips, **(kept if skips else {"value": 1}))
     return updates
 
 

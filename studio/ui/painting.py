@@ -10,6 +10,7 @@ import gradio as gr
 from gradio.components import Component
 
 from studio import masks, turns
+from studio.addons import remark
 from studio.engine import Engine, Job, PreviewKind
 from studio.errors import JobMissing, StudioError
 from studio.library import Library
@@ -18,7 +19,7 @@ from studio.models.manager import Manager
 from studio.recipe import RANDOM_SEEDS, Recipe
 from studio.sources import Sources
 from studio.styles import Styles
-from studio.ui import form
+from studio.ui import addons, form
 from studio.ui.canvas import notice
 from studio.web.live import Live, owner_of
 
@@ -126,6 +127,7 @@ class Settings:
             self.fields["seed"] = gr.Textbox(label="Seed", placeholder="a new one each time", max_lines=1, min_width=0)
             self.dice = gr.Button("Random", size="sm", min_width=0, scale=0)
             self.last = gr.Button("Reuse last", size="sm", min_width=0, scale=0)
+        addons.fields(self.place, self.models, self.fields)
 
 
 def actions(place: str) -> tuple[gr.Button, gr.HTML]:
@@ -167,7 +169,7 @@ def connect_start(
             studio.live.show(owner, settings.place, studio.engine.submit(recipes, owner, previews))
         except StudioError as error:
             return {failure: str(error)}
-        return {failure: ""}
+        return {failure: remark(recipes[0].negative_prompt)}
 
     trigger(generate, inputs=set(fields), outputs=[failure], **AT_ONCE)
 
@@ -260,6 +262,7 @@ def settings_of(recipe: Recipe, models: Manager, fields: form.Form) -> dict[Comp
         "turns": turns.written(recipe.turns),
         "styles": [],
     }
+    values["controls"] = json.dumps(values["controls"]) if recipe.controls else ""
     return fields.update(form.for_model(entries, recipe.model, values))
 
 
@@ -374,7 +377,8 @@ def connect_memory(page: gr.Blocks, saved: gr.BrowserState, settings: Settings, 
         if model not in names:
             model = names[0] if names else None
             values |= form.defaults(models, model) if model else {}
-        return {**fields.update(form.for_model(entries, model, values)), warnings: problems(entries)}
+        updates = {**fields.update(form.for_model(entries, model, values)), warnings: problems(entries)}
+        return {**updates, **addons.refreshed(models, fields, values)}
 
     names = json.dumps(list(fields.components))
     remember = f"(...values) => Object.fromEntries({names}.map((name, index) => [name, values[index]]))"

@@ -25,7 +25,7 @@ from studio.models.manager import Manager
 from studio.settings import Settings
 from studio.sources import Sources
 from studio.styles import Styles
-from studio.web import live, pictures, sheets
+from studio.web import addons, live, pictures, sheets
 from studio.web import sources as sources_web
 
 PAGE = Path(__file__).resolve().parents[1] / "ui" / "page"
@@ -150,6 +150,7 @@ def create_app(settings: Settings, engine: Engine, library: Library, models: Man
     app.include_router(pictures.routes(library))
     app.include_router(sources_web.routes(sources, library))
     app.include_router(sheets.routes(stream, library))
+    app.include_router(addons.routes(models, sources))
     app.mount("/page", Page(directory=PAGE))
     blocks, look = build(Studio(engine, models, stream, library, sources, Styles(settings.output_folder / "styles")))
     _calm(blocks)

@@ -1,0 +1,263 @@
+"""LoRAs, embeddings and other files beside a model: what the prompt says of them, and what is on disk.
+
+A prompt names LoRAs as stable-diffusion-webui does: `<lora:name>`, `<lora:name:0.8>`, `<lora:name:text:unet>` with a
+weight for the text encoders and one for the denoiser, or `<lora:name:te=0.5:unet=0.8>`
+(extensions-builtin/Lora there). An embedding is named by its file's name anywhere in the prompt.
+"""
+
+import json
+import re
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from studio.errors import ModelUnsafe, RecipeError
+from studio.models.files import PICKLES
+
+FOLDERS = {
+    "lora": ("loras", "lora", "lycoris"),
+    "vae": ("vae", "vaes"),
+    "embedding": ("embeddings", "embedding", "textual_inversion"),
+    "controlnet": ("controlnet", "controlnets"),
+    "ip-adapter": ("ip_adapter", "ip-adapter", "ipadapter", "ip_adapters"),
+    "depth": ("depth",),
+    "image encoder": ("clip_vision", "image_encoder"),
+}
+"""Names of the folders in which each kind of add-on is looked for, in lower case."""
+
+MAX_WEIGHT = 20.0
+
+_TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>", re.IGNORECASE)
+_DEPTH = 4
+_IN_FOLDERS = ("vae", "controlnet", "depth", "image encoder")
+_HEADER_LIMIT = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """An add-on on disk. `changed` tells a file from another that came later under the same path."""
+
+    name: str
+    path: Path
+    changed: int = 0
+
+    @classmethod
+    def of(cls, name: str, path: Path) -> "File":
+        try:
+            return cls(name, path, path.stat().st_mtime_ns)
+        except OSError:
+            raise RecipeError(f"{name} is not in the models folder any more. Put it back, or leave it out.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """A LoRA that a prompt asks for: its name, and its weights in the text encoders and in the denoiser.
+
+    file: where it is, once it was looked up.
+    """
+
+    name: str
+    text: float = 1.0
+    denoiser: float = 1.0
+    file: File | None = None
+
+
+# What a prompt says
+
+
+def split(text: str) -> tuple[str, tuple[Lora, ...]]:
+    """The prompt without its LoRA tags, and the LoRAs in the order of their first tags. Raises RecipeError.
+
+    What a tag stood between is left as it is, so that a prompt with a tag reads as the same prompt without. A LoRA that
+    is named twice has the sum of its weights.
+    """
+    found: dict[str, Lora] = {}
+    for match in _TAG.finditer(text):
+        lora = _read(match[1], match[0])
+        before = found.get(lora.name, Lora(lora.name, 0.0, 0.0))
+        found[lora.name] = Lora(lora.name, before.text + lora.text, before.denoiser + lora.denoiser)
+    if not found:
+        return text, ()
+    return re.sub(r"[ \t]*" + _TAG.pattern, "", text, flags=re.IGNORECASE).strip(), tuple(found.values())
+
+
+def _read(inside: str, tag: str) -> Lora:
+    name, *rest = (part.strip() for part in inside.split(":"))
+    named = dict(part.split("=", 1) for part in rest if "=" in part)
+    plain = [part for part in rest if "=" not in part]
+    if not name:
+        raise RecipeError(f"{tag[:60]} names no LoRA. Write, say, <lora:name:0.8>.")
+    text = _weight(named.get("te", plain[0] if plain else "1"), tag)
+    # A third number is a rank in webui's tags, which nothing here makes use of.
+    return Lora(name, text, _weight(named.get("unet", plain[1] if len(plain) > 1 else str(text)), tag))
+
+
+def _weight(text: str, tag: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise RecipeError(f"{text[:40]!r} in {tag[:60]} is no weight. Write, say, <lora:name:0.8>.") from None
+    if not abs(value) <= MAX_WEIGHT:
+        raise RecipeError(
+            f"The weight {text[:40]} in {tag[:60]} is out of range. Use -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}."
+        )
+    return value
+
+
+def remark(negative_prompt: str) -> str:
+    """A sentence on tags that have no effect; empty if there are none."""
+    _, loras = split(negative_prompt)
+    names = ", ".join(lora.name for lora in loras)
+    return f"In the negative prompt a LoRA has no effect: {names} is left out." if names else ""
+
+
+def embeddings_in(texts: Iterable[str], found: Mapping[str, Path], allow_pickles: bool = False) -> tuple[File, ...]:
+    """The embeddings that stand in the texts by the last part of their names, longest first, in any case.
+
+    Raises ModelUnsafe for a pickle.
+    """
+    text = "\n".join(texts)
+    files = []
+    for name in sorted(found, key=lambda name: (-len(Path(name).name), name)):
+        text, count = _as_word(Path(name).name).subn(" ", text)
+        if count:
+            files.append(replace(chosen(name, found, "embedding", allow_pickles), name=Path(name).name))
+    return tuple(files)
+
+
+def replaced(text: str, words: Mapping[str, str]) -> str:
+    """The text with the names of embeddings replaced, longest first."""
+    for name in sorted(words, key=lambda name: (-len(name), name)):
+        text = _as_word(name).sub(lambda _, word=words[name]: word, text)  # type: ignore[misc]
+    return text
+
+
+def _as_word(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])", re.IGNORECASE)
+
+
+# What is on disk
+
+
+def find(folders: Iterable[Path], kind: str) -> dict[str, Path]:
+    """Add-ons of a kind (a key of FOLDERS) by name: the path below the folder of the kind, without the file's ending.
+
+    Pickles are listed too, so that one that is asked for can be refused with a reason. The first of a name counts.
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for home in _homes(Path(folder), kind, _DEPTH):
+            for path in _files(home, kind, _DEPTH):
+                name = path.relative_to(home).as_posix()
+                found.setdefault(name.removesuffix(path.suffix) if path.is_file() else name, path)
+    return found
+
+
+def _homes(folder: Path, kind: str, depth: int) -> Iterator[Path]:
+    for each in _listed(folder):
+        if each.is_dir():
+            if each.name.lower() in FOLDERS[kind]:
+                yield each
+            elif depth > 1 and not (each / "model_index.json").exists():
+                yield from _homes(each, kind, depth - 1)
+
+
+def _files(folder: Path, kind: str, depth: int) -> Iterator[Path]:
+    for each in _listed(folder):
+        if each.is_dir():
+            if (each / "config.json").exists():
+                if kind in _IN_FOLDERS:
+                    yield each
+            elif depth > 1:
+                yield from _files(each, kind, depth - 1)
+        elif each.suffix.lower() in (".safetensors", *PICKLES):
+            yield each
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted((each for each in folder.iterdir() if not each.name.startswith(".")), key=lambda each: each.name)
+    except OSError:
+        return []
+
+
+def chosen(name: str, found: Mapping[str, Path], what: str, allow_pickles: bool = False) -> File:
+    """The add-on that is meant: by its name or the last part of it, in any case, or by its trainer's name for it.
+
+    Raises RecipeError with the names that there are, ModelUnsafe for a pickle.
+    """
+    matches = [
+        *(each for each in found if each == name),
+        *(each for each in found if each.lower() == name.lower()),
+        *(each for each in found if Path(each).name.lower() == name.lower()),
+        *(each for each, path in found.items() if header(path).get("ss_output_name") == name),
+    ]
+    if not matches:
+        raise RecipeError(f"There is no {what} named {name[:80]!r}; there are: {_listing(found)}.")
+    path = found[matches[0]]
+    if path.suffix.lower() in PICKLES and not allow_pickles:
+        raise ModelUnsafe(f"{path.name} is a pickle, which could run any code. Use a .safetensors version of it.")
+    return File.of(matches[0], path)
+
+
+def located(loras: Iterable[Lora], found: Mapping[str, Path]) -> tuple[Lora, ...]:
+    """The LoRAs with their files; those of no weight at all left out. Raises as `chosen` does."""
+    with_files = [replace(lora, file=chosen(lora.name, found, "LoRA")) for lora in loras]
+    return tuple(lora for lora in with_files if lora.text or lora.denoiser)
+
+
+def _listing(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return ", ".join(names[:20]) + more if names else "none"
+
+
+def header(path: Path) -> dict[str, str]:
+    """The metadata in a safetensors file's header; empty if there is none to be read."""
+    try:
+        state = path.stat()
+        return _header(path, state.st_size, state.st_mtime_ns)
+    except OSError:
+        return {}
+
+
+@lru_cache(1024)
+def _header(path: Path, size: int, changed: int) -> dict[str, str]:
+    if path.suffix.lower() != ".safetensors":
+        return {}
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > min(size - 8, _HEADER_LIMIT):
+                return {}
+            found = json.loads(file.read(length)).get("__metadata__") or {}
+        return {str(name): value for name, value in found.items() if isinstance(value, str)}
+    except (OSError, ValueError, AttributeError, RecursionError, struct.error):
+        return {}
+
+
+def triggers(path: Path, most: int = 8) -> list[str]:
+    """The words that a LoRA was trained on, the most frequent first, as its trainer noted them.
+
+    Read from `modelspec.trigger_phrase`, else from kohya's `ss_tag_frequency`: a table of tags for each data set.
+    """
+    metadata = header(path)
+    if phrase := metadata.get("modelspec.trigger_phrase", "").strip():
+        return [word.strip() for word in phrase.split(",") if word.strip()][:most]
+    try:
+        tables = json.loads(metadata.get("ss_tag_frequency", "{}")).values()
+        counts: dict[str, int] = {}
+        for table in tables:
+            for word, count in table.items():
+                counts[word.strip()] = counts.get(word.strip(), 0) + int(count)
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return []
+    return sorted(filter(None, counts), key=lambda word: -counts[word])[:most]
+
+
+def base(path: Path) -> str:
+    """What a LoRA says it was made for; empty if it doesn't say."""
+    metadata = header(path)
+    return metadata.get("ss_base_model_version") or metadata.get("modelspec.architecture", "").partition("/")[0]

@@ -1,0 +1,58 @@
+"""Autoencoders that a person chose instead of a model's own."""
+
+import tempfile
+from typing import Any
+
+import diffusers
+import torch
+
+from studio.addons import File
+from studio.errors import ModelError
+from studio.models import placement
+from studio.models.files import read_json
+
+
+def load(file: File, own: Any, device: torch.device, dtype: torch.dtype, model: str) -> Any:
+    """An autoencoder on the device: a diffusers folder, or a single file in diffusers' or the original layout.
+
+    own: the model's, whose latents it must share. model: its name, for sentences. Raises ModelError.
+    """
+    try:
+        vae = _from_folder(file, dtype) if file.path.is_dir() else _from_file(file, own, dtype)
+    except (MemoryError, ModelError):
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"The VAE {file.name} could not be read, or does not fit {model} ({type(error).__name__}). "
+            "Choose one that was made for models of its kind."
+        ) from error
+    if _latents(vae) != _latents(own):
+        raise ModelError(
+            f"The VAE {file.name} has other latents than {model}. Choose one that was made for models of its kind."
+        )
+    placement.place({"vae": vae.eval().requires_grad_(False)}, device, dtype)
+    return vae
+
+
+def _from_folder(file: File, dtype: torch.dtype) -> Any:
+    name = str(read_json(file.path / "config.json").get("_class_name"))
+    kind = getattr(diffusers, name, None) if name.startswith("Autoencoder") else None
+    if kind is None:
+        raise ModelError(f"{file.name} is a {name:.60}, which is no VAE that is known here. Choose another.")
+    return kind.from_pretrained(file.path, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+
+
+def _from_file(file: File, own: Any, dtype: torch.dtype) -> Any:
+    # A file has no config; that of the model's own says what it must be to fit.
+    with tempfile.TemporaryDirectory() as folder:
+        own.save_config(folder)
+        return type(own).from_single_file(
+            str(file.path), config=folder, torch_dtype=dtype, local_files_only=True, disable_mmap=True
+        )
+
+
+def _latents(vae: Any) -> tuple[Any, Any]:
+    """Channels, and the number of halvings."""
+    config = vae.config
+    blocks: Any = getattr(config, "block_out_channels", None) or getattr(config, "encoder_block_out_channels", ())
+    return getattr(config, "latent_channels", None), len(blocks)

@@ -1,0 +1,45 @@
+"""Add-ons for the page: what there is beside the models, and what is made of a control's picture."""
+
+import io
+from pathlib import Path
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse, Response
+
+from studio import addons, controls
+from studio.models.manager import Manager
+from studio.sources import Sources
+from studio.web.pictures import FOREVER
+
+
+def routes(models: Manager, sources: Sources) -> APIRouter:
+    """`/addons`, and `/sources/{name}/prepared/{kind}.png`."""
+    router = APIRouter()
+    preparer = controls.Preparer(sources)
+
+    @router.get("/addons")
+    def found() -> JSONResponse:
+        loras = models.addons("lora")
+        return JSONResponse(
+            {
+                "loras": [_lora(name, path) for name, path in loras.items()],
+                "controlnets": sorted(models.addons("controlnet")),
+                "ip_adapters": sorted(models.addons("ip-adapter")),
+                "depth": bool(models.addons("depth")),
+            }
+        )
+
+    @router.get("/sources/{name}/prepared/{kind}.png")
+    def prepared(name: str, kind: str) -> Response:
+        depth = next(iter(models.addons("depth").values()), None)
+        file = io.BytesIO()
+        preparer.shown(name, kind, depth).save(file, "PNG", compress_level=1)
+        # Another depth model may come, and makes another picture.
+        headers = {} if kind == "depth" else FOREVER
+        return Response(file.getvalue(), media_type="image/png", headers=headers)
+
+    return router
+
+
+def _lora(name: str, path: Path) -> dict[str, object]:
+    return {"name": name, "base": addons.base(path), "words": addons.triggers(path)}

@@ -1,0 +1,686 @@
+"""LoRAs, embeddings, autoencoders and controls on tiny models, against diffusers' own pipelines."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from fastapi import FastAPI
+from PIL import Image
+from starlette.testclient import TestClient
+
+from studio import addons, controls, metadata
+from studio.addons import Lora
+from studio.errors import ModelError, ModelUnsafe, RecipeError
+from studio.models.manager import Manager
+from studio.recipe import Control, Recipe, Turn
+from studio.sources import Sources
+from studio.web import addons as web_addons
+from studio.worker import TorchWorker
+from tests import tiny, tiny_addons
+from tests.test_worker import PROMPT, draw, pixels, recipe
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with models and add-ons of the tests' own."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("addons")
+    tiny.stable_diffusion(folder / "sd")
+    tiny.flux(folder / "flux")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(folder: Path) -> Manager:
+    models = Manager([folder], device="cpu", dtype="float32")
+    sd, flux, loras = models.use("sd"), models.use("flux"), folder / "Lora"
+    tiny_addons.lora(loras / "ink.safetensors", sd.unet, sd.text_encoder, seed=1)
+    tiny_addons.lora(loras / "styles" / "oil.safetensors", sd.unet, sd.text_encoder, kohya=True, seed=2)
+    tiny_addons.controlnet(folder / "controlnet" / "lines", sd.unet)
+    tiny_addons.flux_lora(loras / "flux-ink.safetensors", flux.transformer, seed=3)
+    tiny_addons.flux_lora(loras / "flux-oil.safetensors", flux.transformer, kohya=True, seed=4)
+    return models
+
+
+@pytest.fixture(scope="module")
+def worker(models: Manager, sources: Sources) -> TorchWorker:
+    return TorchWorker(models, sources)
+
+
+def picture(worker: TorchWorker, wanted: Recipe) -> np.ndarray:
+    worker.check(wanted.check())
+    [run] = draw(worker, wanted)
+    return pixels(worker.decode(run))
+
+
+# LoRAs in the prompt
+
+
+@pytest.mark.parametrize(
+    ("text", "rest", "loras"),
+    [
+        ("a cat", "a cat", ()),
+        ("a cat <lora:ink:0.8>", "a cat", (Lora("ink", 0.8, 0.8),)),
+        ("a <lora:ink> cat", "a cat", (Lora("ink"),)),
+        ("<lora:a:0.5:0.25>, <LORA:b c:-1>", ",", (Lora("a", 0.5, 0.25), Lora("b c", -1, -1))),
+        ("x <lora:ink:te=0.5:unet=0.75>", "x", (Lora("ink", 0.5, 0.75),)),
+        ("x <lora:ink:0.5><lora:ink:0.25>", "x", (Lora("ink", 0.75, 0.75),)),
+        ("x <lora:ink:1:1:8>", "x", (Lora("ink"),)),
+        ("1 < 2 <lora ink>", "1 < 2 <lora ink>", ()),
+    ],
+)
+def test_tags_are_taken_out_of_the_prompt(text: str, rest: str, loras: tuple[Lora, ...]) -> None:
+    assert addons.split(text) == (rest, loras)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("<lora:>", "names no LoRA"),
+        ("<lora:ink:strong>", "'strong' .* is no weight"),
+        ("<lora:ink:1e9>", "out of range"),
+        ("<lora:ink:nan>", "out of range"),
+    ],
+)
+def test_tags_that_cannot_be_read_are_told(text: str, told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        addons.split(text)
+
+
+def test_a_lora_in_the_negative_prompt_is_told_to_have_no_effect() -> None:
+    assert "ink is left out" in addons.remark("blur <lora:ink:1>")
+    assert addons.remark("blur") == ""
+
+
+def test_an_unknown_lora_is_told_before_the_job_with_those_that_there_are(worker: TorchWorker) -> None:
+    with pytest.raises(RecipeError, match=r"no LoRA named 'inc'; there are: .*ink, styles/oil"):
+        worker.check(recipe(prompt="a cat <lora:inc:1>"))
+    with pytest.raises(RecipeError, match="no LoRA named 'later'"):
+        worker.check(recipe(turns=(Turn(2, prompt="a <lora:later:1>"),)))
+
+
+# What LoRAs do
+
+
+def stock(models: Manager, wanted: Recipe) -> Any:
+    """diffusers' own pipeline with a copy of the model."""
+    model = Manager([models._folders[0]], device="cpu", dtype="float32").use(wanted.model)
+    pipeline: Any
+    if wanted.model == "flux":
+        pipeline = diffusers.FluxPipeline(
+            scheduler=model.sampler(wanted)._scheduler,
+            vae=model.vae,
+            text_encoder=model.clip,
+            tokenizer=model.clip_tokenizer,
+            text_encoder_2=model.t5,
+            tokenizer_2=model.t5_tokenizer,
+            transformer=model.transformer,
+        )
+    else:
+        pipeline = diffusers.StableDiffusionPipeline(
+            vae=model.vae,
+            text_encoder=model.text_encoder,
+            tokenizer=model.tokenizer,
+            unet=model.unet,
+            scheduler=model.sampler(wanted)._scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def stock_pixels(models: Manager, pipeline: Any, wanted: Recipe, **more: Any) -> np.ndarray:
+    """What it draws of the recipe."""
+    noise = models.use(wanted.model).noise(wanted, torch.Generator().manual_seed(wanted.seed))
+    if wanted.model == "flux":
+        noise = pipeline._pack_latents(noise, 1, 4, 8, 8)
+    else:
+        more["negative_prompt"] = wanted.negative_prompt
+    return pixels(
+        pipeline(
+            addons.split(wanted.prompt)[0],
+            num_inference_steps=wanted.steps,
+            guidance_scale=wanted.guidance_scale,
+            height=64,
+            width=64,
+            latents=noise,
+            **more,
+        ).images[0]
+    )
+
+
+def diffusers_picture(models: Manager, wanted: Recipe, *loras: tuple[str, float]) -> np.ndarray:
+    """The recipe through diffusers' own pipeline, with LoRAs."""
+    pipeline, found = stock(models, wanted), models.addons("lora")
+    for number, (name, _) in enumerate(loras):
+        pipeline.load_lora_weights(str(found[name]), adapter_name=f"a{number}")
+    if loras:
+        pipeline.set_adapters([f"a{number}" for number in range(len(loras))], [weight for _, weight in loras])
+    return stock_pixels(models, pipeline, wanted)
+
+
+@pytest.mark.parametrize(
+    ("model", "tags", "loras"),
+    [
+        ("sd", "<lora:ink:0.8>", [("ink", 0.8)]),
+        ("sd", "<lora:oil:1.5>", [("styles/oil", 1.5)]),
+        ("sd", "<lora:ink:0.5> <lora:styles/oil:-1>", [("ink", 0.5), ("styles/oil", -1.0)]),
+        ("flux", "<lora:flux-ink:0.7>", [("flux-ink", 0.7)]),
+        ("flux", "<lora:flux-oil>", [("flux-oil", 1.0)]),
+    ],
+)
+def test_a_picture_with_loras_is_that_of_diffusers(
+    models: Manager, worker: TorchWorker, model: str, tags: str, loras: list[tuple[str, float]]
+) -> None:
+    plain = picture(worker, recipe(model))
+    mine = picture(worker, recipe(model, prompt=f"{PROMPT} {tags}"))
+    theirs = diffusers_picture(models, recipe(model), *loras)
+    assert np.abs(mine - theirs).max() <= 1
+    assert np.abs(mine - plain).max() > 3
+    assert (picture(worker, recipe(model)) == plain).all()
+
+
+def test_each_part_has_its_own_weight(worker: TorchWorker) -> None:
+    plain, whole = picture(worker, recipe()), picture(worker, recipe(prompt=f"{PROMPT} <lora:ink:1:1>"))
+    words = picture(worker, recipe(prompt=f"{PROMPT} <lora:ink:1:0>"))
+    strokes = picture(worker, recipe(prompt=f"{PROMPT} <lora:ink:0:1>"))
+    assert len({each.tobytes() for each in (plain, whole, words, strokes)}) == 4
+    assert (picture(worker, recipe(prompt=f"{PROMPT} <lora:ink:0>")) == plain).all()
+
+
+@pytest.mark.parametrize("model", ["sd", "flux"])
+def test_neighbours_with_other_loras_do_not_change_a_picture(worker: TorchWorker, model: str) -> None:
+    """Jobs in turn at every step, as the engine has them move, each with its own LoRAs."""
+    ink, oil = ("ink", "oil") if model == "sd" else ("flux-ink", "flux-oil")
+    tags = ["", f"<lora:{ink}:0.8>", f"<lora:{oil}:1>", f"<lora:{ink}:0.4> <lora:{oil}:0.4>", ""]
+    wanted = [recipe(model, prompt=f"{PROMPT} {each}".strip()) for each in tags]
+    alone = [draw(worker, each)[0].latents for each in wanted]
+    runs = [worker.begin(each) for each in wanted]
+    assert len({run.key for run in runs}) == 4
+    for _ in range(runs[0].total):
+        for run in runs:
+            worker.step([run])
+    for run, expected in zip(runs, alone, strict=True):
+        assert torch.equal(run.latents, expected)
+
+
+def test_a_weight_is_switched_without_reading_the_file_again(models: Manager, worker: TorchWorker) -> None:
+    first = picture(worker, recipe(prompt=f"{PROMPT} <lora:ink:0.3>"))
+    loras = models.use("sd").loras
+    loaded, number = dict(loras._loaded), loras._number
+    other = picture(worker, recipe(prompt=f"{PROMPT} <lora:ink:0.9>"))
+    assert (first != other).any() and loras._loaded == loaded and loras._number == number
+
+
+def test_a_prompt_with_a_lora_can_be_changed_on_the_way(worker: TorchWorker) -> None:
+    tagged = f"{PROMPT} <lora:ink:1>"
+    turned = picture(worker, recipe(turns=(Turn(2, prompt=tagged),)))
+    assert (turned != picture(worker, recipe())).any() and (turned != picture(worker, recipe(prompt=tagged))).any()
+
+
+def test_a_lora_of_another_base_is_refused_with_both_names_and_leaves_nothing(
+    folder: Path, models: Manager, worker: TorchWorker
+) -> None:
+    plain = picture(worker, recipe())
+    wide = torch.nn.Module()
+    wide.weight = torch.nn.Parameter(torch.zeros(640, 640))  # type: ignore[assignment]
+
+    class Sdxl:
+        def get_submodule(self, name: str) -> torch.nn.Module:
+            return wide
+
+    file = folder / "Lora" / "xl.safetensors"
+    tiny_addons.lora(file, Sdxl(), Sdxl(), kohya=True, metadata={"ss_base_model_version": "sdxl_base_v1-0"})
+    with pytest.raises(ModelError, match=r"LoRA xl was made for sdxl_base_v1-0 and does not fit sd\."):
+        worker.begin(recipe(prompt="a <lora:xl:1>"))
+    with pytest.raises(ModelError, match=r"LoRA flux-ink does not fit sd\."):
+        worker.begin(recipe(prompt="a <lora:flux-ink:1>"))
+    with pytest.raises(ModelError, match=r"LoRA ink does not fit flux\."):
+        worker.begin(recipe("flux", prompt="a <lora:ink:1>"))
+    assert (picture(worker, recipe()) == plain).all()
+    assert not any("lora_" in name and "640" in str(p.shape) for name, p in models.use("sd").unet.named_parameters())
+
+
+def test_a_damaged_lora_is_refused(folder: Path, worker: TorchWorker) -> None:
+    (folder / "Lora" / "cut.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
+    with pytest.raises(ModelError, match="LoRA cut does not fit sd"):
+        worker.begin(recipe(prompt="a <lora:cut>"))
+
+
+def test_a_pickled_lora_is_refused(folder: Path, worker: TorchWorker) -> None:
+    (folder / "Lora" / "old.pt").write_bytes(b"a pickle")
+    with pytest.raises(ModelUnsafe, match=r"old\.pt is a pickle"):
+        worker.check(recipe(prompt="a <lora:old>"))
+
+
+def test_loras_long_unused_leave_the_memory(
+    folder: Path, models: Manager, worker: TorchWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from studio.families import adapters
+
+    monkeypatch.setattr(adapters, "IDLE_KEPT", 1)
+    ink, oil = picture(worker, recipe(prompt="<lora:ink:1> a")), picture(worker, recipe(prompt="<lora:oil:1> a"))
+    plain = picture(worker, recipe(prompt="a"))
+    assert [file.name for file in models.use("sd").loras._loaded] == ["styles/oil"]
+    assert (picture(worker, recipe(prompt="<lora:ink:1> a")) == ink).all()
+    assert (picture(worker, recipe(prompt="<lora:oil:1> a")) == oil).all()
+    assert (picture(worker, recipe(prompt="a")) == plain).all()
+
+
+def test_in_half_precision_a_lora_has_that_precision_too(folder: Path, sources: Sources) -> None:
+    worker = TorchWorker(Manager([folder], device="cpu", dtype="bfloat16"), sources)
+    plain = picture(worker, recipe())
+    assert (picture(worker, recipe(prompt=f"{PROMPT} <lora:ink:0.8>")) != plain).any()
+    unet = worker._models.use("sd").unet
+    assert {parameter.dtype for name, parameter in unet.named_parameters() if "lora_" in name} == {torch.bfloat16}
+    assert (picture(worker, recipe()) == plain).all()
+
+
+def test_a_lora_that_was_replaced_on_disk_is_read_anew(folder: Path, models: Manager, worker: TorchWorker) -> None:
+    sd, file = models.use("sd"), folder / "Lora" / "new.safetensors"
+    tiny_addons.lora(file, sd.unet, sd.text_encoder, seed=8)
+    first = picture(worker, recipe(prompt="a <lora:new>"))
+    tiny_addons.lora(file, sd.unet, sd.text_encoder, seed=9)
+    assert (picture(worker, recipe(prompt="a <lora:new>")) != first).any()
+
+
+def test_trained_words_come_from_the_header(folder: Path, models: Manager) -> None:
+    sd = models.use("sd")
+    tags = '{"10_ink": {"inkstyle": 10, "cat": 3}, "5_more": {"cat": 1, " ": 9}}'
+    file = tiny_addons.lora(
+        folder / "Lora" / "told.safetensors",
+        sd.unet,
+        sd.text_encoder,
+        metadata={"ss_tag_frequency": tags, "ss_output_name": "ink-v2-000010"},
+    )
+    assert addons.triggers(file) == ["inkstyle", "cat"]
+    assert addons.chosen("ink-v2-000010", models.addons("lora"), "LoRA").path == file
+
+
+def test_a_header_that_is_no_table_tells_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "a.safetensors"
+    for data in (b"", b"\xff" * 40, b"\x02\0\0\0\0\0\0\0[]", b'\x12\0\0\0\0\0\0\0{"__metadata__":3}'):
+        file.write_bytes(data)
+        assert addons.header(file) == {} and addons.triggers(file) == []
+
+
+# Embeddings
+
+
+def diffusers_embedded(models: Manager, wanted: Recipe, *files: Path) -> np.ndarray:
+    """A picture of diffusers' own pipeline, whose prompt says `word0`, `word1`… for the embeddings."""
+    pipeline = stock(models, wanted)
+    for number, file in enumerate(files):
+        pipeline.load_textual_inversion(str(file), token=f"word{number}", local_files_only=True)
+    return stock_pixels(models, pipeline, wanted)
+
+
+def test_embeddings_in_the_prompt_are_those_of_diffusers(folder: Path, models: Manager, worker: TorchWorker) -> None:
+    plain = picture(worker, recipe(prompt="a inky cat", negative_prompt="inky"))
+    one = tiny_addons.embedding(folder / "embeddings" / "Inky.safetensors", seed=1)
+    three = tiny_addons.embedding(folder / "embeddings" / "sub" / "inky-three.safetensors", 3, seed=2)
+    for prompt, negative, tokens in (
+        ("a inky cat", "dog", "a word0 cat"),
+        ("a INKY-three cat on inky", "dog", "a word1 cat on word0"),
+    ):
+        mine = picture(worker, recipe(prompt=prompt, negative_prompt=negative))
+        theirs = diffusers_embedded(models, recipe(prompt=tokens, negative_prompt=negative), one, three)
+        assert np.abs(mine - theirs).max() <= 1
+        assert np.abs(mine - plain).max() > 3
+    negative = picture(worker, recipe(negative_prompt="inky"))
+    assert np.abs(negative - diffusers_embedded(models, recipe(negative_prompt="word0"), one)).max() <= 1
+    one.unlink()
+    # Without the file the name is a word like any other, and reads as it did before.
+    assert (picture(worker, recipe(prompt="a inky cat", negative_prompt="inky")) == plain).all()
+
+
+def test_the_name_within_another_word_is_no_embedding(folder: Path, worker: TorchWorker) -> None:
+    plain = picture(worker, recipe(prompt="a gloomy-ish ungloomy cat"))
+    tiny_addons.embedding(folder / "embeddings" / "gloomy.safetensors", seed=3)
+    assert (picture(worker, recipe(prompt="a gloomy-ish ungloomy cat")) == plain).all()
+
+
+def test_an_embedding_for_another_model_is_refused_with_both_names(folder: Path, worker: TorchWorker) -> None:
+    tiny_addons.embedding(folder / "embeddings" / "wide.safetensors", width=24)
+    tiny_addons.embedding(folder / "embeddings" / "half.safetensors", key="clip_g")
+    for name in ("wide", "half"):
+        with pytest.raises(ModelError, match=f"embedding {name} was made for another kind of model than sd"):
+            worker.begin(recipe(prompt=f"a {name} cat"))
+
+
+def test_a_pickled_embedding_is_refused_unless_pickles_are_allowed(
+    folder: Path, models: Manager, worker: TorchWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = torch.randn(2, 16, generator=torch.Generator().manual_seed(4))
+    torch.save({"string_to_param": {"*": vectors}, "name": "x"}, folder / "embeddings" / "oldone.pt")
+    with pytest.raises(ModelUnsafe, match=r"oldone\.pt is a pickle"):
+        worker.check(recipe(prompt="a oldone cat"))
+    monkeypatch.setattr(models, "allow_pickles", True)
+    twin = tiny_addons.embedding(folder / "embeddings" / "twin.safetensors", 2, seed=4)
+    assert twin.exists()
+    assert (picture(worker, recipe(prompt="a oldone cat")) == picture(worker, recipe(prompt="a twin cat"))).all()
+
+
+def test_a_pickle_that_would_run_code_is_not_read(
+    folder: Path, models: Manager, worker: TorchWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (pytest.fail, ("a pickle ran",))
+
+    torch.save({"string_to_param": {"*": Trap()}}, folder / "embeddings" / "trap.pt")
+    monkeypatch.setattr(models, "allow_pickles", True)
+    with pytest.raises(ModelError, match="embedding trap could not be read"):
+        worker.begin(recipe(prompt="a trap"))
+
+
+def test_two_encoders_learn_from_one_file(folder: Path, models: Manager, tmp_path: Path) -> None:
+    """As SDXL's do: each has its own vectors under the same word."""
+    from safetensors.torch import save_file
+
+    from studio.families.embeddings import Embeddings
+
+    first, second = (Manager([folder], device="cpu", dtype="float32").use("sd") for _ in range(2))
+    vectors = {"clip_l": torch.full((2, 16), 0.25), "clip_g": torch.full((2, 16), 0.5)}
+    save_file(vectors, tmp_path / "xl.safetensors")
+    parts = {"tokenizer": first.tokenizer, "text_encoder": first.text_encoder}
+    parts |= {"tokenizer_2": second.tokenizer, "text_encoder_2": second.text_encoder}
+    words = Embeddings(parts).words([addons.File.of("xl", tmp_path / "xl.safetensors")], "xl-model")
+    for model, value in ((first, 0.25), (second, 0.5)):
+        ids = model.tokenizer(words["xl"], add_special_tokens=False).input_ids
+        assert len(ids) == 2
+        assert (model.text_encoder.get_input_embeddings().weight[ids] == value).all()
+
+
+# Autoencoders
+
+
+@pytest.mark.parametrize("form", ["folder", "file", "original"])
+def test_a_vae_of_choice_encodes_decodes_and_previews(
+    folder: Path, models: Manager, worker: TorchWorker, sources: Sources, form: str
+) -> None:
+    target = folder / "VAE" / (form if form == "folder" else f"{form}.safetensors")
+    vae = tiny_addons.vae(target, form, seed=6)
+    own, chosen = worker.begin(recipe()), worker.begin(recipe(vae=form))
+    assert np.abs(pixels(own.preview("noisy").image()) - pixels(chosen.preview("noisy").image())).max() > 3
+    assert chosen.key == own.key
+    while own.done < own.total:
+        worker.step([own, chosen])
+    assert torch.equal(own.latents, chosen.latents)
+    with torch.inference_mode():
+        drawn = vae.decode(chosen.clean / vae.config.scaling_factor).sample[0]
+    expected = ((drawn / 2 + 0.5).clamp(0, 1) * 255).round().permute(1, 2, 0).numpy().astype(int)
+    assert np.abs(pixels(worker.decode(chosen)) - expected).max() <= 1
+    start = sources.add_image(worker.decode(own))
+    from_own, from_chosen = (worker.begin(recipe(source=start, strength=0.5, vae=name)) for name in ("", form))
+    assert not torch.equal(from_own.original.latents, from_chosen.original.latents)  # type: ignore[union-attr]
+
+
+def test_a_vae_that_does_not_fit_or_is_not_there_is_told(folder: Path, worker: TorchWorker) -> None:
+    (folder / "VAE" / "cut.safetensors").write_bytes(b"cut")
+    with pytest.raises(RecipeError, match="There is no VAE named 'none'; there are: "):
+        worker.check(recipe(vae="none"))
+    with pytest.raises(ModelError, match="VAE cut could not be read, or does not fit sd"):
+        worker.begin(recipe(vae="cut"))
+    half = diffusers.AutoencoderKL(
+        block_out_channels=(4, 8),
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        norm_num_groups=4,
+    )
+    half.save_pretrained(folder / "VAE" / "half")
+    with pytest.raises(ModelError, match="VAE half has other latents than sd"):
+        worker.begin(recipe(vae="half"))
+
+
+def test_clip_skip_is_refused_where_there_is_none(worker: TorchWorker) -> None:
+    worker.check(recipe(clip_skip=2))
+    with pytest.raises(RecipeError, match="flux has no clip skip"):
+        worker.check(recipe("flux", clip_skip=2))
+
+
+# ControlNets
+
+
+def shapes(seed: int = 0, side: int = 64) -> Image.Image:
+    """A picture with edges."""
+    random = np.random.default_rng(seed)
+    picture = Image.new("RGB", (side, side), tuple(random.integers(0, 255, 3).tolist()))
+    for _ in range(4):
+        x, y, w, h = (int(value) for value in random.integers(0, side // 2, 4))
+        picture.paste(tuple(random.integers(0, 255, 3).tolist()), (x, y, x + w + 4, y + h + 4))
+    return picture
+
+
+def guided(models: Manager, wanted: Recipe, nets: list[Any], images: list[Image.Image]) -> np.ndarray:
+    """The recipe through diffusers' own pipeline with ControlNets."""
+    plain = stock(models, wanted)
+    pipeline = diffusers.StableDiffusionControlNetPipeline(**plain.components, controlnet=nets)
+    pipeline.set_progress_bar_config(disable=True)
+    return stock_pixels(
+        models,
+        pipeline,
+        wanted,
+        image=images,
+        controlnet_conditioning_scale=[each.weight for each in wanted.controls],
+        control_guidance_start=[each.start for each in wanted.controls],
+        control_guidance_end=[each.end for each in wanted.controls],
+    )
+
+
+def test_pictures_with_controlnets_are_those_of_diffusers(
+    folder: Path, models: Manager, worker: TorchWorker, sources: Sources
+) -> None:
+    unet = Manager([folder], device="cpu", dtype="float32").use("sd").unet
+    first = tiny_addons.controlnet(folder / "controlnet" / "lines", unet, seed=7)
+    second = tiny_addons.controlnet(folder / "ControlNet" / "dots.safetensors", unet, seed=8, form="original")
+    images = [shapes(1), shapes(2)]
+    names = [sources.add_image(each) for each in images]
+    plain = picture(worker, recipe())
+    one = recipe(controls=(Control("lines", names[0], weight=0.8),))
+    mine = picture(worker, one)
+    assert np.abs(mine - guided(models, one, [first], images[:1])).max() <= 1
+    assert np.abs(mine - plain).max() > 3
+    two = recipe(
+        steps=6,
+        controls=(Control("lines", names[0], weight=0.8, end=0.5), Control("dots", names[1], weight=1.5, start=0.3)),
+    )
+    assert np.abs(picture(worker, two) - guided(models, two, [first, second], images)).max() <= 1
+    assert (picture(worker, recipe()) == plain).all()
+
+
+def test_a_picture_with_an_ip_adapter_is_that_of_diffusers(
+    folder: Path, models: Manager, worker: TorchWorker, sources: Sources
+) -> None:
+    unet = Manager([folder], device="cpu", dtype="float32").use("sd").unet
+    file = tiny_addons.ip_adapter(folder / "ip_adapter" / "face.safetensors", unet)
+    image = shapes(4, side=80)
+    plain = picture(worker, recipe())
+    wanted = recipe(controls=(Control("face", sources.add_image(image), "ip-adapter", 0.7),), negative_prompt="dog")
+    mine = picture(worker, wanted)
+    pipeline = stock(models, wanted)
+    pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name)
+    pipeline.set_ip_adapter_scale(0.7)
+    assert np.abs(mine - stock_pixels(models, pipeline, wanted, ip_adapter_image=image)).max() <= 1
+    assert np.abs(mine - plain).max() > 3
+    assert (picture(worker, recipe()) == plain).all()
+    # With a ControlNet and a LoRA beside it, among jobs that have none of them.
+    lines = Control("lines", sources.add_image(shapes(1)))
+    both = replace(wanted, controls=(*wanted.controls, lines), prompt=f"{PROMPT} <lora:ink:0.5>")
+    alone = picture(worker, both)
+    runs = [worker.begin(each) for each in (both, recipe(), wanted)]
+    for _ in range(runs[0].total):
+        for run in runs:
+            worker.step([run])
+    for run, expected in zip(runs, (alone, plain, mine), strict=True):
+        assert (pixels(worker.decode(run)) == expected).all()
+
+
+def test_an_ip_adapter_of_the_plus_kind_is_that_of_diffusers(
+    folder: Path, models: Manager, worker: TorchWorker, sources: Sources
+) -> None:
+    unet = Manager([folder], device="cpu", dtype="float32").use("sd").unet
+    file = tiny_addons.ip_adapter(folder / "ip_adapter" / "plus" / "fine.safetensors", unet, plus=True)
+    image, plain = shapes(4, side=80), picture(worker, recipe())
+    wanted = recipe(controls=(Control("fine", sources.add_image(image), "ip-adapter", 0.5),))
+    pipeline = stock(models, wanted)
+    pipeline.load_ip_adapter(str(file.parent), subfolder="", weight_name=file.name)
+    pipeline.set_ip_adapter_scale(0.5)
+    mine = picture(worker, wanted)
+    assert np.abs(mine - stock_pixels(models, pipeline, wanted, ip_adapter_image=image)).max() <= 1
+    assert np.abs(mine - plain).max() > 3
+    assert (picture(worker, recipe()) == plain).all()
+
+
+def test_an_ip_adapter_without_its_image_encoder_is_told(
+    folder: Path, worker: TorchWorker, sources: Sources, models: Manager
+) -> None:
+    lonely = tiny_addons.ip_adapter(folder / "ip_adapter" / "far" / "off" / "lonely.safetensors", models.use("sd").unet)
+    (lonely.parent / "image_encoder").rename(lonely.parent / "elsewhere")
+    wanted = recipe(controls=(Control("lonely", sources.add_image(shapes(4)), "ip-adapter"),))
+    with pytest.raises(ModelError, match="lonely needs an image encoder whose projection_dim is 12"):
+        worker.begin(wanted)
+
+
+def test_rows_with_other_weights_and_pictures_share_a_call(worker: TorchWorker, sources: Sources) -> None:
+    names = [sources.add_image(shapes(seed)) for seed in (1, 2)]
+    wanted = [
+        recipe(controls=(Control("lines", names[0], weight=0.5),)),
+        recipe(controls=(Control("lines", names[1], weight=1.5),), guidance_scale=1.0),
+        recipe(controls=(Control("lines", names[1], weight=1.5, end=0.5),)),
+    ]
+    alone = [picture(worker, each) for each in wanted]
+    runs = [worker.begin(each) for each in wanted]
+    assert len({run.key for run in runs}) == 1
+    worker.step(runs)
+    worker.step(runs)
+    assert len({run.key for run in runs}) == 2  # the last one's control is over
+    for run in runs:
+        while run.done < run.total:
+            worker.step([run])
+    for run, expected in zip(runs, alone, strict=True):
+        assert np.abs(pixels(worker.decode(run)) - expected).max() <= 1
+
+
+def test_image_to_image_and_inpainting_are_guided_too(worker: TorchWorker, sources: Sources) -> None:
+    start, lines = sources.add_image(shapes(3)), sources.add_image(shapes(1))
+    mask = sources.add_image(Image.new("L", (64, 64), 255))
+    for more in ({"strength": 0.5}, {"mask": mask}, {"mask": mask, "box": (0, 0, 32, 32)}):
+        plain = picture(worker, recipe(source=start, **more))
+        assert (picture(worker, recipe(source=start, controls=(Control("lines", lines),), **more)) != plain).any()
+
+
+def test_an_inpainting_model_is_guided_too(folder: Path, worker: TorchWorker, sources: Sources) -> None:
+    tiny.stable_diffusion(folder / "inpaint", inpainting=True)
+    lines = sources.add_image(shapes(1))
+    unet = Manager([folder], device="cpu", dtype="float32").use("sd").unet
+    tiny_addons.controlnet(folder / "controlnet" / "plain.safetensors", unet, form="file")
+    for model in ("lines", "dots", "plain"):
+        guided_one = picture(worker, recipe("inpaint", controls=(Control(model, lines),)))
+        assert (guided_one != picture(worker, recipe("inpaint"))).any()
+
+
+def test_controls_that_cannot_be_used_are_told(folder: Path, worker: TorchWorker, sources: Sources) -> None:
+    lines = sources.add_image(shapes(1))
+    for wanted, told in (
+        (recipe(controls=(Control("nothing", lines),)), "no ControlNet named 'nothing'; there are: .*lines"),
+        (recipe("flux", controls=(Control("lines", lines),)), "flux takes no controls"),
+        (recipe(controls=(Control("lines", lines, "depth"),)), "no depth model"),
+        (recipe(controls=(Control("nothing", lines, "ip-adapter"),)), "no IP-Adapter named 'nothing'"),
+    ):
+        with pytest.raises(RecipeError, match=told):
+            worker.check(wanted.check())
+    with pytest.raises(RecipeError, match="Control 1 has no picture"):
+        recipe(controls=(Control("lines", ""),)).check()
+    with pytest.raises(RecipeError, match=r"from 0\.5 to 0\.5"):
+        recipe(controls=(Control("lines", lines, start=0.5, end=0.5),)).check()
+    tiny_addons.controlnet(folder / "controlnet" / "wide", diffusers.UNet2DConditionModel(
+        block_out_channels=(8, 16), layers_per_block=1, cross_attention_dim=24, norm_num_groups=4, attention_head_dim=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+    ))  # fmt: skip
+    with pytest.raises(ModelError, match="ControlNet wide was made for another kind of model than sd"):
+        worker.begin(recipe(controls=(Control("wide", lines),)))
+
+
+def test_controls_come_back_from_a_file() -> None:
+    wanted = recipe(controls=(Control("lines", f"64x64-{'0' * 24}", "canny", 0.5, 0.1, 0.9),), vae="v", clip_skip=2)
+    assert Recipe.from_json(wanted.to_json()) == wanted
+    fields = metadata.parse_parameters(metadata.parameters(wanted))
+    assert (fields.clip_skip, fields.vae) == (2, "v")
+    assert "Clip skip: 2" in metadata.parameters(wanted) and "Clip skip" not in metadata.parameters(recipe())
+
+
+# Preparing pictures
+
+
+def test_canny_draws_thin_lines_where_there_are_edges() -> None:
+    values = np.zeros((40, 40, 3), np.uint8)
+    values[10:30, 10:30] = 255
+    edges = np.asarray(controls.canny(Image.fromarray(values)))[..., 0]
+    assert set(np.unique(edges)) == {0, 255}
+    # One line around the square, one pixel wide, and nothing elsewhere.
+    assert (edges[:, 20] == 255).sum() == 2 and (edges[20] == 255).sum() == 2
+    assert edges[12:28, 12:28].sum() == edges[:8].sum() == edges[:, 33:].sum() == 0
+
+
+def test_canny_follows_a_faint_edge_from_a_strong_one_only() -> None:
+    ramp = np.linspace(20, 120, 60)[None, :].repeat(40, 0)
+    values = np.where(np.arange(40)[:, None] < 20, 0, ramp).astype(np.uint8)
+    edges = np.asarray(controls.canny(Image.fromarray(values)))[..., 0] > 0
+    # Sobel gives four times the step: sure from a step of 50, possible from one of 25.
+    assert edges[18:22, 5:58].any(0).all()
+    faint = np.where(np.arange(40)[:, None] < 20, 0, np.minimum(ramp, 45)).astype(np.uint8)
+    assert not np.asarray(controls.canny(Image.fromarray(faint))).any()
+
+
+def test_a_scribble_follows_dark_lines_and_a_tile_loses_details() -> None:
+    drawn = Image.new("RGB", (64, 64), "white")
+    drawn.paste((0, 0, 0), (30, 5, 33, 60))
+    lines = np.asarray(controls.scribble(drawn))[..., 0]
+    assert lines[30, 31] == 255 and lines[:, :20].sum() == 0
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    assert np.asarray(controls.softened(noise)).std() < np.asarray(noise).std() / 2
+
+
+def test_a_depth_model_makes_a_map(folder: Path, models: Manager, worker: TorchWorker, sources: Sources) -> None:
+    tiny_addons.depth(folder / "depth" / "small")
+    lines = sources.add_image(shapes(1))
+    wanted = recipe(controls=(Control("lines", lines, "depth"),))
+    prepared = worker.preparer.of(wanted.controls[0], wanted, models.addons("depth")["small"])
+    values = np.asarray(prepared)
+    assert prepared.size == (64, 64) and values.min() < 64 < 192 < values.max()
+    assert (values[..., 0] == values[..., 1]).all()
+    assert (picture(worker, wanted) != picture(worker, recipe(controls=(Control("lines", lines),)))).any()
+
+
+# The page
+
+
+def test_the_page_is_told_what_there_is_and_shown_what_is_prepared(
+    folder: Path, models: Manager, sources: Sources
+) -> None:
+    model = Manager([folder], device="cpu", dtype="float32").use("sd")
+    words = {"modelspec.trigger_phrase": "inkstyle, cat", "ss_base_model_version": "sd_v1"}
+    tiny_addons.lora(folder / "Lora" / "spoken.safetensors", model.unet, model.text_encoder, metadata=words)
+    tiny_addons.controlnet(folder / "controlnet" / "seen", model.unet)
+    app = FastAPI()
+    app.include_router(web_addons.routes(models, sources))
+    client = TestClient(app)
+    found = client.get("/addons").json()
+    told = {lora["name"]: lora for lora in found["loras"]}
+    assert told["spoken"] == {"name": "spoken", "words": ["inkstyle", "cat"], "base": "sd_v1"}
+    assert "seen" in found["controlnets"]
+    name = sources.add_image(shapes(1))
+    answer = client.get(f"/sources/{name}/prepared/canny.png")
+    shown = Image.open(io.BytesIO(answer.content))
+    assert (np.asarray(shown) == np.asarray(controls.canny(shapes(1)))).all()
+    with pytest.raises(RecipeError, match="can be prepared by none, canny"):
+        client.get(f"/sources/{name}/prepared/magic.png")
+    large = sources.add_image(Image.new("RGB", (1024, 256)))
+    assert Image.open(io.BytesIO(client.get(f"/sources/{large}/prepared/tile.png").content)).size == (512, 128)
