@@ -13,13 +13,13 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from studio import originals
+from studio import originals, prompts
 from studio.errors import OutOfMemory, RecipeError
 from studio.families import Model, Row
 from studio.models import catalog
 from studio.models.manager import Manager
 from studio.previews import LatentPreview
-from studio.recipe import Recipe
+from studio.recipe import Recipe, Turn
 from studio.samplers import Sampler
 from studio.sources import Sources
 
@@ -94,7 +94,10 @@ class TorchRun:
         now = self.recipe.at(self.done)
         self.guidance_scale = now.guidance_scale
         # Encoded prompts are cached by the model.
-        self.prompts = model.encode(now.prompt, now.negative_prompt, model.guided(now))
+        # After the last step the words of the last step stand.
+        step = max(min(self.done, self.total - 1), 0)
+        texts = [model.words(text, step, self.total) for text in (now.prompt, now.negative_prompt)]
+        self.prompts = model.encode(*texts, model.guided(now))
 
     def fork(self, step: int, recipe: Recipe, model: Model) -> "TorchRun":
         """A run of a recipe that is the same up to `step`, taken up there."""
@@ -125,6 +128,9 @@ class TorchWorker:
                 f"{family.family} has no sampler {recipe.sampler!r}. Choose one of {', '.join(family.samplers)}."
             )
         facts = entry.facts
+        for now in (recipe.at(turn.step) for turn in (Turn(0), *recipe.turns)):
+            prompts.check(now.prompt)
+            prompts.check(now.negative_prompt)
         for name in filter(None, (recipe.source, recipe.mask)):
             self._sources.path(name)
         if facts and recipe.negative_prompt and not facts.negative_prompt:

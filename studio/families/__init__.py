@@ -3,7 +3,13 @@
 from studio.families.base import Facts, Model, Prompts, Row
 from studio.families.flux import Flux
 from studio.families.stable_diffusion import StableDiffusion
+from studio.families.stable_diffusion_xl import StableDiffusionXL, StableDiffusionXLRefiner
 
-FAMILIES: tuple[type[Model], ...] = (StableDiffusion, Flux)
+FAMILIES: tuple[type[Model], ...] = (
+    StableDiffusion,
+    StableDiffusionXL,
+    StableDiffusionXLRefiner,
+    Flux,
+)
 
 __all__ = ["FAMILIES", "Facts", "Model", "Prompts", "Row"]

@@ -19,7 +19,7 @@ import transformers
 from PIL import Image
 from torch import Tensor
 
-from studio import previews
+from studio import previews, prompts
 from studio.errors import ModelBroken
 from studio.models.files import read_json, weight_files
 from studio.recipe import Recipe
@@ -71,7 +71,7 @@ class Prompts:
 class Model(ABC):
     """A checkpoint on its device. Only the engine's thread calls it.
 
-    parts: the diffusers folder's components by name, on `device`, in `dtype`.
+    parts: the diffusers folder's components by name, on `device`, in `dtype`, and its `model_index`.
     """
 
     family: ClassVar[str]
@@ -80,6 +80,10 @@ class Model(ABC):
     samplers: ClassVar[Mapping[str, tuple[str, dict]]]
     needed: ClassVar[tuple[str, ...]]
     """The parts to load; others in the folder (safety checkers, feature extractors) are left on disk."""
+    weights: ClassVar[bool] = False
+    """Whether its text encoders can be given weights, `(word:1.2)`. If not, they are given the words alone."""
+    counted: ClassVar[tuple[str, int]] = ("tokenizer", 0)
+    """The tokenizer by which prompts are counted, and the most tokens that are read; 0 where there is no end."""
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
@@ -95,8 +99,18 @@ class Model(ABC):
         """Sizes and good defaults, read from the folder's JSON files. May raise KeyError, ValueError, OSError."""
 
     @abstractmethod
-    def _encode(self, prompt: str, negative_prompt: str, guided: bool) -> Prompts:
-        """Encode both prompts; the negative one only if `guided`."""
+    def _encode(
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
+    ) -> Prompts:
+        """Encode both prompts; the negative one only if `guided`.
+
+        clip_skip: as A1111 counts. loras: those that change the text encoders now, for the cache alone.
+        """
+
+    def words(self, text: str, done: int, total: int) -> str:
+        """What the text encoders are given of a prompt for the step after `done` of `total` steps."""
+        text = prompts.at(text, done, total)
+        return text if self.weights else prompts.plain(text)
 
     @abstractmethod
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:
@@ -172,7 +186,7 @@ def load_parts(
     index = read_json(folder / "model_index.json")
     sizes = {name: sum(file.stat().st_size for file in weight_files(folder / name)) for name in names}
     total, read = sum(sizes.values()) or 1, 0
-    parts = {}
+    parts: dict[str, Any] = {"model_index": index}
     for name in names:
         parts[name] = _load_part(folder, name, index.get(name) or [None, None], dtype)
         read += sizes[name]

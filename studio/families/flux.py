@@ -25,6 +25,7 @@ class Flux(Model):
     family = "FLUX.1"
     pipelines = frozenset({"FluxPipeline"})
     samplers = samplers.FLOW
+    counted = ("tokenizer_2", T5_TOKENS)
     needed = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "transformer", "vae", "scheduler")
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
@@ -62,7 +63,9 @@ class Flux(Model):
             shift = low + (high - low) * (tokens - few) / (many - few)
         return Sampler(self.samplers, recipe.sampler, config, recipe.steps, shift, recipe.steps_run)
 
-    def _encode(self, prompt: str, negative_prompt: str, guided: bool) -> Prompts:
+    def _encode(
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
+    ) -> Prompts:
         ids = self.t5_tokenizer(prompt, verbose=False).input_ids
         if len(ids) > T5_TOKENS:
             raise RecipeError(f"FLUX.1 reads prompts of up to {T5_TOKENS} tokens, and this has {len(ids)}. Shorten it.")

@@ -14,7 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from studio import samplers
+from studio.families import clip
 from studio.families.base import Facts, Model, Prompts, Row, to_pixels
+from studio.families.clip import Clip
 from studio.models.files import read_json
 from studio.recipe import Recipe
 
@@ -26,6 +28,7 @@ class StableDiffusion(Model):
     )
     samplers = samplers.DIFFUSION
     needed = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
+    weights = True
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.tokenizer, self.text_encoder, self.unet = (
@@ -43,33 +46,12 @@ class StableDiffusion(Model):
         side = read_json(folder / "unet" / "config.json")["sample_size"] * factor
         return Facts(side, side, factor, steps=25, guidance_scale=7.0, sampler="DPM++ 2M")
 
-    def _encode(self, prompt: str, negative_prompt: str, guided: bool) -> Prompts:
-        chunks = [self._chunks(prompt), self._chunks(negative_prompt)] if guided else [self._chunks(prompt)]
-        count = max(map(len, chunks))
-        hidden = [self._hidden(each + self._chunks("") * (count - len(each))) for each in chunks]
-        return Prompts(hidden[0], hidden[1] if guided else None, (count,))
-
-    def _chunks(self, text: str) -> list[list[int]]:
-        """Token ids in pieces of the text encoder's length, each with its own start and end. At least one piece."""
-        tokenizer = self.tokenizer
-        ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-        length = min(tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
-        room = length - 2
-        pieces = [ids[start : start + room] for start in range(0, len(ids), room)] or [[]]
-        return [
-            [
-                tokenizer.bos_token_id,
-                *piece,
-                tokenizer.eos_token_id,
-                *[tokenizer.pad_token_id] * (room - len(piece)),
-            ]
-            for piece in pieces
-        ]
-
-    def _hidden(self, chunks: list[list[int]]) -> Tensor:
-        """(1, chunks * length, width): the chunks are read apart, and the UNet attends to all of them."""
-        hidden = self.text_encoder(torch.tensor(chunks, device=self.device))[0]
-        return hidden.reshape(1, -1, hidden.shape[-1]).to(self.dtype)
+    def _encode(
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
+    ) -> Prompts:
+        texts = (prompt, negative_prompt) if guided else (prompt,)
+        found, count = clip.encode([Clip(self.tokenizer, self.text_encoder)], texts, self.dtype, clip_skip)
+        return Prompts(found[0].hidden, found[1].hidden if guided else None, (count,))
 
     def beside(self, recipe: Recipe, picture: Image.Image | None, mask: Image.Image | None) -> Tensor | None:
         """For inpainting checkpoints of nine channels: the mask, and the latents of the picture without what is masked.
@@ -99,11 +81,15 @@ class StableDiffusion(Model):
         outputs = self.unet(
             torch.cat(inputs).to(self.dtype),
             torch.stack(timesteps).to(self.device, non_blocking=True),
-            encoder_hidden_states=torch.cat(prompts),
+            **self._conditions(prompts, rows[0]),
             return_dict=False,
         )[0]
         left = iter(outputs.float().split(1))
         return [self._guide(row, next(left), left) for row in rows]
+
+    def _conditions(self, prompts: Sequence[Any], row: Row) -> dict[str, Any]:
+        """What the UNet reads of the prompts, one for each of its rows. row: any row of the call, for its size."""
+        return {"encoder_hidden_states": torch.cat(prompts)}
 
     def _guide(self, row: Row, first: Tensor, rest: Any) -> Tensor:
         if row.prompts.negative is None:
