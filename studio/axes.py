@@ -45,7 +45,7 @@ _NUMBER = r"\d{1,16}(?:\.\d{1,6})?"
 _RANGE = re.compile(rf"({_NUMBER})\s*(?:-|–|\.\.)\s*({_NUMBER})(?:\s*\+\s*({_NUMBER}))?")
 _RANDOM = re.compile(r"(\d{1,4})\s+random(?:\s+seeds?)?")
 _SIZE = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})")
-_BRACES = re.compile(r"\{([^{}]*\|[^{}]*)\}")
+_BRACES = re.compile(r"\{(?!\s*[\d-]+\$\$)([^{}]*\|[^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)

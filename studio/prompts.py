@@ -136,7 +136,10 @@ def _parted(inside: list[str], sign: str) -> list[str]:
 def parse(text: str) -> tuple[Part, ...]:
     """The parts of a prompt in which nothing takes turns any more (`at`). At least one; words keep their order."""
     parts = [Part(_sections(words), weight) for words, weight in _split(text) if words.strip()]
-    return tuple(parts) if len(parts) > 1 else (Part(parts[0].sections) if parts else Part(_sections(text)),)
+    if len(parts) > 1:
+        return tuple(parts)
+    # A weight of the only part changes nothing.
+    return (Part(parts[0].sections) if parts else Part(_sections(text.replace("::", ""))),)
 
 
 def divisor(weights: tuple[float, ...]) -> float:
@@ -245,4 +248,4 @@ def _joined(words: list[str], weights: list[float], text: str) -> tuple[tuple[Pi
                 sections[-1].append(Piece(piece, weight))
     if len(sections) == 1:
         return (tuple(sections[0]),)
-    return tuple(tuple(piece for piece in section if piece.text.strip()) for section in sections)
+    return tuple(tuple(section) if any(piece.text.strip() for piece in section) else () for section in sections)

@@ -1,6 +1,6 @@
 """The compare tab: a grid of pictures over two or three settings, all of them alive at once."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import gradio as gr
@@ -71,7 +71,10 @@ def _read(values: dict[str, Any], start_from: Any, studio: Studio) -> tuple[axes
     source = {name: start_from[name] for name in _SOURCE if name in start_from} if isinstance(start_from, dict) else {}
     [centre], previews = form.read({**values, "pictures": 1}, **source)
     plan = sheets.Plan(centre, tuple(chosen))
-    return axes.plan(centre, chosen, _choices(chosen, centre.model, studio)), plan, previews
+    grid = axes.plan(centre, chosen, _choices(chosen, centre.model, studio))
+    # Each picture makes its own choices, by its own seed; the plan keeps what was typed.
+    made = tuple(tuple(form.with_choices_made(each, studio.wildcards) for each in row) for row in grid.recipes)
+    return replace(grid, recipes=made), plan, previews
 
 
 def _choices(chosen: list[tuple[str, str]], model: str, studio: Studio) -> dict[str, list[str]]:

@@ -16,6 +16,7 @@ from studio.models import catalog
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.recipe import MAX_PICTURES, RANDOM_SEEDS, Recipe
+from studio.wildcards import Wildcards
 
 NUMBERS = {
     "width": "Width",
@@ -53,6 +54,9 @@ FILLS = (
     ("A colour", "colour"),
 )
 """What the repainting starts from."""
+
+PROMPTS = ("prompt", "negative_prompt")
+"""Fields that are read as prompts."""
 
 CHOICES = {"previews": PREVIEWS, "fit": FITS, "area": AREAS, "repaint": SIDES, "start_from": FILLS}
 """Fields with fixed choices."""
@@ -97,6 +101,17 @@ def read(values: dict[str, Any], **chosen: Any) -> tuple[list[Recipe], PreviewKi
     if previews not in get_args(PreviewKind):
         raise RecipeError("Previews can be clean, noisy or off.")
     return [replace(first, seed=first.seed + index) for index in range(int(pictures))], previews
+
+
+def with_choices_made(recipe: Recipe, wildcards: Wildcards) -> Recipe:
+    """The recipe with its wildcards and `{a|b}` chosen by its seed. Raises RecipeError."""
+    made = {name: wildcards.resolve(getattr(recipe, name), recipe.seed, name) for name in PROMPTS}
+    turns = []
+    for turn in recipe.turns:
+        texts = {name: getattr(turn, name) for name in PROMPTS if getattr(turn, name) is not None}
+        texts = {name: wildcards.resolve(text, recipe.seed, name) for name, text in texts.items()}
+        turns.append(replace(turn, **texts))
+    return replace(recipe, turns=tuple(turns), **made).check()
 
 
 def typed(name: str, value: Any) -> Any:

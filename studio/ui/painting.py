@@ -20,6 +20,7 @@ from studio.sources import Sources
 from studio.ui import form
 from studio.ui.canvas import notice
 from studio.web.live import Live, owner_of
+from studio.wildcards import Wildcards
 
 # Handlers go straight to their thread: the engine is the only queue that matters. Values come as they were sent:
 # they are judged by the recipe's own check, in its own words.
@@ -41,6 +42,10 @@ class Studio:
     live: Live
     library: Library
     sources: Sources
+
+    @property
+    def wildcards(self) -> Wildcards:
+        return Wildcards([folder / "wildcards" for folder in (*self.models.folders, self.library.folder)])
 
 
 class Settings:
@@ -161,6 +166,7 @@ def connect_start(
         owner = owner_of(request.request)
         try:
             recipes, previews = read(fields.named(values), event._data or {})
+            recipes = [form.with_choices_made(recipe, studio.wildcards) for recipe in recipes]
             studio.live.show(owner, settings.place, studio.engine.submit(recipes, owner, previews))
         except StudioError as error:
             return {failure: str(error)}
@@ -299,14 +305,16 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
             raise JobMissing("That picture is being made in another browser, and can be changed there only.")
         return job
 
-    def changes(*values: Any) -> dict[str, Any]:
-        return {name: form.typed(name, value) for name, value in zip(names, values, strict=True)}
+    def changes(job: Job, *values: Any) -> dict[str, Any]:
+        typed = {name: form.typed(name, value) for name, value in zip(names, values, strict=True)}
+        texts = {name: str(typed[name]) for name in form.PROMPTS}
+        return typed | {name: studio.wildcards.resolve(text, job.recipe.seed, name) for name, text in texts.items()}
 
     def fork(prompt: Any, negative: Any, guidance: Any, event: gr.EventData, request: gr.Request) -> str:
         try:
             job, step = own(event, request), int(event._data["step"])
             remembered = studio.engine.remembers(job.id, step)
-            forked = studio.engine.fork(job.id, step, changes(prompt, negative, guidance))
+            forked = studio.engine.fork(job.id, step, changes(job, prompt, negative, guidance))
             studio.live.show(job.owner, settings.place, [job, forked])
         except StudioError as error:
             return str(error)
@@ -314,7 +322,8 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
 
     def turn(prompt: Any, negative: Any, guidance: Any, event: gr.EventData, request: gr.Request) -> str:
         try:
-            studio.engine.change(own(event, request).id, changes(prompt, negative, guidance))
+            job = own(event, request)
+            studio.engine.change(job.id, changes(job, prompt, negative, guidance))
         except StudioError as error:
             return str(error)
         return ""
