@@ -50,6 +50,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     _connect_start(start, settings.form, start_from, failure, studio)
     _connect_centre((cells, recent), settings, start_from, failure)
     painting.connect_model(settings, failure)
+    painting.connect_lengths(settings, studio)
     painting.connect_seed(settings, failure, studio.live)
     painting.connect_memory(page, saved, settings, warnings)
 

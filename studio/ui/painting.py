@@ -4,12 +4,13 @@ import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from studio import masks, turns
+from studio import masks, tokens, turns
 from studio.engine import Engine, Job, PreviewKind
 from studio.errors import JobMissing, StudioError
 from studio.library import Library
@@ -75,6 +76,7 @@ class Settings:
             max_lines=10,
             elem_id=f"{self.place}-prompt",
         )
+        self.lengths = {"prompt": notice(elem_id=f"{self.place}-prompt-tokens")}
         if examples:
             with gr.Row(elem_classes="examples"):
                 for text in examples:
@@ -83,6 +85,7 @@ class Settings:
         self.fields["negative_prompt"] = gr.Textbox(
             label="Negative prompt", placeholder="What to keep away from", lines=1, max_lines=6
         )
+        self.lengths["negative_prompt"] = notice(elem_id=f"{self.place}-negative-tokens")
 
     def choice_of_model(self) -> None:
         self.fields["model"] = gr.Dropdown(self.names, value=self.model, label="Model", filterable=len(self.names) > 8)
@@ -220,6 +223,34 @@ def connect_shape(settings: Settings) -> None:
         trigger_mode="always_last",
         **AT_ONCE,
     )
+
+
+def connect_lengths(settings: Settings, studio: Studio) -> None:
+    """The line under each prompt: how long it is for the model, where chunks begin, and what has no effect."""
+    fields = settings.form
+    # A moment's rest, so that a line is counted when the typing stops and not at each key.
+    rest = "async (...values) => { await new Promise((done) => setTimeout(done, 200)); return values; }"
+
+    def count(name: str, text: Any, model: Any, seed: Any) -> str:
+        try:
+            entry = studio.models.entry(str(model or ""))
+            if name == "negative_prompt" and entry.facts and not entry.facts.negative_prompt:
+                return ""
+        except StudioError:
+            return ""
+        number = int(seed) if str(seed or "").strip().isdecimal() else 0
+        return tokens.line(entry, str(text or ""), number, studio.wildcards, name)
+
+    for name, length in settings.lengths.items():
+        gr.on(
+            [fields[name].change, fields["model"].change, fields["seed"].change],
+            partial(count, name),
+            js=rest,
+            inputs=[fields[name], fields["model"], fields["seed"]],
+            outputs=length,
+            trigger_mode="always_last",
+            **AT_ONCE,
+        )
 
 
 def connect_strength(settings: Settings) -> None:
