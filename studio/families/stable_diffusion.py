@@ -70,26 +70,31 @@ class StableDiffusion(Model):
         return torch.cat([small.to(latents.device), latents], 1)
 
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:
-        inputs, timesteps, prompts = [], [], []
-        for row in rows:
-            model_input = row.model_input if row.beside is None else torch.cat([row.model_input, row.beside], 1)
-            for each in (row.prompts.negative, row.prompts.positive):
-                if each is not None:
-                    inputs.append(model_input)
-                    timesteps.append(row.timestep)
-                    prompts.append(each)
+        # A call for each prompt: the negative one of each row first, where it has one.
+        calls = [
+            (row, prompt)
+            for row in rows
+            for prompt in (row.prompts.negative, row.prompts.positive)
+            if prompt is not None
+        ]
+        inputs = [
+            row.model_input if row.beside is None else torch.cat([row.model_input, row.beside], 1) for row, _ in calls
+        ]
         outputs = self.unet(
             torch.cat(inputs).to(self.dtype),
-            torch.stack(timesteps).to(self.device, non_blocking=True),
-            **self._conditions(prompts, rows[0]),
+            torch.stack([row.timestep for row, _ in calls]).to(self.device, non_blocking=True),
+            **self._conditioning(calls),
             return_dict=False,
         )[0]
         left = iter(outputs.float().split(1))
         return [self._guide(row, next(left), left) for row in rows]
 
-    def _conditions(self, prompts: Sequence[Any], row: Row) -> dict[str, Any]:
-        """What the UNet reads of the prompts, one for each of its rows. row: any row of the call, for its size."""
-        return {"encoder_hidden_states": torch.cat(prompts)}
+    def _conditioning(self, calls: Sequence[tuple[Row, Any]]) -> dict[str, Any]:
+        """What the UNet is told of the prompts.
+
+        calls: the row and its encoded prompt (`Prompts.positive` or `negative`) for each sample of the UNet's batch.
+        """
+        return {"encoder_hidden_states": torch.cat([prompt for _, prompt in calls])}
 
     def _guide(self, row: Row, first: Tensor, rest: Any) -> Tensor:
         if row.prompts.negative is None:

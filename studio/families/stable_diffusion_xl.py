@@ -69,11 +69,14 @@ class StableDiffusionXL(StableDiffusion):
             words[1] = Words(*nothing, self.scores[1])
         return Prompts(words[0], words[1] if guided else None, (count,))
 
-    def _conditions(self, prompts: Sequence[Words], row: Row) -> dict[str, Any]:
-        sizes = torch.tensor([self._sizes(each, row) for each in prompts], device=self.device, dtype=self.dtype)
+    def _conditioning(self, calls: Sequence[tuple[Row, Words]]) -> dict[str, Any]:
+        sizes = torch.tensor([self._sizes(words, row) for row, words in calls], device=self.device, dtype=self.dtype)
         return {
-            "encoder_hidden_states": torch.cat([each.hidden for each in prompts]),
-            "added_cond_kwargs": {"text_embeds": torch.cat([each.pooled for each in prompts]), "time_ids": sizes},
+            "encoder_hidden_states": torch.cat([words.hidden for _, words in calls]),
+            "added_cond_kwargs": {
+                "text_embeds": torch.cat([words.pooled for _, words in calls]),
+                "time_ids": sizes,
+            },
         }
 
     def _sizes(self, words: Words, row: Row) -> list[float]:

@@ -4,7 +4,6 @@ import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -231,22 +230,26 @@ def connect_lengths(settings: Settings, studio: Studio) -> None:
     # A moment's rest, so that a line is counted when the typing stops and not at each key.
     rest = "async (...values) => { await new Promise((done) => setTimeout(done, 200)); return values; }"
 
-    def count(name: str, text: Any, model: Any, seed: Any) -> str:
-        try:
-            entry = studio.models.entry(str(model or ""))
+    def counting(name: str) -> Callable[[Any, Any, Any], str]:
+        def count(text: Any, model: Any, seed: Any) -> str:
+            try:
+                entry = studio.models.entry(str(model or ""))
+            except StudioError:
+                return ""
             if name == "negative_prompt" and entry.facts and not entry.facts.negative_prompt:
                 return ""
-        except StudioError:
-            return ""
-        number = int(seed) if str(seed or "").strip().isdecimal() else 0
-        return tokens.line(entry, str(text or ""), number, studio.wildcards, name)
+            number = int(seed) if str(seed or "").strip().isdecimal() else 0
+            return tokens.line(entry, str(text or ""), number, studio.wildcards, name)
+
+        return count
 
     for name, length in settings.lengths.items():
+        watched = [fields[name], fields["model"], fields["seed"]]
         gr.on(
-            [fields[name].change, fields["model"].change, fields["seed"].change],
-            partial(count, name),
+            [each.change for each in watched],
+            counting(name),
             js=rest,
-            inputs=[fields[name], fields["model"], fields["seed"]],
+            inputs=watched,
             outputs=length,
             trigger_mode="always_last",
             **AT_ONCE,
