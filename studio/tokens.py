@@ -56,13 +56,13 @@ def measure(folder: Path, family: type[Model], text: str) -> Length | None:
 def sentence(length: Length, family: type[Model]) -> str:
     """The length in words, with the word at which each further chunk begins."""
     if length.begins:
-        named = [f"the {place} begins at ‘{word}’" for place, word in zip(_PLACES, length.begins, strict=False)]
-        more = " …" if len(length.begins) > len(_PLACES) else ""
-        return f"{length.tokens} tokens · {length.chunks} chunks; {', '.join(named)}{more}"
+        words = [f"‘{word}’" for word in length.begins[:3]] + ["…"] * (len(length.begins) > 3)
+        begins = f"the second begins at {words[0]}" if len(length.begins) == 1 else f"they go on at {', '.join(words)}"
+        return f"{length.tokens} tokens · {length.chunks} chunks; {begins}"
     if not length.room:
         return f"{length.tokens} tokens"
     if length.tokens > length.room:
-        return f"{length.tokens} tokens, and {family.family} reads {length.room} at most: shorten it"
+        return f"{length.tokens} tokens, and {length.room} are the most: shorten it"
     return f"{length.tokens} of {length.room} tokens"
 
 
@@ -83,17 +83,14 @@ def line(entry: Entry, text: str, seed: int, wildcards: Wildcards, stream: str) 
         about = "about " if resolved != text else ""
         sentences.append(about + sentence(length, family))
     if not family.weights and prompts.weighted(resolved):
-        sentences.append(f"{family.family} reads {_example(resolved)} as plain words.")
-    return "\n".join(sentences)
+        sentences.append(f"{family.family} reads {_example(resolved)} as plain words")
+    return " · ".join(sentences)
 
 
 def _example(text: str) -> str:
     """The first sign in a prompt that would need weights."""
     found = re.search(r"\([^()]*\)|\[[^\[\]]*\]|\bBREAK\b|\w*::[-\d.]*", text)
     return found[0] if found and len(found[0]) <= 24 else "(word:1.2)"
-
-
-_PLACES = ("second", "third")
 
 
 def _length(tokenizer: Any, family: type[Model], text: str, room: int) -> Length:
@@ -108,7 +105,7 @@ def _length(tokenizer: Any, family: type[Model], text: str, room: int) -> Length
 
 def _first_word(tokenizer: Any, chunk: Chunk) -> str:
     words = tokenizer.decode(chunk.ids[:12]).split()
-    return next((word for word in words if any(map(str.isalnum, word))), "".join(words[:1]))[:24]
+    return next((word for word in words if any(map(str.isalnum, word))), "".join(words[:1]))[:16]
 
 
 def _room(folder: Path, name: str) -> int:
