@@ -36,7 +36,7 @@ def wildcards(folder: Path) -> Wildcards:
 
 
 def seen(wildcards: Wildcards, text: str) -> set[str]:
-    return {wildcards.resolve(text, seed) for seed in range(60)}
+    return {wildcards.resolve(text, seed) for seed in range(200)}
 
 
 def test_a_line_of_a_file_is_chosen_by_the_seed(wildcards: Wildcards) -> None:

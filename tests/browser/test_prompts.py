@@ -30,6 +30,7 @@ def test_the_length_follows_what_is_typed(page: Page) -> None:
 def test_the_length_is_there_after_a_reload(page: Page, studio: Studio) -> None:
     fill(page, Prompt="a red fox")
     expect(line(page)).to_have_text("3 of 30 tokens")
+    page.wait_for_timeout(500)
     visit(page, studio)
     expect(field(page, "Prompt")).to_have_value("a red fox")
     expect(line(page)).to_have_text("3 of 30 tokens")
