@@ -37,7 +37,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     encoder = tiny_xl.clip(CLIPTextModel).eval().requires_grad_(False)
     # As in a trained one, the mean is not 0.
     torch.nn.init.uniform_(encoder.final_layer_norm.bias)
-    return Clip(AutoTokenizer.from_pretrained(folder), encoder)
+    return Clip(AutoTokenizer.from_pretrained(folder), encoder, torch.device("cpu"))
 
 
 def hidden(reader: Clip, *texts: str, clip_skip: int = 1) -> list[torch.Tensor]:

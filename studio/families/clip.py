@@ -51,12 +51,13 @@ class Encoded:
 class Clip:
     """A CLIP text encoder with its tokenizer.
 
+    device: where the model is called, wherever its weights are kept meanwhile.
     layer: which hidden states the model was trained on, counted from the last, 0: SDXL reads those before the last
     layer, 1, and without the norm that comes after the last one, as diffusers does.
     """
 
-    def __init__(self, tokenizer: Any, encoder: Any, layer: int = 0) -> None:
-        self.tokenizer, self.encoder, self.layer = tokenizer, encoder, layer
+    def __init__(self, tokenizer: Any, encoder: Any, device: torch.device, layer: int = 0) -> None:
+        self.tokenizer, self.encoder, self.device, self.layer = tokenizer, encoder, device, layer
 
     def chunks(self, text: str) -> list[tuple[list[Chunk], float]]:
         """The chunks of each part of the prompt, and its weight."""
@@ -73,7 +74,7 @@ class Clip:
         return Encoded(_mixed([each.hidden for each in read], weights), _mixed(pooled, weights) if pooled else None)
 
     def _read(self, chunks: Sequence[Chunk], clip_skip: int) -> Encoded:
-        tokens = torch.tensor([self._filled(chunk) for chunk in chunks], device=self.encoder.device)
+        tokens = torch.tensor([self._filled(chunk) for chunk in chunks], device=self.device)
         hidden, pooled = self._hidden(tokens, clip_skip)
         if any(weight != 1 for chunk in chunks for weight in chunk.weights):
             length = tokens.shape[1]

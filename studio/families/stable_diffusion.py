@@ -50,7 +50,8 @@ class StableDiffusion(Model):
         self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
     ) -> Prompts:
         texts = (prompt, negative_prompt) if guided else (prompt,)
-        found, count = clip.encode([Clip(self.tokenizer, self.text_encoder)], texts, self.dtype, clip_skip)
+        reader = Clip(self.tokenizer, self.text_encoder, self.device)
+        found, count = clip.encode([reader], texts, self.dtype, clip_skip)
         return Prompts(found[0].hidden, found[1].hidden if guided else None, (count,))
 
     def beside(self, recipe: Recipe, picture: Image.Image | None, mask: Image.Image | None) -> Tensor | None:

@@ -42,9 +42,9 @@ class StableDiffusionXL(StableDiffusion):
         names = [("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2")]
         # As in every diffusers folder of this kind, unless it says otherwise.
         self.zero_when_empty = parts.get("model_index", {}).get("force_zeros_for_empty_prompt", True)
-        self.readers = [Clip(parts[first], parts[second], layer=1) for first, second in names if second in parts]
-        one = {name: parts.get(name, parts[f"{name}_2"]) for name in ("tokenizer", "text_encoder")}
-        super().__init__({**parts, **one}, device, dtype)
+        self.readers = [Clip(parts[one], parts[two], device, layer=1) for one, two in names if two in parts]
+        filled = {name: parts.get(name, parts[f"{name}_2"]) for name in ("tokenizer", "text_encoder")}
+        super().__init__({**parts, **filled}, device, dtype)
 
     @classmethod
     def facts(cls, folder: Path) -> Facts:
