@@ -5,7 +5,7 @@ Epsilon and v-prediction, any number of latent channels, KL and tiny autoencoder
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ class StableDiffusion(Model):
         {"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"}
     )
     samplers = samplers.DIFFUSION
-    needed = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
+    needed: ClassVar[tuple[str, ...]] = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
     weights = True
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:

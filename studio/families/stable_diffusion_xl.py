@@ -34,7 +34,15 @@ class Words:
 class StableDiffusionXL(StableDiffusion):
     family = "Stable Diffusion XL"
     pipelines = frozenset({"StableDiffusionXLPipeline", "StableDiffusionXLInpaintPipeline"})
-    needed = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "unet", "vae", "scheduler")
+    needed: ClassVar[tuple[str, ...]] = (
+        "tokenizer",
+        "tokenizer_2",
+        "text_encoder",
+        "text_encoder_2",
+        "unet",
+        "vae",
+        "scheduler",
+    )
     scores: ClassVar[tuple[float, float]] = (0.0, 0.0)
     """The aesthetic scores asked for with the prompt and with the negative prompt, where the UNet has such an input."""
 
@@ -90,7 +98,7 @@ class StableDiffusionXLRefiner(StableDiffusionXL):
 
     family = "Stable Diffusion XL refiner"
     pipelines = frozenset({"StableDiffusionXLImg2ImgPipeline"})
-    needed = ("tokenizer_2", "text_encoder_2", "unet", "vae", "scheduler")
+    needed: ClassVar[tuple[str, ...]] = ("tokenizer_2", "text_encoder_2", "unet", "vae", "scheduler")
     counted = ("tokenizer_2", 0)
     scores = (6.0, 2.5)
 

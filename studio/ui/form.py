@@ -105,13 +105,13 @@ def read(values: dict[str, Any], **chosen: Any) -> tuple[list[Recipe], PreviewKi
 
 def with_choices_made(recipe: Recipe, wildcards: Wildcards) -> Recipe:
     """The recipe with its wildcards and `{a|b}` chosen by its seed. Raises RecipeError."""
-    made = {name: wildcards.resolve(getattr(recipe, name), recipe.seed, name) for name in PROMPTS}
+    prompt, negative = (wildcards.resolve(getattr(recipe, name), recipe.seed, name) for name in PROMPTS)
     turns = []
     for turn in recipe.turns:
         texts = {name: getattr(turn, name) for name in PROMPTS if getattr(turn, name) is not None}
         texts = {name: wildcards.resolve(text, recipe.seed, name) for name, text in texts.items()}
         turns.append(replace(turn, **texts))
-    return replace(recipe, turns=tuple(turns), **made).check()
+    return replace(recipe, prompt=prompt, negative_prompt=negative, turns=tuple(turns)).check()
 
 
 def typed(name: str, value: Any) -> Any:
