@@ -15,12 +15,14 @@ def line(page: Page, name: str = "prompt", place: str = "text_to_image") -> Loca
 
 def test_the_length_follows_what_is_typed(page: Page) -> None:
     prompt = field(page, "Prompt")
-    place = page.locator("#text_to_image-start").bounding_box()
+    below = field(page, "Model")
+    place = below.bounding_box()
     prompt.press_sequentially("a (red:1.2) fox, on a table", delay=15)
     expect(line(page)).to_have_text("8 of 30 tokens")
-    assert page.locator("#text_to_image-start").bounding_box() == place
+    assert below.bounding_box() == place
     prompt.fill("a red fox " * 10 + "table")
     expect(line(page)).to_have_text("32 tokens · 2 chunks; the second begins at ‘table’")
+    assert below.bounding_box() == place
     fill(page, Negative_prompt="blurry")
     expect(line(page, "negative")).to_have_text(re.compile(r"^\d of 30 tokens$"))
     prompt.fill("")
