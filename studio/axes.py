@@ -58,7 +58,7 @@ _RANGE = re.compile(rf"({_SIGNED})\s*(?:-|–|\.\.)\s*({_SIGNED})(?:\s*\+\s*({_N
 _LORA = re.compile(r"<lora:([^:<>]+)((?::[^<>]*)?)>")
 _RANDOM = re.compile(r"(\d{1,4})\s+random(?:\s+seeds?)?")
 _SIZE = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})")
-_BRACES = re.compile(r"\{([^{}]*\|[^{}]*)\}")
+_BRACES = re.compile(r"\{(?!\s*[\d-]+\$\$)([^{}]*\|[^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)

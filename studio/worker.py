@@ -15,7 +15,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from studio import addons, controls, originals
+from studio import addons, controls, originals, prompts
 from studio.addons import File, Lora
 from studio.errors import OutOfMemory, RecipeError
 from studio.families import Guide, Model, Row, adapters
@@ -24,7 +24,7 @@ from studio.models import catalog
 from studio.models.manager import Manager
 from studio.moments import Moment, Moments, Stored
 from studio.previews import LatentPreview
-from studio.recipe import Control, Recipe
+from studio.recipe import Control, Recipe, Turn
 from studio.samplers import Sampler
 from studio.sources import Sources
 from studio.stock_run import StockRun
@@ -108,7 +108,10 @@ class TorchRun:
             self._read = read
         # Encoded prompts are cached by the model, and encoded with the LoRAs at work.
         model.loras.use(self.loras, now.model)
-        prompt, negative = (addons.replaced(text, self.words) for text in (prompt, negative))
+        # After the last step the words of the last step stand.
+        step = max(min(self.done, self.total - 1), 0)
+        texts = (model.words(text, step, self.total) for text in (prompt, negative))
+        prompt, negative = (addons.replaced(text, self.words) for text in texts)
         self.prompts = model.encode(prompt, negative, model.guided(now), now.clip_skip, self.loras)
 
     def _found(
@@ -183,6 +186,9 @@ class TorchWorker:
                 raise RecipeError(f"{family.family} has no sampler {sampler[:40]!r}. Choose one of {known}.")
         family.check(recipe)
         facts = entry.facts
+        for now in (recipe.at(turn.step) for turn in (Turn(0), *recipe.turns)):
+            prompts.check(now.prompt)
+            prompts.check(now.negative_prompt)
         for name in filter(None, (recipe.source, recipe.mask)):
             self._sources.path(name)
         if facts and recipe.negative_prompt and not facts.negative_prompt:

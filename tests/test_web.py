@@ -38,6 +38,8 @@ NASTY = "${alert(1)} {{value}} <img src=x onerror=alert(2)>"
 class FakeModels:
     """Two models, one of which cannot be used."""
 
+    folders = ()
+
     def entries(self) -> list[Entry]:
         pickle = Entry("old.ckpt", Path("old.ckpt"), problem="old.ckpt is a pickle. Use the safetensors version.")
         return [Entry("sketchbook", Path("sketchbook"), "Stable Diffusion"), pickle]

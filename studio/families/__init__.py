@@ -7,12 +7,15 @@ from studio.families.flux2 import Flux2
 from studio.families.qwen_image import QwenImage
 from studio.families.stable_diffusion import StableDiffusion
 from studio.families.stable_diffusion_3 import StableDiffusion3
+from studio.families.stable_diffusion_xl import StableDiffusionXL, StableDiffusionXLRefiner
 from studio.families.z_image import ZImage
 
 FAMILIES: tuple[type[Model], ...] = (
     StableDiffusion,
-    Flux,
+    StableDiffusionXL,
+    StableDiffusionXLRefiner,
     StableDiffusion3,
+    Flux,
     Flux2,
     QwenImage,
     ZImage,

@@ -22,7 +22,7 @@ import transformers
 from PIL import Image
 from torch import Tensor
 
-from studio import previews
+from studio import previews, prompts
 from studio.addons import File, Lora
 from studio.errors import ModelBroken, ModelError
 from studio.families import autoencoders
@@ -109,7 +109,7 @@ class Prompts:
 class Model(ABC):
     """A checkpoint on its device. Only the engine's thread calls it.
 
-    parts: the diffusers folder's components by name, on `device`, in `dtype`.
+    parts: the diffusers folder's components by name, on `device`, in `dtype`, and its `model_index`.
     """
 
     family: ClassVar[str]
@@ -127,6 +127,10 @@ class Model(ABC):
     """Whether it can read another layer of CLIP than the last."""
     takes_controls: ClassVar[bool] = False
     """Whether ControlNets and IP-Adapters can guide it."""
+    weights: ClassVar[bool] = False
+    """Whether its text encoders can be given weights, `(word:1.2)`. If not, they are given the words alone."""
+    counted: ClassVar[tuple[str, int]] = ("tokenizer", 0)
+    """The tokenizer by which prompts are counted, and the most tokens that are read; 0 where there is no end."""
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
@@ -165,6 +169,11 @@ class Model(ABC):
         clip_skip: which of CLIP's layers is read, counted from the last, for families that read one of choice.
         loras: those at work, only part of the cache's key, since they change the encoder.
         """
+
+    def words(self, text: str, done: int, total: int) -> str:
+        """What the text encoders are given of a prompt for the step after `done` of `total` steps."""
+        text = prompts.at(text, done, total)
+        return text if self.weights else prompts.plain(text)
 
     @abstractmethod
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:

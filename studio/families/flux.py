@@ -29,6 +29,7 @@ class Flux(Model):
     family = "FLUX.1"
     pipelines = frozenset({"FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline", "FluxFillPipeline"})
     samplers = samplers.FLOW
+    counted = ("tokenizer_2", T5_TOKENS)
     needed = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "transformer", "vae", "scheduler")
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:

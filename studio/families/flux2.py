@@ -33,6 +33,7 @@ class Flux2(Model):
     family = "FLUX.2"
     pipelines = frozenset({"Flux2KleinPipeline", "Flux2KleinInpaintPipeline", "Flux2Pipeline"})
     samplers = samplers.FLOW
+    counted = ("tokenizer", TOKENS)
     needed = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
     prompts_cached = 32  # of 8 to 16 MB each
 

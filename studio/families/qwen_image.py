@@ -35,6 +35,7 @@ class QwenImage(Model):
     family = "Qwen-Image"
     pipelines = frozenset({"QwenImagePipeline", "QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"})
     samplers = samplers.FLOW
+    counted = ("tokenizer", TOKENS)
     needed = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:

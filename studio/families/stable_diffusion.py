@@ -5,7 +5,7 @@ Epsilon and v-prediction, any number of latent channels, KL and tiny autoencoder
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,7 +15,9 @@ from torch import Tensor
 
 from studio import samplers
 from studio.addons import File, Lora
+from studio.families import clip
 from studio.families.base import Facts, Guide, Model, Prompts, Row, to_pixels
+from studio.families.clip import Clip
 from studio.families.controlnets import ControlNets
 from studio.families.ip_adapters import IpAdapters
 from studio.models.files import read_json
@@ -29,7 +31,8 @@ class StableDiffusion(Model):
     )
     samplers = samplers.DIFFUSION
     reads_embeddings = skips_clip = takes_controls = True
-    needed = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
+    needed: ClassVar[tuple[str, ...]] = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
+    weights = True
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.tokenizer, self.text_encoder, self.unet = (
@@ -52,32 +55,10 @@ class StableDiffusion(Model):
     def _encode(
         self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
     ) -> Prompts:
-        chunks = [self._chunks(prompt), self._chunks(negative_prompt)] if guided else [self._chunks(prompt)]
-        count = max(map(len, chunks))
-        hidden = [self._hidden(each + self._chunks("") * (count - len(each))) for each in chunks]
-        return Prompts(hidden[0], hidden[1] if guided else None, (count,))
-
-    def _chunks(self, text: str) -> list[list[int]]:
-        """Token ids in pieces of the text encoder's length, each with its own start and end. At least one piece."""
-        tokenizer = self.tokenizer
-        ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-        length = min(tokenizer.model_max_length, self.text_encoder.config.max_position_embeddings)
-        room = length - 2
-        pieces = [ids[start : start + room] for start in range(0, len(ids), room)] or [[]]
-        return [
-            [
-                tokenizer.bos_token_id,
-                *piece,
-                tokenizer.eos_token_id,
-                *[tokenizer.pad_token_id] * (room - len(piece)),
-            ]
-            for piece in pieces
-        ]
-
-    def _hidden(self, chunks: list[list[int]]) -> Tensor:
-        """(1, chunks * length, width): the chunks are read apart, and the UNet attends to all of them."""
-        hidden = self.text_encoder(torch.tensor(chunks, device=self.device))[0]
-        return hidden.reshape(1, -1, hidden.shape[-1]).to(self.dtype)
+        texts = (prompt, negative_prompt) if guided else (prompt,)
+        reader = Clip(self.tokenizer, self.text_encoder, self.device)
+        found, count = clip.encode([reader], texts, self.dtype, clip_skip)
+        return Prompts(found[0].hidden, found[1].hidden if guided else None, (count,))
 
     def beside(self, recipe: Recipe, picture: Image.Image | None, mask: Image.Image | None) -> Tensor | None:
         """For inpainting checkpoints of nine channels: the mask, and the latents of the picture without what is masked.

@@ -30,6 +30,7 @@ class StableDiffusion3(Model):
         {"StableDiffusion3Pipeline", "StableDiffusion3Img2ImgPipeline", "StableDiffusion3InpaintPipeline"}
     )
     samplers = samplers.FLOW
+    counted = ("tokenizer_3", T5_LENGTHS[-1])
     needed = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "transformer", "vae", "scheduler")
     optional = ("tokenizer_3", "text_encoder_3")
 

@@ -28,6 +28,7 @@ class ZImage(Model):
     family = "Z-Image"
     pipelines = frozenset({"ZImagePipeline", "ZImageImg2ImgPipeline", "ZImageInpaintPipeline"})
     samplers = samplers.FLOW
+    counted = ("tokenizer", TOKENS)
     needed = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:

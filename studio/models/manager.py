@@ -40,6 +40,11 @@ class Manager:
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The models folders, without the bundled one."""
+        return self._folders
+
     def entries(self) -> list[Entry]:
         """What is on disk now, models with a problem included."""
         found = catalog.scan(self._folders)

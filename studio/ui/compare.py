@@ -52,6 +52,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     _connect_start(start, settings.form, start_from, failure, studio)
     _connect_centre((cells, recent), settings, start_from, failure)
     painting.connect_model(settings, failure)
+    painting.connect_lengths(settings, studio)
     painting.connect_seed(settings, failure, studio.live)
     painting.connect_memory(page, saved, settings, warnings)
 
@@ -73,7 +74,10 @@ def _read(values: dict[str, Any], start_from: Any, studio: Studio) -> tuple[axes
     source = {name: start_from[name] for name in _SOURCE if name in start_from} if isinstance(start_from, dict) else {}
     [centre], previews = form.read({**form.worded(values, studio.styles, studio.models), "pictures": 1}, **source)
     plan = sheets.Plan(centre, tuple(chosen))
-    return axes.plan(centre, chosen, _choices(chosen, centre.model, studio), {"style": _styled(studio)}), plan, previews
+    grid = axes.plan(centre, chosen, _choices(chosen, centre.model, studio), {"style": _styled(studio)})
+    # Each picture makes its own choices, by its own seed; the plan keeps what was typed.
+    made = tuple(tuple(form.with_choices_made(each, studio.wildcards) for each in row) for row in grid.recipes)
+    return replace(grid, recipes=made), plan, previews
 
 
 def _choices(chosen: list[tuple[str, str]], model: str, studio: Studio) -> dict[str, list[str]]:

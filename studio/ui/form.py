@@ -18,6 +18,7 @@ from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.recipe import MAX_PICTURES, RANDOM_SEEDS, Recipe
 from studio.styles import Style, Styles
+from studio.wildcards import Wildcards
 
 NUMBERS = {
     "width": "Width",
@@ -56,6 +57,9 @@ FILLS = (
     ("A colour", "colour"),
 )
 """What the repainting starts from."""
+
+PROMPTS = ("prompt", "negative_prompt")
+"""Fields that are read as prompts."""
 
 CHOICES = {"previews": PREVIEWS, "fit": FITS, "area": AREAS, "repaint": SIDES, "start_from": FILLS}
 """Fields with fixed choices."""
@@ -124,6 +128,17 @@ def chosen_styles(names: Any, known: Styles) -> list[Style]:
         if name not in found:
             raise StudioError(f"There is no style {str(name)[:60]!r} any more. Choose another one.")
     return [found[name] for name in names or ()]
+
+
+def with_choices_made(recipe: Recipe, wildcards: Wildcards) -> Recipe:
+    """The recipe with its wildcards and `{a|b}` chosen by its seed. Raises RecipeError."""
+    prompt, negative = (wildcards.resolve(getattr(recipe, name), recipe.seed, name) for name in PROMPTS)
+    turns = []
+    for turn in recipe.turns:
+        texts = {name: getattr(turn, name) for name in PROMPTS if getattr(turn, name) is not None}
+        texts = {name: wildcards.resolve(text, recipe.seed, name) for name, text in texts.items()}
+        turns.append(replace(turn, **texts))
+    return replace(recipe, prompt=prompt, negative_prompt=negative, turns=tuple(turns)).check()
 
 
 def typed(name: str, value: Any) -> Any:

@@ -47,6 +47,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     _connect_variations(start_picture, failure, studio)
     painting.connect_loaded(start_picture, settings, failure, sized=True)
     painting.connect_model(settings, failure)
+    painting.connect_lengths(settings, studio)
     painting.connect_strength(settings)
     painting.connect_seed(settings, failure, studio.live)
     painting.connect_steering(pictures[0], settings, failure, studio)

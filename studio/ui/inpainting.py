@@ -69,6 +69,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     painting.connect_start(brush.start, settings, failure, studio, partial(_read, studio))
     painting.connect_loaded(brush, settings, failure, sized=False)
     painting.connect_model(settings, failure)
+    painting.connect_lengths(settings, studio)
     painting.connect_strength(settings)
     painting.connect_seed(settings, failure, studio.live)
     painting.connect_steering(pictures[0], settings, failure, studio)

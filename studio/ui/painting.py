@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from studio import masks, turns
+from studio import masks, tokens, turns
 from studio.addons import remark
 from studio.engine import Engine, Job, PreviewKind
 from studio.errors import JobMissing, StudioError
@@ -22,6 +22,7 @@ from studio.styles import Styles
 from studio.ui import addons, form
 from studio.ui.canvas import notice
 from studio.web.live import Live, owner_of
+from studio.wildcards import Wildcards
 
 # Handlers go straight to their thread: the engine is the only queue that matters. Values come as they were sent:
 # they are judged by the recipe's own check, in its own words.
@@ -44,6 +45,10 @@ class Studio:
     library: Library
     sources: Sources
     styles: Styles
+
+    @property
+    def wildcards(self) -> Wildcards:
+        return Wildcards([folder / "wildcards" for folder in (*self.models.folders, self.library.folder)])
 
 
 class Settings:
@@ -73,6 +78,7 @@ class Settings:
             max_lines=10,
             elem_id=f"{self.place}-prompt",
         )
+        self.lengths = {"prompt": notice(elem_id=f"{self.place}-prompt-tokens")}
         if examples:
             with gr.Row(elem_classes="examples"):
                 for text in examples:
@@ -81,6 +87,7 @@ class Settings:
         self.fields["negative_prompt"] = gr.Textbox(
             label="Negative prompt", placeholder="What to keep away from", lines=1, max_lines=6
         )
+        self.lengths["negative_prompt"] = notice(elem_id=f"{self.place}-negative-tokens")
 
     def choice_of_model(self) -> None:
         self.fields["model"] = gr.Dropdown(self.names, value=self.model, label="Model", filterable=len(self.names) > 8)
@@ -166,6 +173,7 @@ def connect_start(
         try:
             named = form.worded(fields.named(values), studio.styles, studio.models)
             recipes, previews = read(named, event._data or {})
+            recipes = [form.with_choices_made(recipe, studio.wildcards) for recipe in recipes]
             studio.live.show(owner, settings.place, studio.engine.submit(recipes, owner, previews))
         except StudioError as error:
             return {failure: str(error)}
@@ -219,6 +227,38 @@ def connect_shape(settings: Settings) -> None:
         trigger_mode="always_last",
         **AT_ONCE,
     )
+
+
+def connect_lengths(settings: Settings, studio: Studio) -> None:
+    """The line under each prompt: how long it is for the model, where chunks begin, and what has no effect."""
+    fields = settings.form
+    # A moment's rest, so that a line is counted when the typing stops and not at each key.
+    rest = "async (...values) => { await new Promise((done) => setTimeout(done, 200)); return values; }"
+
+    def counting(name: str) -> Callable[[Any, Any, Any], str]:
+        def count(text: Any, model: Any, seed: Any) -> str:
+            try:
+                entry = studio.models.entry(str(model or ""))
+            except StudioError:
+                return ""
+            if name == "negative_prompt" and entry.facts and not entry.facts.negative_prompt:
+                return ""
+            number = int(seed) if str(seed or "").strip().isdecimal() else 0
+            return tokens.line(entry, str(text or ""), number, studio.wildcards, name)
+
+        return count
+
+    for name, length in settings.lengths.items():
+        watched = [fields[name], fields["model"], fields["seed"]]
+        gr.on(
+            [each.change for each in watched],
+            counting(name),
+            js=rest,
+            inputs=watched,
+            outputs=length,
+            trigger_mode="always_last",
+            **AT_ONCE,
+        )
 
 
 def connect_strength(settings: Settings) -> None:
@@ -311,8 +351,10 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
             raise JobMissing("That picture is being made in another browser, and can be changed there only.")
         return job
 
-    def changes(values: Iterable[Any], event: gr.EventData) -> dict[str, Any]:
+    def changes(job: Job, values: Iterable[Any], event: gr.EventData) -> dict[str, Any]:
         found = {name: form.typed(name, value) for name, value in zip(names, values, strict=True)}
+        for name in form.PROMPTS:
+            found[name] = studio.wildcards.resolve(str(found[name]), job.recipe.seed, name)
         if strength := event._data.get("noise"):
             found["noise"] = (strength, random.randrange(RANDOM_SEEDS))
         return found
@@ -321,7 +363,7 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
         try:
             job, step = own(event, request), int(event._data["step"])
             remembered = studio.engine.remembers(job.id, step)
-            forked = studio.engine.fork(job.id, step, changes((prompt, negative, guidance, sampler), event))
+            forked = studio.engine.fork(job.id, step, changes(job, (prompt, negative, guidance, sampler), event))
             shown = studio.live.shown(job.owner, settings.place)
             studio.live.show(job.owner, settings.place, [*(shown if job in shown else [job]), forked])
         except StudioError as error:
@@ -330,7 +372,8 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
 
     def turn(prompt: Any, negative: Any, guidance: Any, sampler: Any, event: gr.EventData, request: gr.Request) -> str:
         try:
-            studio.engine.change(own(event, request).id, changes((prompt, negative, guidance, sampler), event))
+            job = own(event, request)
+            studio.engine.change(job.id, changes(job, (prompt, negative, guidance, sampler), event))
         except StudioError as error:
             return str(error)
         return ""

@@ -35,6 +35,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
             pictures = canvas(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
     painting.connect_start(start.click, settings, failure, studio, lambda values, data: form.read(values))
     painting.connect_model(settings, failure)
+    painting.connect_lengths(settings, studio)
     painting.connect_shape(settings)
     painting.connect_seed(settings, failure, studio.live)
     painting.connect_steering(pictures[0], settings, failure, studio)

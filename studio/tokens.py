@@ -1,0 +1,125 @@
+"""How long a prompt is for a model's text encoder, from its tokenizer alone: the model itself is not loaded."""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from studio import prompts
+from studio.errors import StudioError
+from studio.families import Model, clip
+from studio.families.clip import Chunk
+from studio.models import catalog
+from studio.models.catalog import Entry
+from studio.models.files import read_json
+from studio.wildcards import Wildcards
+
+_TAGS = re.compile(r"<\w+:[^<>]*>")
+"""LoRAs in the prompt, which the text encoder does not read."""
+
+_READINGS = 16
+"""Of a prompt whose words take turns, so many of its texts are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """A prompt as its text encoder sees it: the longest of its texts, if words take turns.
+
+    tokens: without start, end and padding where it is read in chunks. room: how many tokens a chunk has room for, or
+    the most that are read; 0 if that is not known. begins: the first word of the second chunk and of each after it.
+    """
+
+    tokens: int
+    room: int
+    begins: tuple[str, ...] = ()
+
+    @property
+    def chunks(self) -> int:
+        return 1 + len(self.begins)
+
+
+def measure(folder: Path, family: type[Model], text: str) -> Length | None:
+    """The length of a prompt for a model whose configs and tokenizers lie in `folder`; None if that cannot be told."""
+    name, most = family.counted
+    try:
+        room = most or (_room(folder, name) if family.weights else 0)
+        tokenizer = _tokenizer(folder, name, (folder / name / "tokenizer_config.json").stat().st_mtime_ns)
+        texts = prompts.readings(_TAGS.sub("", text))[:_READINGS]
+        lengths = [_length(tokenizer, family, each, room) for each in texts]
+    except Exception:
+        # Tokenizers are other people's files and code. A line under the prompt is all that hangs on them.
+        return None
+    return max(lengths, key=lambda length: (length.chunks, length.tokens))
+
+
+def sentence(length: Length, family: type[Model]) -> str:
+    """The length in words, with the word at which each further chunk begins."""
+    if length.begins:
+        words = [f"‘{word}’" for word in length.begins[:3]] + ["…"] * (len(length.begins) > 3)
+        begins = f"the second begins at {words[0]}" if len(length.begins) == 1 else f"they go on at {', '.join(words)}"
+        return f"{length.tokens} tokens · {length.chunks} chunks; {begins}"
+    if not length.room:
+        return f"{length.tokens} tokens"
+    if length.tokens > length.room:
+        return f"{length.tokens} tokens, and {length.room} are the most: shorten it"
+    return f"{length.tokens} of {length.room} tokens"
+
+
+def line(entry: Entry, text: str, seed: int, wildcards: Wildcards, stream: str) -> str:
+    """What there is to say under a prompt: its length, and what the model does not understand. Empty if it is empty.
+
+    Wildcards and choices are counted as this seed makes them.
+    """
+    try:
+        resolved = wildcards.resolve(text, seed, stream)
+        family = catalog.family(entry)
+    except StudioError as error:
+        return str(error)
+    # A model in a single file has its configs elsewhere.
+    length = measure(getattr(entry, "config", entry.path), family, resolved) if text.strip() else None
+    sentences = []
+    if length:
+        about = "about " if resolved != text else ""
+        sentences.append(about + sentence(length, family))
+    if not family.weights and prompts.weighted(resolved):
+        sentences.append(f"{family.family} reads {_example(resolved)} as plain words")
+    return " · ".join(sentences)
+
+
+def _example(text: str) -> str:
+    """The first sign in a prompt that would need weights."""
+    found = re.search(r"\([^()]*\)|\[[^\[\]]*\]|\bBREAK\b|\w*::[-\d.]*", text)
+    return found[0] if found and len(found[0]) <= 24 else "(word:1.2)"
+
+
+def _length(tokenizer: Any, family: type[Model], text: str, room: int) -> Length:
+    if not family.weights:
+        # The start and end of its own count too: there is but one window.
+        return Length(len(tokenizer(prompts.plain(text), verbose=False).input_ids), room)
+    parts = [clip.cut(tokenizer, part.sections, room) for part in prompts.parse(text)]
+    longest = max(parts, key=len)
+    tokens = sum(len(chunk.ids) for part in parts for chunk in part)
+    return Length(tokens, room, tuple(_first_word(tokenizer, chunk) for chunk in longest[1:]))
+
+
+def _first_word(tokenizer: Any, chunk: Chunk) -> str:
+    words = tokenizer.decode(chunk.ids[:12]).split()
+    return next((word for word in words if any(map(str.isalnum, word))), "".join(words[:1]))[:16]
+
+
+def _room(folder: Path, name: str) -> int:
+    encoder = read_json(folder / name.replace("tokenizer", "text_encoder") / "config.json")
+    longest = read_json(folder / name / "tokenizer_config.json").get("model_max_length", 77)
+    return min(int(longest), int(encoder.get("max_position_embeddings", 77))) - 2
+
+
+@lru_cache(8)
+def _tokenizer(folder: Path, name: str, changed: int) -> Any:
+    """changed: when its config was written, so that another one is read anew."""
+    import transformers
+
+    library, kind = read_json(folder / "model_index.json")[name]
+    if library != "transformers":
+        raise ValueError(f"{library} is not trusted")
+    return getattr(transformers, kind).from_pretrained(folder / name, local_files_only=True)

@@ -1,0 +1,70 @@
+"""How long a prompt is: what the line under it says, without a model being loaded."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from studio import tokens
+from studio.families import FAMILIES
+from studio.models.manager import Manager
+from studio.wildcards import Wildcards
+
+
+@pytest.fixture
+def wildcards(tmp_path: Path) -> Wildcards:
+    (tmp_path / "animal.txt").write_text("red cat\n")
+    return Wildcards([tmp_path])
+
+
+def said(models: Manager, wildcards: Wildcards, name: str, text: str) -> str:
+    return tokens.line(models.entry(name), text, 0, wildcards, "prompt")
+
+
+def test_the_bundled_model_has_chunks_of_thirty(wildcards: Wildcards) -> None:
+    models = Manager(device="cpu")
+
+    def line(text: str) -> str:
+        return said(models, wildcards, "sketchbook", text)
+
+    assert line("") == line("  \n") == ""
+    assert line("a red fox") == "3 of 30 tokens"
+    assert line("a (red:1.3) [fox]") == "3 of 30 tokens"
+    assert line("<lora:ink:0.8> a red fox") == "3 of 30 tokens"
+    assert line("a red fox, " * 7 + "a cat") == "30 of 30 tokens"
+    assert line("a red fox " * 10 + "Tables") == "33 tokens · 2 chunks; the second begins at ‘tables’"
+    assert line("a red fox BREAK on a table") == "7 tokens · 2 chunks; the second begins at ‘on’"
+    assert line("cat BREAK fox BREAK table") == "4 tokens · 3 chunks; they go on at ‘fox’, ‘table’"
+    assert line("a BREAK " * 5 + "cat") == "6 tokens · 6 chunks; they go on at ‘a’, ‘a’, ‘a’, …"
+    assert line("apple::2 a red tart::1") == "5 of 30 tokens"
+    assert line("a [cat:very red fox:0.5]") == "4 of 30 tokens"
+    assert not models.loaded("sketchbook")
+
+
+def test_wildcards_are_counted_as_they_will_be_chosen(models: Manager, wildcards: Wildcards) -> None:
+    assert said(models, wildcards, "sd", "a __animal__") == "about 3 of 14 tokens"
+    assert said(models, wildcards, "sd", "a {red|green} cat") == "about 3 of 14 tokens"
+    assert "no wildcard 'unicorn'" in said(models, wildcards, "sd", "a __unicorn__")
+
+
+def test_a_model_that_takes_no_weights_says_so(models: Manager, wildcards: Wildcards) -> None:
+    assert said(models, wildcards, "flux", "a red cat") == "5 of 512 tokens"
+    weighted = said(models, wildcards, "flux", "a (red:1.2) cat")
+    assert weighted == "5 of 512 tokens · FLUX.1 reads (red:1.2) as plain words"
+    assert said(models, wildcards, "flux", "red BREAK cat").endswith("FLUX.1 reads BREAK as plain words")
+    assert said(models, wildcards, "flux", "apple::2 cat::1").endswith("FLUX.1 reads apple::2 as plain words")
+    # What takes turns does so with every model.
+    assert said(models, wildcards, "flux", "a [red|blue] cat") == "5 of 512 tokens"
+    assert said(models, wildcards, "flux", "cat " * 511) == "513 tokens, and 512 are the most: shorten it"
+
+
+def test_a_model_without_a_known_tokenizer_says_nothing(tmp_path: Path) -> None:
+    family = FAMILIES[0]
+    assert tokens.measure(tmp_path, family, "a cat") is None
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "text_encoder").mkdir()
+    (tmp_path / "text_encoder" / "config.json").write_text("{}")
+    (tmp_path / "tokenizer" / "tokenizer_config.json").write_text("{}")
+    for library in ("os", "transformers"):
+        (tmp_path / "model_index.json").write_text(json.dumps({"tokenizer": [library, "system"]}))
+        assert tokens.measure(tmp_path, family, "a cat") is None
