@@ -10,6 +10,7 @@ At import this file needs nothing but Python itself, so `--help` answers at once
 
 import contextlib
 import errno
+import gc
 import hashlib
 import ipaddress
 import logging
@@ -198,15 +199,23 @@ def _wire(settings: Settings) -> tuple[Any, contextlib.ExitStack]:
         # Seconds of importing, nearly all of it under Python's lock: threads would make it no quicker.
         from studio.engine import Engine
         from studio.library import Library
+        from studio.models.catalog import Catalog
         from studio.models.manager import Manager
+        from studio.models.places import hub_cache
+        from studio.models.records import Records
         from studio.moments import Moments
         from studio.sources import UNUSED_KEPT, Sources
         from studio.web.server import create_app
         from studio.worker import TorchWorker
 
+        # What was imported stays. Looking through it again and again would double the time of reading many headers.
+        gc.freeze()
         library = Library(settings.output_folder)
         stack.callback(library.close)
-        manager = Manager(settings.models_folders, settings.device, settings.dtype)
+        records = Records(settings.output_folder / "models.sqlite")
+        stack.callback(records.close)
+        catalog = Catalog((*settings.models_folders, hub_cache()), settings.allow_pickles, records)
+        manager = Manager(catalog, settings.device, settings.dtype)
         sources = Sources(settings.output_folder / "sources")
         sources.prune(library.sources(), UNUSED_KEPT)
         moments = Moments(settings.output_folder / "steps", settings.steps_kept * 10**6)

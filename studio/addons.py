@@ -8,7 +8,7 @@ weight for the text encoders and one for the denoiser, or `<lora:name:te=0.5:une
 import json
 import re
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -16,22 +16,9 @@ from pathlib import Path
 from studio.errors import ModelUnsafe, RecipeError
 from studio.models.files import PICKLES
 
-FOLDERS = {
-    "lora": ("loras", "lora", "lycoris"),
-    "vae": ("vae", "vaes"),
-    "embedding": ("embeddings", "embedding", "textual_inversion"),
-    "controlnet": ("controlnet", "controlnets"),
-    "ip-adapter": ("ip_adapter", "ip-adapter", "ipadapter", "ip_adapters"),
-    "depth": ("depth",),
-    "image encoder": ("clip_vision", "image_encoder"),
-}
-"""Names of the folders in which each kind of add-on is looked for, in lower case."""
-
 MAX_WEIGHT = 20.0
 
 _TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>", re.IGNORECASE)
-_DEPTH = 4
-_IN_FOLDERS = ("vae", "controlnet", "depth", "image encoder")
 _HEADER_LIMIT = 100_000_000
 
 
@@ -141,48 +128,6 @@ def _as_word(name: str) -> re.Pattern[str]:
 # What is on disk
 
 
-def find(folders: Iterable[Path], kind: str) -> dict[str, Path]:
-    """Add-ons of a kind (a key of FOLDERS) by name: the path below the folder of the kind, without the file's ending.
-
-    Pickles are listed too, so that one that is asked for can be refused with a reason. The first of a name counts.
-    """
-    found: dict[str, Path] = {}
-    for folder in folders:
-        for home in _homes(Path(folder), kind, _DEPTH):
-            for path in _files(home, kind, _DEPTH):
-                name = path.relative_to(home).as_posix()
-                found.setdefault(name.removesuffix(path.suffix) if path.is_file() else name, path)
-    return found
-
-
-def _homes(folder: Path, kind: str, depth: int) -> Iterator[Path]:
-    for each in _listed(folder):
-        if each.is_dir():
-            if each.name.lower() in FOLDERS[kind]:
-                yield each
-            elif depth > 1 and not (each / "model_index.json").exists():
-                yield from _homes(each, kind, depth - 1)
-
-
-def _files(folder: Path, kind: str, depth: int) -> Iterator[Path]:
-    for each in _listed(folder):
-        if each.is_dir():
-            if (each / "config.json").exists():
-                if kind in _IN_FOLDERS:
-                    yield each
-            elif depth > 1:
-                yield from _files(each, kind, depth - 1)
-        elif each.suffix.lower() in (".safetensors", *PICKLES):
-            yield each
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return sorted((each for each in folder.iterdir() if not each.name.startswith(".")), key=lambda each: each.name)
-    except OSError:
-        return []
-
-
 def chosen(name: str, found: Mapping[str, Path], what: str, allow_pickles: bool = False) -> File:
     """The add-on that is meant: by its name or the last part of it, in any case, or by its trainer's name for it.
 
@@ -191,7 +136,7 @@ def chosen(name: str, found: Mapping[str, Path], what: str, allow_pickles: bool 
     matches = [
         *(each for each in found if each == name),
         *(each for each in found if each.lower() == name.lower()),
-        *(each for each in found if Path(each).name.lower() == name.lower()),
+        *(each for each in found if Path(each).name.lower() == Path(name).name.lower()),
         *(each for each, path in found.items() if header(path).get("ss_output_name") == name),
     ]
     if not matches:

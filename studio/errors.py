@@ -6,6 +6,7 @@
     │   ├── ModelMissing     no model of that name in the models folders
     │   ├── ModelBroken      the folder is there, but files are missing, cut short or not readable
     │   └── ModelUnsafe      the weights are a pickle, which could run code; it is never opened
+    ├── DownloadError    a model cannot be fetched from the hub
     ├── SourceError      a start picture or a mask cannot be used
     ├── StorageError     a picture or the index could not be written or read
     ├── OutOfMemory      the device has no room for what was asked
@@ -39,6 +40,10 @@ class ModelBroken(ModelError):
 
 class ModelUnsafe(ModelError):
     """A model comes as a pickle, a format that can run any code when it is opened."""
+
+
+class DownloadError(StudioError):
+    """The hub has no such model, does not give it, or cannot be reached; or there is no room for it."""
 
 
 class SourceError(StudioError):

@@ -180,6 +180,16 @@ class Library:
 
         return self._indexed(found)
 
+    def newest_by_model(self) -> dict[str, str]:
+        """For each model that made a picture here, the id of its newest one."""
+
+        def found() -> dict[str, str]:
+            model = "json_extract(recipe, '$.model')"
+            query = f"SELECT {model}, id, max(made_at) FROM pictures WHERE recipe IS NOT NULL GROUP BY 1"
+            return {str(model): picture_id for model, picture_id, _ in self._index.execute(query)}
+
+        return self._indexed(found)
+
     def thumbnail(self, picture_id: str, side: int = 256) -> bytes:
         """A JPEG of the picture that fits into `side` x `side` pixels (16 to 1024). Raises StorageError."""
         key = (picture_id, max(16, min(side, 1024)))

@@ -15,8 +15,8 @@ from studio.errors import SettingsError
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def _setting(default: Any, help: str, choices: Sequence[str] = ()) -> Any:
-    return field(default=default, metadata={"help": help, "choices": choices})
+def _setting(default: Any, help: str, choices: Sequence[str] = (), short: str = "") -> Any:
+    return field(default=default, metadata={"help": help, "choices": choices, "short": short})
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class Settings:
     port: int = _setting(7860, "port to listen on; if it is taken, the next free one is used")
     models_folders: tuple[Path, ...] = _setting(
         (ROOT / "models",),
-        f"folders with models, separated by '{os.pathsep}'; the bundled model is always there",
+        f"folders with models, or installations of other programs: several by repeating it or separated by "
+        f"'{os.pathsep}'; the bundled model is always there",
+        short="--models",
     )
     output_folder: Path = _setting(ROOT / "outputs", "folder that finished pictures are kept in")
     device: str = _setting("auto", "where models run", ("auto", "cpu", "cuda", "mps"))
@@ -37,6 +39,9 @@ class Settings:
         ("auto", "float32", "bfloat16", "float16"),
     )
     auth: str = _setting("", "user:password that a browser must give; empty lets everyone in who reaches the port")
+    allow_pickles: bool = _setting(
+        False, "read .ckpt, .pt and .bin too, by PyTorch's reader of weights alone; others are refused"
+    )
     no_browser: bool = _setting(False, "do not open a browser at the start")
     steps_kept: int = _setting(
         1000, "megabytes of pictures' steps kept on disk, for going back into them; the oldest leave first"
@@ -52,7 +57,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> 
         if text is None:
             source, text = f"EMERGE_{name.upper()}", environ.get(f"EMERGE_{name.upper()}") or None
         if text is not None:
-            values[name] = _read(source, text, kind)
+            values[name] = _read(source, text if isinstance(text, str) else os.pathsep.join(text), kind)
     settings = Settings(**values)
     _check(settings)
     return settings
@@ -70,8 +75,11 @@ def parser() -> argparse.ArgumentParser:
     for each in fields(Settings):
         flag = f"--{each.name.replace('_', '-')}"
         text = f"{each.metadata['help']} (default: {_shown(each.default)})"
+        flags = [flag, each.metadata["short"]] if each.metadata["short"] else [flag]
         if hints[each.name] is bool:
             result.add_argument(flag, action="store_const", const="true", help=text)
+        elif hints[each.name] not in (str, int, Path):
+            result.add_argument(*flags, action="append", metavar="FOLDER", help=text.replace("%", "%%"))
         else:
             result.add_argument(flag, metavar=each.name.upper(), help=text.replace("%", "%%"))
     return result

@@ -98,7 +98,7 @@ def test_a_lora_in_the_negative_prompt_is_told_to_have_no_effect() -> None:
 
 
 def test_an_unknown_lora_is_told_before_the_job_with_those_that_there_are(worker: TorchWorker) -> None:
-    with pytest.raises(RecipeError, match=r"no LoRA named 'inc'; there are: .*ink, styles/oil"):
+    with pytest.raises(RecipeError, match=r"no LoRA named 'inc'; there are: .*ink, oil"):
         worker.check(recipe(prompt="a cat <lora:inc:1>"))
     with pytest.raises(RecipeError, match="no LoRA named 'later'"):
         worker.check(recipe(turns=(Turn(2, prompt="a <lora:later:1>"),)))
@@ -109,7 +109,7 @@ def test_an_unknown_lora_is_told_before_the_job_with_those_that_there_are(worker
 
 def stock(models: Manager, wanted: Recipe) -> Any:
     """diffusers' own pipeline with a copy of the model."""
-    model = Manager([models._folders[0]], device="cpu", dtype="float32").use(wanted.model)
+    model = Manager(models.folders, device="cpu", dtype="float32").use(wanted.model)
     pipeline: Any
     if wanted.model == "flux":
         pipeline = diffusers.FluxPipeline(
@@ -169,8 +169,8 @@ def diffusers_picture(models: Manager, wanted: Recipe, *loras: tuple[str, float]
     ("model", "tags", "loras"),
     [
         ("sd", "<lora:ink:0.8>", [("ink", 0.8)]),
-        ("sd", "<lora:oil:1.5>", [("styles/oil", 1.5)]),
-        ("sd", "<lora:ink:0.5> <lora:styles/oil:-1>", [("ink", 0.5), ("styles/oil", -1.0)]),
+        ("sd", "<lora:oil:1.5>", [("oil", 1.5)]),
+        ("sd", "<lora:ink:0.5> <lora:styles/oil:-1>", [("ink", 0.5), ("oil", -1.0)]),
         ("flux", "<lora:flux-ink:0.7>", [("flux-ink", 0.7)]),
         ("flux", "<lora:flux-oil>", [("flux-oil", 1.0)]),
     ],
@@ -267,7 +267,7 @@ def test_loras_long_unused_leave_the_memory(
     monkeypatch.setattr(adapters, "IDLE_KEPT", 1)
     ink, oil = picture(worker, recipe(prompt="<lora:ink:1> a")), picture(worker, recipe(prompt="<lora:oil:1> a"))
     plain = picture(worker, recipe(prompt="a"))
-    assert [file.name for file in models.use("sd").loras._loaded] == ["styles/oil"]
+    assert [file.name for file in models.use("sd").loras._loaded] == ["oil"]
     assert (picture(worker, recipe(prompt="<lora:ink:1> a")) == ink).all()
     assert (picture(worker, recipe(prompt="<lora:oil:1> a")) == oil).all()
     assert (picture(worker, recipe(prompt="a")) == plain).all()
@@ -542,7 +542,7 @@ def test_an_ip_adapter_without_its_image_encoder_is_told(
     folder: Path, worker: TorchWorker, sources: Sources, models: Manager
 ) -> None:
     lonely = tiny_addons.ip_adapter(folder / "ip_adapter" / "far" / "off" / "lonely.safetensors", models.use("sd").unet)
-    (lonely.parent / "image_encoder").rename(lonely.parent / "elsewhere")
+    (lonely.parent / "image_encoder").rename(folder.parent / "elsewhere")
     wanted = recipe(controls=(Control("lonely", sources.add_image(shapes(4)), "ip-adapter"),))
     with pytest.raises(ModelError, match="lonely needs an image encoder whose projection_dim is 12"):
         worker.begin(wanted)

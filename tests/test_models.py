@@ -103,7 +103,7 @@ def test_pickles_are_named_and_never_opened(folder: Path, monkeypatch: pytest.Mo
             Manager([folder], "cpu").use(name)
     assert not (folder / "exploded").exists()
     with pytest.raises(ModelUnsafe):
-        raise catalog._single_file(folder / "evil.ckpt")
+        raise catalog._pickle(folder / "evil.ckpt")
 
 
 def test_a_folder_cannot_name_code_to_be_run(folder: Path) -> None:

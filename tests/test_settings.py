@@ -32,14 +32,23 @@ def test_every_setting_can_be_given_both_ways() -> None:
         "device": "cpu",
         "dtype": "float32",
         "auth": "me:secret",
+        "allow_pickles": "1",
         "no_browser": "1",
         "steps_kept": "500",
     }
     assert values.keys() == {each.name for each in fields(Settings)}
-    wanted = Settings("0.0.0.0", 1234, (Path("a"), Path("b")), Path("out"), "cpu", "float32", "me:secret", True, 500)
+    wanted = Settings(
+        "0.0.0.0", 1234, (Path("a"), Path("b")), Path("out"), "cpu", "float32", "me:secret", True, True, 500
+    )
     assert parse([], {f"EMERGE_{name.upper()}": value for name, value in values.items()}) == wanted
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if name != "no_browser"]
-    assert parse([*flags, "--no-browser"], {}) == wanted
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value != "1"]
+    assert parse([*flags, "--no-browser", "--allow-pickles"], {}) == wanted
+
+
+def test_models_folders_can_be_given_one_after_another() -> None:
+    joined = os.pathsep.join(["b", "~/c"])
+    settings = parse(["--models", "a", "--models-folders", joined], {"EMERGE_MODELS_FOLDERS": "d"})
+    assert settings.models_folders == (Path("a"), Path("b"), Path.home() / "c")
 
 
 def test_the_help_explains_every_setting_and_its_default() -> None:

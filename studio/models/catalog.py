@@ -1,25 +1,38 @@
-"""What is on disk: the models a person can choose from, found without loading any of them."""
+"""What is on disk: models and what goes with them, found without loading any of them."""
 
-import os
+import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
 from studio.families import FAMILIES, Facts, Model
-from studio.models.files import PICKLES, parameters, read_json, weight_files
+from studio.models import headers
+from studio.models.files import PICKLES, parameters, read_json, visible, weight_files
+from studio.models.headers import Header
+from studio.models.identify import BASES, NEEDS, Identity, by_name, identify
+from studio.models.places import Found, look
+from studio.models.records import Records
 
-BUNDLED = Path(__file__).resolve().parents[2] / "assets" / "models"
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+BUNDLED = ASSETS / "models"
 """The models that ship with the studio."""
 
-_DEPTH = 4
+CONFIGS = ASSETS / "configs"
+"""What single files lack, a folder for each kind of model: model_index.json, the parts' configs and tokenizers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model. `problem` is empty, or a sentence that says why it cannot be used and what would help.
+    """A model, or something that goes with one. `problem` is empty, or a sentence that says why it cannot be used.
 
-    name: the path below the models folder it was found in. parameters: number of weights of the parts that are loaded.
+    name: for models the path below the models folder, or below the folder of their kind in it; for the others the
+    file's name without its ending. Always safe to show. parameters: number of weights of the parts that are loaded.
+    kind: of `studio.models.identify.KINDS`. config: the folder with model_index.json and the parts' configs and
+    tokenizers: the model's own, or one in assets/configs for a single file. single: whether path is one file.
+    identity: what the header tells; what is asked most is to be had directly. companions: part → file or folder, for
+    the parts that a single file needs and does not hold. bytes: size of the weights. sidecars: other files beside it
+    that bear its name. stamp: changes whenever the files do.
     """
 
     name: str
@@ -28,21 +41,127 @@ class Entry:
     parameters: int = 0
     facts: Facts | None = None
     problem: str = ""
+    kind: str = "model"
+    config: Path = Path()
+    single: bool = False
+    identity: Identity = field(default_factory=Identity)
+    companions: tuple[tuple[str, Path], ...] = ()
+    bytes: int = 0
+    sidecars: tuple[Path, ...] = ()
+    stamp: tuple[int, ...] = ()
+
+    @property
+    def base(self) -> str:
+        """What the model is built like, or which models an add-on fits: of `identify.BASES`, or empty."""
+        return self.identity.base
+
+    @property
+    def variant(self) -> str:
+        return self.identity.variant
+
+    @property
+    def precision(self) -> str:
+        return self.identity.precision
+
+    @property
+    def inpainting(self) -> bool:
+        return self.identity.inpainting
+
+    @property
+    def prediction_type(self) -> str:
+        return self.identity.prediction_type
+
+    @property
+    def title(self) -> str:
+        return visible(self.identity.title)
+
+    @property
+    def notes(self) -> str:
+        return visible(self.identity.notes, lines=True)
+
+    @property
+    def key(self) -> str:
+        """What the studio's own records about it are kept under."""
+        return f"{self.kind}/{self.name}"
+
+
+class Catalog:
+    """The models folders, looked at again each time they are asked for; only what has changed is read.
+
+    allow_pickles: whether .ckpt, .pt, .pth and .bin are offered. records: remembers headers from one start to the
+    next. All methods may be called from any thread.
+    """
+
+    def __init__(
+        self, folders: Iterable[Path] = (), allow_pickles: bool = False, records: Records | None = None
+    ) -> None:
+        self.folders = tuple(folders)
+        self.records = records or Records()
+        self.allow_pickles = allow_pickles
+        self._lock = threading.Lock()
+        self._known: dict[Path, tuple[Found, Entry]] = {}
+
+    def entries(self) -> list[Entry]:
+        """Every model, the bundled ones first. Folders that don't exist are passed over."""
+        return [entry for entry in self.everything() if entry.kind == "model"]
+
+    def addons(self, kind: str) -> dict[str, Entry]:
+        """All of a kind that can be used, by name."""
+        return {entry.name: entry for entry in self.everything() if entry.kind == kind and not entry.problem}
+
+    def everything(self) -> list[Entry]:
+        """Models, and all else that was found."""
+        with self._lock:
+            visited: set[tuple[int, int]] = set()
+            found = [each for folder in (BUNDLED, *self.folders) for each in look(folder, visited)]
+            known: dict[Path, tuple[Found, Entry]] = {}
+            read: list[tuple[Path, tuple[int, ...], Identity]] = []
+            for each in found:
+                before = self._known.get(each.path)
+                if before is None or before[0] != each:
+                    before = each, self._describe(each, read)
+                known[each.path] = before
+            self._known = known
+            if read:
+                self.records.remember(read)
+            return list(_accompanied(_named(known.values())))
+
+    def _describe(self, found: Found, read: list[tuple[Path, tuple[int, ...], Identity]]) -> Entry:
+        """The entry for what was found; its name is not final yet. New identities of files are added to `read`."""
+        entry = Entry(visible(found.name), found.path, sidecars=found.sidecars, stamp=found.stamp)
+        try:
+            if found.is_folder:
+                return _folder(entry, found)
+            entry = replace(entry, kind=by_name(found.path, found.hint), single=True, bytes=found.stamp[0])
+            identity = self.records.identity(found.path, found.stamp)
+            if identity is None:
+                identity = identify(self._header(found.path), found.path.name, found.hint)
+                read.append((found.path, found.stamp, identity))
+            elif found.path.suffix.lower() in PICKLES and not self.allow_pickles:
+                raise _pickle(found.path)
+            kind = identity.kind if identity.kind != "other" or identity.variant else found.hint or "other"
+            entry = replace(entry, kind=kind, identity=identity, parameters=identity.parameters)
+            return _single(entry) if entry.kind == "model" else entry
+        except ModelError as error:
+            broken = isinstance(error, ModelBroken) and not found.hint
+            return replace(entry, kind="model" if broken else entry.kind, problem=visible(str(error)))
+        except (OSError, AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
+            # A file that went away or changed at this moment, or a config that holds something else than configs do.
+            return replace(
+                entry, problem=f"The files of {entry.name} changed, or are damaged. Copy or download them again."
+            )
+
+    def _header(self, path: Path) -> Header:
+        if path.suffix.lower() not in PICKLES:
+            return headers.read(path)
+        if not self.allow_pickles:
+            raise _pickle(path)
+        return headers.read_pickle(path)
 
 
 def scan(folders: Iterable[Path]) -> list[Entry]:
-    """Every model in the folders, the bundled ones first. Folders that don't exist are passed over.
-
-    If two have one name, the later one gets its folder's name before it.
-    """
-    entries: dict[str, Entry] = {}
-    for folder in (BUNDLED, *folders):
-        for path in _candidates(folder, _DEPTH):
-            name = path.relative_to(folder).as_posix()
-            if name in entries:
-                name = f"{folder.name}/{name}"
-            entries.setdefault(name, _describe(name, path))
-    return list(entries.values())
+    """Every model in the folders, the bundled ones first, without pickles and without remembering anything."""
+    return Catalog(folders).entries()
 
 
 def family(entry: Entry) -> type[Model]:
@@ -52,55 +171,159 @@ def family(entry: Entry) -> type[Model]:
     return next(each for each in FAMILIES if each.family == entry.family)
 
 
-def _candidates(folder: Path, depth: int) -> Iterator[Path]:
-    """Model folders, and single files with weights, below `folder`."""
-    try:
-        found = sorted(os.scandir(folder), key=lambda each: each.name.lower())
-    except OSError:
-        return
-    for each in found:
-        path = Path(each.path)
-        if each.is_file() and path.suffix in (".safetensors", *PICKLES):
-            yield path
-        elif each.is_dir() and not each.name.startswith("."):
-            if (path / "model_index.json").exists():
-                yield path
-            elif depth > 1:
-                yield from _candidates(path, depth - 1)
+def _pickle(path: Path) -> ModelUnsafe:
+    return ModelUnsafe(
+        f"{path.name} is a pickle, which could run any code. Use the model's .safetensors version, or start the studio "
+        "with --allow-pickles if you know where it is from."
+    )
 
 
-def _describe(name: str, path: Path) -> Entry:
-    entry = Entry(name, path)
-    try:
-        if path.is_file():
-            raise _single_file(path)
-        return _describe_folder(entry)
-    except ModelError as error:
-        return replace(entry, problem=str(error))
+# Names and companions
 
 
-def _single_file(path: Path) -> ModelError:
-    if path.suffix in PICKLES:
-        return ModelUnsafe(f"{path.name} is a pickle, which could run any code. Use the model's .safetensors version.")
-    return ModelError(f"{path.name} is a single file. This version of the studio reads diffusers folders only.")
+def _named(found: Iterable[tuple[Found, Entry]]) -> Iterator[Entry]:
+    """The entries under names that no other of their kind has."""
+    taken: set[tuple[str, str]] = set()
+    for each, entry in found:
+        name = next(name for name in _names(each, entry) if (entry.kind, name) not in taken)
+        taken.add((entry.kind, name))
+        yield entry if entry.name == name else replace(entry, name=name)
 
 
-def _describe_folder(entry: Entry) -> Entry:
-    index = read_json(entry.path / "model_index.json")
-    kind = index.get("_class_name")
+def _names(found: Found, entry: Entry) -> Iterator[str]:
+    """What an entry could be called, the best first."""
+    inside = not found.hub and found.path.is_relative_to(found.root)
+    below = visible(found.path.relative_to(found.root).as_posix() if inside else found.name)
+    name = visible(found.name)
+    if entry.kind != "model":
+        stem = name if found.is_folder else name.rpartition(".")[0]
+        own = stem.rpartition("/")[2]
+        # Files that every repository calls the same are known by their folder.
+        yield stem if found.hub or own in ("pytorch_lora_weights", "diffusion_pytorch_model", "model") else own
+        yield stem
+    yield name
+    yield f"{visible(found.root.name)}/{name}"
+    yield below
+    number = 2
+    while True:
+        yield f"{name} ({number})"
+        number += 1
+
+
+def _accompanied(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """The entries; single files that lack parts get those that lie elsewhere, or a problem that says what to add."""
+    entries = list(entries)
+    for entry in entries:
+        if entry.kind != "model" or not entry.single or entry.problem:
+            yield entry
+            continue
+        missing = {part: want for part, want in NEEDS[entry.base].items() if part not in entry.identity.parts}
+        companions = {part: _companion(part, want, entries) for part, want in missing.items()}
+        if lacking := [_wanted(part, missing[part]) for part, path in companions.items() if path is None]:
+            names = " and ".join(lacking)
+            problem = f"{entry.name} holds only a part of its model. Put {names} into a models folder too."
+            yield replace(entry, problem=problem)
+        else:
+            yield replace(entry, companions=tuple((part, path) for part, path in companions.items() if path))
+
+
+def _companion(part: str, want: str, entries: Iterable[Entry]) -> Path | None:
+    """The file to take for a part: 16 bit before 8 bit before 4 bit."""
+    fit = [each for each in entries if not each.problem and _fits(each, part, want)]
+    rank = {"bfloat16": 0, "float16": 0, "float32": 1}
+    best = min(fit, key=lambda each: rank.get(each.precision, 2), default=None)
+    return best.path if best else None
+
+
+def _fits(entry: Entry, part: str, want: str) -> bool:
+    if part == "vae":
+        return entry.kind == "vae" and entry.base == want and entry.variant != "tiny"
+    return entry.kind == "text encoder" and entry.variant == want
+
+
+def _wanted(part: str, want: str) -> str:
+    if part == "vae":
+        return f"the VAE of {BASES[want]}"
+    return f"the text encoder {want.upper() if want.startswith(('clip', 't5')) else want}"
+
+
+# Single files
+
+
+def _single(entry: Entry) -> Entry:
+    identity = entry.identity
+    label = f"{BASES.get(identity.base, '')} {identity.variant}".strip() or "of an unknown kind"
+    if not identity.config:
+        raise ModelError(
+            f"{entry.name} is {label} in a single file, which this version of the studio cannot load. "
+            "Use the model's diffusers folder."
+        )
+    config = CONFIGS / identity.config
+    if not (config / "model_index.json").is_file():
+        raise ModelError(f"The studio's own files for {label} are missing in {config}. Install the studio again.")
+    each = _family(entry.name, read_json(config / "model_index.json").get("_class_name"))
+    facts = each.facts(config)
+    if identity.steps:
+        # A distilled model was trained to need neither many steps nor guidance.
+        facts = replace(facts, steps=identity.steps, guidance_scale=1.0)
+    return replace(entry, family=each.family, facts=facts, config=config)
+
+
+def _family(name: str, kind: object) -> type[Model]:
+    """The family that runs pipelines of this class. Raises ModelError."""
     for each in FAMILIES:
         if kind in each.pipelines:
-            break
-    else:
-        raise ModelError(f"{entry.name} is a {kind}, which this version of the studio cannot run.")
-    count = sum(_count(entry.path / part) for part in each.wanted(entry.path))
+            return each
+    raise ModelError(f"{name} is a {visible(str(kind)[:80])}, which this version of the studio cannot run.")
+
+
+# diffusers' folders
+
+
+def _folder(entry: Entry, found: Found) -> Entry:
+    path = entry.path
+    if not (path / "model_index.json").is_file():
+        return _component(entry, found)
+    index = read_json(path / "model_index.json")
+    entry = replace(entry, config=path)
+    each = _family(entry.name, index.get("_class_name"))
+    count = sum(_count(path / part) for part in each.wanted(path))
     try:
-        facts = _suited(entry.path, each.facts(entry.path))
+        facts = _suited(path, each.facts(path))
     except (KeyError, TypeError, ValueError):
         raise ModelBroken(
             f"A config file of {entry.name} lacks what it should say. Copy or download it again."
         ) from None
-    return replace(entry, family=each.family, parameters=count, facts=facts)
+    sizes = [file.stat().st_size for part in each.wanted(path) for file in weight_files(path / part)]
+    denoiser = next((path / part for part in ("unet", "transformer") if part in each.wanted(path)), path)
+    identity = replace(_identity(denoiser, path.name, ""), kind="model", parts=each.wanted(path), config="", steps=0)
+    scheduler = path / "scheduler" / "scheduler_config.json"
+    told = str(read_json(scheduler).get("prediction_type") or "") if scheduler.is_file() else ""
+    if not identity.base:
+        identity = replace(identity, variant="")
+    if told in ("epsilon", "v_prediction"):  # the folder says what a header can only let guess
+        kind = "inpainting" if identity.inpainting else "v-prediction" if told == "v_prediction" else ""
+        identity = replace(identity, prediction_type=told, variant=kind)
+    return replace(entry, family=each.family, parameters=count, facts=facts, identity=identity, bytes=sum(sizes))
+
+
+def _component(entry: Entry, found: Found) -> Entry:
+    """A component of its own: a VAE, a ControlNet, a text encoder… with the config that it came with."""
+    identity = _identity(entry.path, entry.path.name, found.hint)
+    size = sum(file.stat().st_size for file in weight_files(entry.path))
+    # A bare UNet or transformer is no model yet, and its folder says which other files it was made to be put into.
+    kind = "other" if identity.kind == "model" else identity.kind
+    if str(read_json(entry.path / "config.json").get("architectures")).endswith("ForDepthEstimation']"):
+        kind = "depth"
+    return replace(entry, kind=kind, config=entry.path, identity=identity, bytes=size, parameters=identity.parameters)
+
+
+def _identity(folder: Path, name: str, hint: str) -> Identity:
+    """What the weights of one component tell, all its shards together."""
+    found = [headers.read(file) for file in weight_files(folder)]
+    tensors = {name: tensor for each in found for name, tensor in each.tensors.items()}
+    metadata = found[0].metadata if found else {}
+    return identify(Header(tensors, metadata, sum(each.bytes for each in found)), name, hint)
 
 
 def _suited(folder: Path, facts: Facts) -> Facts:

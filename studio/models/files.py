@@ -1,27 +1,32 @@
 """Reading what lies in a model's folder without loading it: JSON, and the headers of safetensors files."""
 
 import json
-import math
-import struct
+import stat
+import unicodedata
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from studio.errors import ModelBroken
+from studio.models import headers
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 """Endings of formats that are pickles, or may be. They are never opened."""
 
-_HEADER_LIMIT = 100_000_000
+_JSON_LIMIT = 20_000_000
+"""Bytes of the longest JSON file that is read; tokenizers' are the longest."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises ModelBroken if it is missing or is none."""
     try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode) or state.st_size > _JSON_LIMIT:
+            raise ValueError("no file of a model")
         value = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ModelBroken(f"The file {path} is missing. Copy or download the model again.") from None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise ModelBroken(f"The file {path} is damaged. Copy or download the model again.") from None
     if not isinstance(value, dict):
         raise ModelBroken(f"The file {path} is not what a model has there. Copy or download the model again.")
@@ -36,29 +41,32 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def parameters(path: Path) -> int:
-    """The number of values in a safetensors file, from its header alone. Raises ModelBroken if the file is cut short.
-
-    Format: 8 bytes little-endian length, a JSON header of that length, then the data
-    (https://github.com/huggingface/safetensors#format).
-    """
+    """The number of values in a safetensors file, from its header alone. Raises ModelBroken if the file is damaged."""
     state = path.stat()
     return _parameters(path, state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(4096)
 def _parameters(path: Path, size: int, changed: int) -> int:
-    broken = ModelBroken(f"The file {path} is damaged or was not copied to its end. Copy or download it again.")
-    try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(size - 8, _HEADER_LIMIT):
-                raise broken
-            header = json.loads(file.read(length))
-        tensors = [value for name, value in header.items() if name != "__metadata__"]
-        end = max((tensor["data_offsets"][1] for tensor in tensors), default=0)
-        count = sum(math.prod(tensor["shape"]) for tensor in tensors)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, struct.error):
-        raise broken from None
-    if 8 + length + end != size:
-        raise broken
-    return count
+    return headers.read(path).parameters
+
+
+def visible(text: str, lines: bool = False) -> str:
+    """Text from outside as it can be shown anywhere: what is invisible or turns the writing round is written out.
+
+    lines: whether line breaks stay. Joiners stay, which many scripts and emoji need.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if _is_harmless(each) or (lines and each == "\n") else _written_out(each) for each in text)
+
+
+def _is_harmless(character: str) -> bool:
+    return character in "\u200c\u200d" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Zl", "Zp", "Co")
+
+
+def _written_out(character: str) -> str:
+    # Bytes of a file name that are no UTF-8 come as lone surrogates; "backslashreplace" writes those out too.
+    return (
+        character.encode("ascii", "backslashreplace").decode() if ord(character) > 126 else f"\\x{ord(character):02x}"
+    )

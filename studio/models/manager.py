@@ -5,17 +5,17 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import torch
 
-from studio import addons
 from studio.errors import ModelMissing, OutOfMemory
 from studio.families import Facts, Model
 from studio.families.base import load_parts
 from studio.models import catalog, placement
-from studio.models.catalog import Entry
+from studio.models.catalog import Catalog, Entry
 from studio.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -27,15 +27,16 @@ ROOM = 1.25
 class Manager:
     """The studio's models.
 
+    folders: where models are, or the catalog that knows them.
     device: "auto", "cpu", "cuda" or "mps"; dtype: "auto", "float32", "bfloat16" or "float16" (`studio.settings`).
     `use` and `loaded` may be called from the engine's thread alone, all else from any.
     """
 
-    def __init__(self, folders: Iterable[Path] = (), device: str = "auto", dtype: str = "auto") -> None:
+    def __init__(self, folders: Iterable[Path] | Catalog = (), device: str = "auto", dtype: str = "auto") -> None:
+        self.catalog = folders if isinstance(folders, Catalog) else Catalog(folders)
         self.device = placement.device(device)
         self.dtype = placement.dtype(dtype, self.device)
-        self._folders = tuple(folders)
-        self.allow_pickles = False
+        self.allow_pickles = self.catalog.allow_pickles
         self._loaded: OrderedDict[str, tuple[Entry, Model]] = OrderedDict()
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
@@ -43,11 +44,11 @@ class Manager:
     @property
     def folders(self) -> tuple[Path, ...]:
         """The models folders, without the bundled one."""
-        return self._folders
+        return self.catalog.folders
 
     def entries(self) -> list[Entry]:
         """What is on disk now, models with a problem included."""
-        found = catalog.scan(self._folders)
+        found = self.catalog.entries()
         with self._lock:
             self._entries = {entry.name: entry for entry in found}
         return found
@@ -65,8 +66,11 @@ class Manager:
         return entry
 
     def addons(self, kind: str) -> dict[str, Path]:
-        """Files and folders beside the models, by name (`studio.addons.find`)."""
-        return addons.find(self._folders, kind)
+        """What goes with models: files and folders of a kind ("lora", "vae", "embedding", "controlnet"…) by name.
+
+        Those with a problem too, so that one that is asked for can be refused with a reason.
+        """
+        return {entry.name: entry.path for entry in self.catalog.everything() if entry.kind == kind}
 
     def facts(self, name: str) -> Facts:
         """What the model is made for. Raises ModelError."""
@@ -76,9 +80,12 @@ class Manager:
         return entry.facts
 
     def default_recipe(self, name: str) -> Recipe:
-        """A recipe with the size, steps, guidance and sampler that suit the model. Raises ModelError."""
+        """A recipe with the size, steps, guidance and sampler that suit the model, or that the person wants for it.
+
+        Raises ModelError.
+        """
         facts = self.facts(name)
-        return Recipe(
+        suited = Recipe(
             model=name,
             width=facts.width,
             height=facts.height,
@@ -86,6 +93,7 @@ class Manager:
             guidance_scale=facts.guidance_scale,
             sampler=facts.sampler,
         )
+        return replace(suited, **self.catalog.records.defaults(self.entry(name).key))
 
     def loaded(self, name: str) -> bool:
         return name in self._loaded

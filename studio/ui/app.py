@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 from gradio.themes.utils.colors import Color
 
-from studio.ui import compare, image_to_image, inpainting, text_to_image
+from studio.ui import compare, image_to_image, inpainting, models, text_to_image
 from studio.ui.painting import Studio
 
 HEAD = """
@@ -13,6 +13,7 @@ HEAD = """
 <link rel="stylesheet" href="/page/easel.css">
 <link rel="stylesheet" href="/page/grid.css">
 <link rel="stylesheet" href="/page/addons.css">
+<link rel="stylesheet" href="/page/models.css">
 <link rel="modulepreload" href="/page/stage.js">
 <link rel="modulepreload" href="/page/easel.js">
 <link rel="icon" type="image/svg+xml" href="/page/icon.svg">
@@ -25,6 +26,7 @@ TABS = (
     ("Image to image", image_to_image),
     ("Inpainting", inpainting),
     ("Compare", compare),
+    ("Models", models),
 )
 """Title and module of each tab, in order."""
 

@@ -20,11 +20,11 @@ def canvas(place: str, start: str, stop: str) -> gr.HTML:
     place: the tab's name in `studio.web.live.Live.show`. start, stop: the ids of its buttons, for the keyboard.
     Events `use_settings` and `reuse_seed` carry `recipe`, the values of the picture's recipe by name; `fork` carries
     `job` and `step`, and `turn` the `job` that shall be changed from its next step on; both may carry the strength of
-    fresh `noise`.
+    fresh `noise`. `choose_model` carries the name of a `model` that was chosen in the models tab.
     """
     return gr.HTML(
         html_template='<section class="stage" aria-label="Pictures in the making"></section>',
-        js_on_load=_mount("stage.js", {"place": place, "start": start, "stop": stop}, "fork", "turn"),
+        js_on_load=_mount("stage.js", {"place": place, "start": start, "stop": stop}, "fork", "turn", "choose_model"),
         apply_default_css=False,
         elem_id=f"{place}-canvas",
         elem_classes="canvas",

@@ -35,6 +35,10 @@ AT_ONCE: dict[str, Any] = {
 IN_PAGE: dict[str, Any] = {"fn": None, "show_progress": "hidden", "api_visibility": "private"}
 
 
+MOST_PROBLEMS = 3
+"""Models that cannot be used and are named below the form; of more only their number is told."""
+
+
 @dataclass(frozen=True)
 class Studio:
     """All that the page is connected to."""
@@ -150,6 +154,8 @@ def actions(place: str) -> tuple[gr.Button, gr.HTML]:
 def problems(entries: Sequence[Entry]) -> str:
     """What there is to say of models that cannot be used."""
     sentences = [f"{entry.name}: {entry.problem}" for entry in entries if entry.problem]
+    if len(sentences) > MOST_PROBLEMS:
+        sentences = [f"{len(sentences)} models cannot be used; the tab Models says why."]
     if not form.usable(entries):
         sentences.insert(0, "No model was found that can be used. Put a diffusers folder into a models folder.")
     return "\n".join(sentences)
@@ -182,8 +188,8 @@ def connect_start(
     trigger(generate, inputs=set(fields), outputs=[failure], **AT_ONCE)
 
 
-def connect_model(settings: Settings, failure: gr.HTML) -> None:
-    """Another model brings its own size, steps, guidance and samplers."""
+def connect_model(settings: Settings, failure: gr.HTML, stage: gr.HTML | None = None) -> None:
+    """Another model brings its own size, steps, guidance and samplers. stage: tells of one chosen in the models tab."""
     fields, models = settings.form, settings.models
     shapes = [settings.shapes] if settings.shapes else []
 
@@ -196,7 +202,12 @@ def connect_model(settings: Settings, failure: gr.HTML) -> None:
         updates = fields.update(form.for_model(models.entries(), model, suited))
         return {**updates, **{each: form.shape_of_size(*size, size) for each in shapes}, failure: ""}
 
+    def chosen(event: gr.EventData) -> dict[Component, Any]:
+        return choose(str(event._data["model"]))
+
     fields["model"].input(choose, inputs=[fields["model"]], outputs=[*fields, *shapes, failure], **AT_ONCE)
+    if stage:
+        stage.choose_model(chosen, outputs=[*fields, *shapes, failure], **AT_ONCE)
 
 
 def connect_shape(settings: Settings) -> None:

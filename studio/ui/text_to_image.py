@@ -34,7 +34,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
         with gr.Column(elem_classes="pictures", min_width=0):
             pictures = canvas(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
     painting.connect_start(start.click, settings, failure, studio, lambda values, data: form.read(values))
-    painting.connect_model(settings, failure)
+    painting.connect_model(settings, failure, pictures[0])
     painting.connect_lengths(settings, studio)
     painting.connect_shape(settings)
     painting.connect_seed(settings, failure, studio.live)

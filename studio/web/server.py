@@ -19,13 +19,15 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studio.engine import Engine
-from studio.errors import JobMissing, RecipeError, SourceError, StorageError, StudioError
+from studio.errors import JobMissing, ModelMissing, RecipeError, SourceError, StorageError, StudioError
 from studio.library import Library
 from studio.models.manager import Manager
+from studio.models.tasks import Tasks
 from studio.settings import Settings
 from studio.sources import Sources
 from studio.styles import Styles
 from studio.web import addons, live, pictures, sheets
+from studio.web import models as models_web
 from studio.web import sources as sources_web
 
 PAGE = Path(__file__).resolve().parents[1] / "ui" / "page"
@@ -151,6 +153,7 @@ def create_app(settings: Settings, engine: Engine, library: Library, models: Man
     app.include_router(sources_web.routes(sources, library))
     app.include_router(sheets.routes(stream, library))
     app.include_router(addons.routes(models, sources))
+    app.include_router(models_web.routes(models, library, settings.models_folders, Tasks()))
     app.mount("/page", Page(directory=PAGE))
     blocks, look = build(Studio(engine, models, stream, library, sources, Styles(settings.output_folder / "styles")))
     _calm(blocks)
@@ -182,7 +185,7 @@ def _calm(blocks: object) -> None:
 
 def _sentence(request: Request, error: Exception) -> JSONResponse:
     """A StudioError as JSON, in the words that the person is shown."""
-    missing = isinstance(error, JobMissing | StorageError)
+    missing = isinstance(error, JobMissing | ModelMissing | StorageError)
     status = 404 if missing else 422 if isinstance(error, RecipeError | SourceError) else 400
     return JSONResponse({"error": str(error)}, status)
 

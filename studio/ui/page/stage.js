@@ -34,6 +34,7 @@ export function mount(root, options, events) {
   const hint = make("div", { class: "hint" }, make("p", {}, HINTS[options.place] ?? HINT));
   section.append(tiles, make("div", { class: "stage-bar" }, words, noise.element, turn, buttons), spoken);
   offer(options.place, "use", (recipe) => events.use_settings({ recipe }));
+  offer(options.place, "model", (model) => events.choose_model({ model }));
 
   const tileOf = new Map();
   let arranged = null;

@@ -1,0 +1,230 @@
+"""The Models tab's own requests: what is on disk, thumbnails, notes, defaults, hashes and downloads."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from studio.errors import DownloadError, ModelError, ModelMissing, RecipeError
+from studio.library import Library
+from studio.models import catalog, download, sidecars
+from studio.models.catalog import Entry
+from studio.models.files import visible
+from studio.models.identify import BASES
+from studio.models.manager import Manager
+from studio.models.records import DEFAULTS
+from studio.models.tasks import Task, Tasks, sha256
+from studio.recipe import Recipe
+from studio.web.live import HEARTBEAT, NOT_KEPT, Mailbox
+from studio.web.pictures import FOREVER
+
+MAX_NOTES = 20_000
+"""Characters of a person's own notes on a model."""
+
+_MAX_BODY = 2_000_000
+_THUMBNAILS_KEPT = 256
+
+
+def routes(models: Manager, library: Library, folders: Iterable[Path], tasks: Tasks) -> APIRouter:
+    """`/models` and what is below it. folders: where downloads may go, the first that can be written to."""
+    router = APIRouter(prefix="/models")
+    folders = tuple(folders)
+
+    def entry(key: str) -> Entry:
+        for each in models.catalog.everything():
+            if each.key == key:
+                return each
+        raise ModelMissing("That model is not there any more. Load the list anew.")
+
+    @lru_cache(_THUMBNAILS_KEPT)
+    def picture(key: str, stamp: tuple[int, ...], beside: tuple[Path, ...]) -> bytes:
+        return sidecars.thumbnail(entry(key))
+
+    @router.get("")
+    def everything() -> JSONResponse:
+        shown = library.newest_by_model()
+        notes = models.catalog.records.all_notes()
+        found = [
+            _described(each, shown.get(each.name, ""), notes.get(each.key, "")) for each in models.catalog.everything()
+        ]
+        places = [{"path": visible(str(each)), "there": each.is_dir()} for each in folders]
+        return JSONResponse({"models": found, "folders": places, "bases": BASES}, headers=NOT_KEPT)
+
+    @router.get("/one")
+    def one(key: str) -> JSONResponse:
+        found = entry(key)
+        told, records = sidecars.notes(found), models.catalog.records
+        return JSONResponse(
+            {
+                "path": visible(str(found.path)),
+                "notes": told.text,
+                "triggers": told.triggers,
+                "weight": told.weight,
+                "own": records.notes(key),
+                "defaults": records.defaults(key),
+                "suited": _suited(found),
+                "samplers": _samplers(found),
+                "sha256": records.sha256(found.path, found.stamp) if found.single else "",
+            },
+            headers=NOT_KEPT,
+        )
+
+    @router.get("/thumbnail")
+    def thumbnail(key: str, version: str = "") -> Response:
+        found = entry(key)
+        data = picture(key, found.stamp, found.sidecars)
+        return Response(data, media_type="image/jpeg", headers=FOREVER if version else NOT_KEPT)
+
+    @router.post("/notes")
+    async def keep_notes(request: Request, key: str) -> JSONResponse:
+        text = visible((await _body(request)).decode("utf-8", "replace"), lines=True)
+        if len(text) > MAX_NOTES:
+            raise RecipeError(f"Notes can have {MAX_NOTES:,} characters, and these have {len(text):,}.")
+        models.catalog.records.keep_notes(entry(key).key, text)
+        return JSONResponse({})
+
+    @router.post("/defaults")
+    async def keep_defaults(request: Request, key: str) -> JSONResponse:
+        values = _defaults(await _body(request))
+        found = await run_in_threadpool(entry, key)
+        if values:
+            wanted = {**_suited(found), **values}
+            if wanted.get("sampler") not in _samplers(found):
+                raise RecipeError(f"{found.name} has no sampler {str(wanted.get('sampler'))[:60]!r}.")
+            Recipe.from_values({"model": found.name, **wanted}).check()
+        models.catalog.records.keep_defaults(found.key, values)
+        return JSONResponse({})
+
+    @router.post("/hash")
+    def start_hash(key: str) -> JSONResponse:
+        found = entry(key)
+        if not found.single:
+            raise ModelError("Only single files have a hash that others know them by.")
+
+        def work(task: Task, report: Callable[[int], None]) -> None:
+            models.catalog.records.keep_sha256(found.path, found.stamp, sha256(found.path, report))
+
+        return JSONResponse(tasks.start("hash", found.key, found.bytes, work).values)
+
+    @router.post("/hub/look")
+    def look(text: str) -> JSONResponse:
+        plan = download.look(text)
+        return JSONResponse(
+            {**asdict(plan), "bytes": plan.bytes, "folder": visible(str(download.destination(folders)))}
+        )
+
+    @router.post("/hub/get")
+    async def start_download(request: Request, choice: str = "") -> JSONResponse:
+        values = _object(await _body(request))
+        plan = download.Plan.from_values({name: values[name] for name in download.Plan.__slots__ if name in values})
+        plan = download.with_choice(plan, choice) if choice else plan
+        folder = await run_in_threadpool(download.destination, folders)
+
+        def work(task: Task, report: Callable[[int], None]) -> None:
+            download.fetch(folder, plan, report, task.on_cancel)
+
+        title = f"{plan.repository}/{plan.files[0].name}" if choice else plan.repository
+        return JSONResponse(tasks.start("download", title, plan.bytes, work).values)
+
+    @router.post("/tasks/{task_id}/cancel")
+    def cancel(task_id: str) -> JSONResponse:
+        tasks.cancel(task_id)
+        return JSONResponse({})
+
+    @router.get("/tasks")
+    async def follow() -> StreamingResponse:
+        return StreamingResponse(_follow(tasks), media_type="application/x-ndjson", headers=NOT_KEPT)
+
+    return router
+
+
+async def _follow(tasks: Tasks) -> AsyncIterator[str]:
+    """How all tasks stand, then each change, a line of JSON each; ends as soon as none is under way."""
+    mailbox = Mailbox()
+    end = tasks.listen(lambda values: mailbox.put(values["id"], values))
+    try:
+        for values in tasks.all():
+            yield json.dumps(values) + "\n"
+        while any(values["state"] == "running" for values in tasks.all()):
+            news = await mailbox.take(HEARTBEAT)
+            yield "".join(json.dumps(values) + "\n" for values in news) or "\n"
+        for values in tasks.all():
+            yield json.dumps(values) + "\n"
+    finally:
+        end()
+
+
+def _described(entry: Entry, picture: str, own: str) -> dict[str, Any]:
+    """What the list says of an entry. picture: the id of the newest of the library that was made with it."""
+    identity = entry.identity
+    # Another picture has another address, and one that is the same is not fetched twice.
+    version = hash((entry.stamp, entry.sidecars)) & 0xFFFFFFFF if sidecars.has_thumbnail(entry) else 0
+    return {
+        "key": entry.key,
+        "name": entry.name,
+        "kind": entry.kind,
+        "base": identity.base,
+        "variant": visible(identity.variant),
+        "family": entry.family,
+        "precision": visible(identity.precision),
+        "parameters": entry.parameters,
+        "bytes": entry.bytes,
+        "problem": entry.problem,
+        "title": entry.title,
+        "author": visible(identity.author),
+        "license": visible(identity.license),
+        "prediction": identity.prediction_type,
+        "triggers": [visible(word) for word in identity.triggers[:8]],
+        "single": entry.single,
+        "thumbnail": f"{version:x}" if version else "",
+        "picture": picture,
+        "own": own[:200],
+    }
+
+
+def _suited(entry: Entry) -> dict[str, Any]:
+    """The settings that suit a model by itself, without what the person wants instead."""
+    if entry.kind != "model" or entry.problem or not entry.facts:
+        return {}
+    facts = entry.facts
+    return {name: getattr(facts, name) for name in DEFAULTS}
+
+
+def _samplers(entry: Entry) -> list[str]:
+    usable = entry.kind == "model" and not entry.problem and entry.family
+    return list(catalog.family(entry).samplers) if usable else []
+
+
+def _defaults(body: bytes) -> dict[str, Any]:
+    """The person's defaults as they were sent: those left empty are the model's own. Raises RecipeError."""
+    values = {name: value for name, value in _object(body).items() if name in DEFAULTS and value not in ("", None)}
+    for name, value in values.items():
+        if name != "sampler" and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise RecipeError(f"{name.replace('_', ' ').capitalize()} must be a number.")
+    return values
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise RecipeError("That was not understood. Load the page anew.")
+    return value
+
+
+async def _body(request: Request) -> bytes:
+    """What was sent, read no farther than the limit. Raises DownloadError."""
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > _MAX_BODY:
+            raise DownloadError("That is more than can be taken in.")
+    return bytes(data)

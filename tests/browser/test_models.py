@@ -1,0 +1,127 @@
+"""The Models tab as a person uses it, in a real browser, on the launched program."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect
+
+from tests import weights
+from tests.browser.conftest import panel
+from tests.weights import LORA
+
+NASTY = "${alert(1)} <img src=x onerror=alert(2)>"
+
+
+@pytest.fixture
+def loras(models_folder: Path) -> Path:
+    """A folder of LoRAs among the studio's models, with a picture and trigger words."""
+    folder = models_folder / "Lora"
+    notes = {"modelspec.trigger_phrase": f"sks cat, {NASTY}", "modelspec.description": f"Cats.\n{NASTY}"}
+    weights.safetensors(folder / "cats.safetensors", LORA, notes)
+    weights.safetensors(folder / "turned\u202eround.safetensors", LORA)
+    Image.new("RGB", (300, 300), "#3a7").save(folder / "cats.preview.png")
+    return folder
+
+
+def open_tab(page: Page) -> Locator:
+    page.get_by_role("tab", name="Models", exact=True).click()
+    here = panel(page, "models")
+    here.locator(".models-card").first.wait_for()
+    return here
+
+
+def card(here: Locator, name: str) -> Locator:
+    return here.locator(".models-card").filter(has=here.page.get_by_text(name, exact=True))
+
+
+def test_models_are_listed_searched_and_filtered(page: Page, loras: Path) -> None:
+    here = open_tab(page)
+    expect(card(here, "sketchbook")).to_be_visible()
+    expect(card(here, "old.ckpt")).to_contain_text("Cannot be used")
+    here.get_by_label("Search models").fill("flux")
+    expect(here.locator(".models-card")).to_have_count(1)
+    expect(here.get_by_role("status").filter(has_text="1 of")).to_be_visible()
+    here.get_by_label("Search models").fill("")
+    here.get_by_role("button", name=re.compile("LoRAs")).click()
+    expect(here.locator(".models-card")).to_have_count(2)
+    expect(here.get_by_text(r"turned\u202eround")).to_be_visible()
+    expect(card(here, "cats").locator("img")).to_have_js_property("complete", True)
+    assert card(here, "cats").locator("img").evaluate("image => image.naturalWidth") == 300
+
+
+def test_a_lora_shows_its_words_and_keeps_notes(page: Page, loras: Path) -> None:
+    here = open_tab(page)
+    here.get_by_role("button", name=re.compile("LoRAs")).click()
+    card(here, "cats").press("Enter")
+    sheet = page.get_by_role("dialog", name="cats")
+    words = sheet.get_by_role("group", name="Trigger words")
+    expect(words.get_by_role("button")).to_have_text(["sks cat", NASTY])
+    expect(sheet.get_by_text("<lora:cats:1>")).to_be_visible()
+    expect(sheet.get_by_text("Stable Diffusion 1.x lora")).to_be_visible()
+    sheet.get_by_label("Your notes").fill(f"Good at 0.7 {NASTY}")
+    sheet.get_by_label("Your notes").press("Tab")
+    expect(sheet.get_by_text("Kept")).to_be_visible()
+    sheet.get_by_role("button", name="Work out its hash").click()
+    expect(sheet.get_by_text("Hash (AutoV2)")).to_be_visible()
+    page.keyboard.press("Escape")
+    here.get_by_label("Search models").fill("0.7")
+    expect(here.locator(".models-card")).to_have_count(1)
+
+
+def test_a_model_is_used_with_its_own_defaults(page: Page, faults: list[str]) -> None:
+    here = open_tab(page)
+    card(here, "velocity").click()
+    sheet = page.get_by_role("dialog", name="velocity")
+    sheet.get_by_label("Steps").fill("7")
+    sheet.get_by_label("Steps").press("Tab")
+    expect(sheet.get_by_text("Kept")).to_be_visible()
+    sheet.get_by_label("Width").fill("65")
+    sheet.get_by_label("Width").press("Tab")
+    expect(sheet.get_by_role("alert")).to_contain_text("multiple")
+    sheet.get_by_label("Width").fill("")
+    sheet.get_by_label("Width").press("Tab")
+    expect(sheet.locator(".notice")).to_be_hidden()
+    sheet.get_by_role("button", name="Use in text to image").click()
+    form = panel(page, "text_to_image")
+    expect(form.get_by_label("Model", exact=True).first).to_have_value("velocity")
+    expect(form.get_by_label("Steps", exact=True).first).to_have_value("7")
+    page.evaluate("fetch('/models/defaults?key=model/velocity', {method: 'POST', body: '{}'})")
+    forgive(faults)
+
+
+def test_what_is_added_to_a_folder_shows_up(page: Page, models_folder: Path) -> None:
+    here = open_tab(page)
+    shutil.copytree(models_folder / "sd", models_folder / "newcomer")
+    try:
+        page.evaluate("window.dispatchEvent(new Event('focus'))")
+        expect(card(here, "newcomer")).to_be_visible()
+    finally:
+        shutil.rmtree(models_folder / "newcomer")
+
+
+def forgive(faults: list[str]) -> None:
+    """A refusal is an answer like others; Chromium writes it into its console all the same."""
+    faults[:] = [fault for fault in faults if "Failed to load resource" not in fault]
+
+
+def test_a_wrong_name_on_the_hub_is_told(page: Page, faults: list[str]) -> None:
+    here = open_tab(page)
+    here.get_by_role("button", name="Get from the hub").click()
+    here.get_by_label("Name on huggingface.co").fill("sdxl")
+    here.get_by_role("button", name="Look it up").click()
+    expect(here.get_by_role("alert").filter(has_text="no name on the hub")).to_be_visible()
+    forgive(faults)
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1600, 900)])
+def test_it_fits_the_window(page: Page, loras: Path, width: int, height: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    here = open_tab(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    card(here, "sketchbook").click()
+    sheet = page.get_by_role("dialog", name="sketchbook")
+    box = sheet.bounding_box()
+    assert box and box["width"] <= width and sheet.evaluate("each => each.scrollWidth <= each.clientWidth")

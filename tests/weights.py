@@ -1,0 +1,113 @@
+"""Weight files with the names and shapes of real models and nothing in them: headers, and holes where data would be."""
+
+import json
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+SIZES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1, "F8_E4M3": 1, "I64": 8}
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def header(shapes: Shapes, metadata: dict[str, str] | None = None, dtype: str = "F16") -> dict[str, Any]:
+    """What stands at the start of a safetensors file with these tensors."""
+    result: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
+    end = 0
+    for name, shape in shapes.items():
+        begin, end = end, end + math.prod(shape) * SIZES[dtype]
+        result[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+    return result
+
+
+def safetensors(path: Path, shapes: Shapes, metadata: dict[str, str] | None = None, dtype: str = "F16") -> Path:
+    """A file with these tensors, all zero; on disk it takes hardly more than its header."""
+    text = json.dumps(header(shapes, metadata, dtype)).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + sum(math.prod(shape) for shape in shapes.values()) * SIZES[dtype])
+    return path
+
+
+def raw(path: Path, text: str | bytes, data: bytes = b"", length: int | None = None) -> Path:
+    """A safetensors file with whatever header, and whatever length it is said to have."""
+    text = text.encode() if isinstance(text, str) else text
+    path.write_bytes(struct.pack("<Q", len(text) if length is None else length) + text + data)
+    return path
+
+
+def gguf(path: Path, shapes: Shapes, metadata: dict[str, Any] | None = None, kind: int = 8) -> Path:
+    """A GGUF file; kind 8 is Q8_0, 34 bytes for each 32 values."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value.encode())) + value.encode()
+
+    values, tensors, end = b"", b"", 0
+    for name, value in (metadata or {}).items():
+        values += text(name)
+        if isinstance(value, str):
+            values += struct.pack("<I", 8) + text(value)
+        elif isinstance(value, list):
+            values += struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(text, value))
+        else:
+            values += struct.pack("<II", 4, value)
+    for name, shape in shapes.items():
+        tensors += (
+            text(name) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape[::-1]) + struct.pack("<IQ", kind, end)
+        )
+        end += math.prod(shape) // 32 * 34
+    start = b"GGUF" + struct.pack("<IQQ", 3, len(shapes), len(metadata or {})) + values + tensors
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(start + b"\0" * (-len(start) % 32))
+        file.truncate(math.ceil(len(start) / 32) * 32 + end)
+    return path
+
+
+def unet(context: int, channels: int = 4, at: str = "1.1") -> Shapes:
+    """The tensors of an original UNet that tell what it is."""
+    return {
+        "model.diffusion_model.input_blocks.0.0.weight": (320, channels, 3, 3),
+        f"model.diffusion_model.input_blocks.{at}.transformer_blocks.0.attn2.to_k.weight": (320, context),
+        "model.diffusion_model.out.2.weight": (4, 320, 3, 3),
+    }
+
+
+VAE: Shapes = {
+    "first_stage_model.decoder.conv_in.weight": (512, 4, 3, 3),
+    "first_stage_model.decoder.conv_out.weight": (3, 128, 3, 3),
+}
+CLIP_L: Shapes = {"text_model.embeddings.token_embedding.weight": (49408, 768)}
+
+
+def below(prefix: str, shapes: Shapes) -> Shapes:
+    return {prefix + name: shape for name, shape in shapes.items()}
+
+
+SD1: Shapes = {**unet(768), **VAE, **below("cond_stage_model.transformer.", CLIP_L)}
+SD2: Shapes = {**unet(1024), **VAE, "cond_stage_model.model.token_embedding.weight": (49408, 1024)}
+SDXL: Shapes = {
+    **unet(2048, at="4.1"),
+    **VAE,
+    **below("conditioner.embedders.0.transformer.", CLIP_L),
+    "conditioner.embedders.1.model.positional_embedding": (77, 1280),
+}
+FLUX: Shapes = {
+    "img_in.weight": (3072, 64),
+    "double_blocks.0.img_attn.qkv.weight": (9216, 3072),
+    "guidance_in.in_layer.weight": (3072, 256),
+}
+SD3: Shapes = {
+    "model.diffusion_model.x_embedder.proj.weight": (1536, 16, 2, 2),
+    "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": (4608, 1536),
+    **below(
+        "first_stage_model.", {"decoder.conv_in.weight": (512, 16, 3, 3), "decoder.conv_out.weight": (3, 128, 3, 3)}
+    ),
+}
+LORA: Shapes = {
+    "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_down.weight": (8, 768),
+    "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_up.weight": (320, 8),
+    "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.alpha": (),
+}
