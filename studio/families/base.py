@@ -4,24 +4,19 @@ A family is one subclass of `Model` in one file: facts about its folders, and th
 Nothing outside a family's file branches on its name.
 """
 
-import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-import diffusers
 import numpy as np
 import torch
-import transformers
 from PIL import Image
 from torch import Tensor
 
 from studio import previews
-from studio.errors import ModelBroken
-from studio.models.files import read_json, weight_files
 from studio.recipe import Recipe
 from studio.samplers import Sampler
 
@@ -155,55 +150,3 @@ class Model(ABC):
 def to_pixels(picture: Image.Image) -> Tensor:
     """(1, 3, h, w) float32 in -1..1."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
-
-
-def load_parts(
-    folder: Path, names: Iterable[str], dtype: torch.dtype, report: Callable[[float], None]
-) -> dict[str, Any]:
-    """Load components of a diffusers folder into memory on the CPU, reporting the share of bytes read.
-
-    Classes come from diffusers and transformers alone, and weights from safetensors alone: a folder is untrusted.
-    Raises ModelBroken with a sentence.
-    """
-    # Our own progress is reported; the libraries' bars and hints are not for the person at the page.
-    for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity_error()
-        library.utils.logging.disable_progress_bar()
-    index = read_json(folder / "model_index.json")
-    sizes = {name: sum(file.stat().st_size for file in weight_files(folder / name)) for name in names}
-    total, read = sum(sizes.values()) or 1, 0
-    parts = {}
-    for name in names:
-        parts[name] = _load_part(folder, name, index.get(name) or [None, None], dtype)
-        read += sizes[name]
-        report(read / total)
-    return parts
-
-
-def _load_part(folder: Path, name: str, where: Sequence[str | None], dtype: torch.dtype) -> Any:
-    if name == "scheduler":
-        return read_json(folder / "scheduler" / "scheduler_config.json")
-    library, kind = where
-    found = getattr(importlib.import_module(library), kind or "", None) if library in _TRUSTED else None
-    if found is None:
-        raise ModelBroken(
-            f"The model in {folder} wants a {name} of the kind {library}.{kind}, which is not known here."
-        )
-    options: dict[str, Any] = {}
-    if weight_files(folder / name):
-        options = {"dtype": dtype, "use_safetensors": True}
-        if all(".fp16." in file.name for file in weight_files(folder / name)):
-            options["variant"] = "fp16"
-    try:
-        part = found.from_pretrained(folder / name, local_files_only=True, **options)
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise ModelBroken(
-            f"The {name} of the model in {folder} could not be read ({type(error).__name__}). "
-            "Copy or download the folder again."
-        ) from error
-    return part.eval().requires_grad_(False) if isinstance(part, torch.nn.Module) else part
-
-
-_TRUSTED = ("diffusers", "transformers")

@@ -20,6 +20,7 @@ class Entry:
     """One model. `problem` is empty, or a sentence that says why it cannot be used and what would help.
 
     name: the path below the models folder it was found in. parameters: number of weights of the parts that are loaded.
+    config: the folder with model_index.json and the configs of the parts: for a single file, one of assets/configs.
     """
 
     name: str
@@ -28,6 +29,9 @@ class Entry:
     parameters: int = 0
     facts: Facts | None = None
     problem: str = ""
+    kind: str = "model"
+    config: Path = Path()
+    single: bool = False
 
 
 def scan(folders: Iterable[Path]) -> list[Entry]:
@@ -70,7 +74,7 @@ def _candidates(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _describe(name: str, path: Path) -> Entry:
-    entry = Entry(name, path)
+    entry = Entry(name, path, config=path, single=path.is_file())
     try:
         if path.is_file():
             raise _single_file(path)
