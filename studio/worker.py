@@ -4,6 +4,8 @@ Everything here runs on the engine's thread, except `check`.
 """
 
 import copy
+import logging
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,12 +18,14 @@ from torch import Tensor
 from studio import originals
 from studio.errors import OutOfMemory, RecipeError
 from studio.families import Model, Row
-from studio.models import catalog
+from studio.models import catalog, placement
 from studio.models.manager import Manager
 from studio.previews import LatentPreview
 from studio.recipe import Recipe
 from studio.samplers import Sampler
 from studio.sources import Sources
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,8 @@ class TorchWorker:
 
     def __init__(self, models: Manager, sources: Sources) -> None:
         self._models, self._sources = models, sources
+        self.notes: deque[str] = deque(maxlen=16)
+        """What was done because memory was short, in sentences, the latest at the end."""
 
     def check(self, recipe: Recipe) -> None:
         entry = self._models.entry(recipe.model)
@@ -138,11 +144,22 @@ class TorchWorker:
     def loaded(self, model: str) -> bool:
         return self._models.loaded(model)
 
+    def fetch(self, model: str, alone: bool, report: Callable[[float], None]) -> Literal["read", "reading", "wait"]:
+        return self._models.fetch(model, alone, report)
+
     def load(self, model: str, report: Callable[[float], None]) -> None:
         with _device_errors():
             self._models.use(model, report)
 
     def begin(self, recipe: Recipe, origin: tuple[TorchRun, int] | None = None) -> TorchRun:
+        try:
+            return self._begin(recipe, origin)
+        except OutOfMemory:
+            if not self._models.loaded(recipe.model) or not self._smaller(recipe.model):
+                raise
+            return self._begin(recipe, origin)
+
+    def _begin(self, recipe: Recipe, origin: tuple[TorchRun, int] | None) -> TorchRun:
         with _device_errors():
             model = self._models.use(recipe.model)
             if origin and _agree(origin[0], origin[1], recipe):
@@ -159,6 +176,15 @@ class TorchWorker:
                 raise
 
     def step(self, runs: Sequence[TorchRun]) -> None:
+        try:
+            self._step(runs)
+        except OutOfMemory:
+            # Several runs are divided by the engine; one is tried once more in a smaller way.
+            if len(runs) > 1 or not self._smaller(runs[0].recipe.model):
+                raise
+            self._step(runs)
+
+    def _step(self, runs: Sequence[TorchRun]) -> None:
         with _device_errors():
             model = self._models.use(runs[0].recipe.model)
             inputs = [run.sampler.model_input(run.latents) for run in runs]
@@ -178,8 +204,29 @@ class TorchWorker:
 
     def decode(self, run: TorchRun) -> Image:
         with _device_errors():
-            drawn = self._models.use(run.recipe.model).decode(run.clean)
+            model = self._models.use(run.recipe.model)
+        try:
+            with _device_errors():
+                drawn = model.decode(run.clean)
+        except OutOfMemory:
+            if not hasattr(model.vae, "enable_tiling"):
+                raise
+            with _device_errors(), placement.tiled(model.vae):
+                drawn = model.decode(run.clean)
+            self._note("There was too little memory to decode the picture at once, so it was decoded in tiles.")
+        with _device_errors():
             return originals.put_back(drawn, run.recipe, self._sources)
+
+    def _smaller(self, name: str) -> bool:
+        with _device_errors():
+            note = self._models.smaller(name)
+        self._note(note)
+        return bool(note)
+
+    def _note(self, sentence: str) -> None:
+        if sentence:
+            log.warning(sentence)
+            self.notes.append(sentence)
 
 
 def _agree(run: TorchRun, step: int, recipe: Recipe) -> bool:

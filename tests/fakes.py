@@ -60,6 +60,8 @@ class FakeWorker:
     model: str = "sketchbook"
     log: list[list[str]] = field(default_factory=list)
     """The prompts of every step that was made."""
+    fetched: dict[str, str] = field(default_factory=dict)
+    """What `fetch` says of a model. By default it cannot be read beside another."""
 
     def __post_init__(self) -> None:
         self._asked: queue.Queue[list[str]] = queue.Queue()
@@ -87,6 +89,9 @@ class FakeWorker:
 
     def loaded(self, model: str) -> bool:
         return model == self.model
+
+    def fetch(self, model: str, alone: bool, report: Callable[[float], None]) -> str:
+        return self.fetched.get(model, "read" if alone else "wait")
 
     def load(self, model: str, report: Callable[[float], None]) -> None:
         self._stumble("load", [model])

@@ -57,11 +57,12 @@ _IGNORED = (".scale_input", ".input_scale", "scaled_fp8", ".comfy_quant")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a part's weights are. names: tensor in the file → what diffusers' converter calls it."""
+    """Where a part's weights are. names: tensor in the file → its name for the converter. stamp: of the file."""
 
     path: Path
     names: Mapping[str, str]
     stored: Mapping[str, Stored]
+    stamp: tuple[int, ...] = ()
 
     @property
     def bytes(self) -> int:
@@ -189,6 +190,7 @@ def sources(
     Raises ModelBroken with the file that is missing and where to put it.
     """
     index = read_json(entry.config / "model_index.json")
+    stamp = _stamp(entry.path)
     stored = open_file(entry.path, allow_pickles)
     result: dict[str, Source] = {}
     for name in needed:
@@ -198,10 +200,17 @@ def sources(
         denoiser = name in ("unet", "transformer")
         names = _denoiser(stored, name) if denoiser else _names(stored, kind, config)
         if names or denoiser:
-            result[name] = Source(entry.path, names, stored)
+            result[name] = Source(entry.path, names, stored, stamp)
         else:
             result[name] = _elsewhere(entry, kind, config, folders)
     return result
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        return weights.stamp(path)
+    except OSError:
+        raise ModelBroken(f"The file {path} is gone. Put it back, or choose another model.") from None
 
 
 def open_file(path: Path, allow_pickles: bool = False) -> Mapping[str, Stored]:
@@ -307,10 +316,11 @@ def _elsewhere(entry: Entry, kind: str, config: Mapping[str, Any], folders: Sequ
     found = []
     for path in _files(folders):
         try:
+            stamp = _stamp(path)
             stored = weights.header(path)
             # A whole model is not taken apart for another.
             if not any(_DENOISER in name for name in stored) and (names := _names(stored, kind, config)):
-                found.append(Source(path, names, stored))
+                found.append(Source(path, names, stored, stamp))
         except ModelError:
             continue
     if not found:
@@ -435,7 +445,7 @@ def _state(
         weights.check(source.path, tensors)
         progress(source.bytes)
     else:
-        tensors = weights.read(source.path, wanted, dtype, progress, mapped)
+        tensors = weights.read(source.path, wanted, dtype, progress, mapped, source.stamp)
         for name, scale in weights.read(source.path, scales, torch.float32, progress).items():
             weight = next(name.removesuffix(each) + ".weight" for each in _SCALES if name.endswith(each))
             if weight in tensors:

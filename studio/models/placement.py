@@ -8,7 +8,8 @@ stay in their file.
 import ctypes
 import gc
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +138,16 @@ class _Turn(ModelHook):
                 other.to("cpu")
             module.to(self.device)
         return args, kwargs
+
+
+@contextmanager
+def tiled(vae: Any) -> Iterator[None]:
+    """The autoencoder decodes tile by tile inside: an eighth of the memory or less, and nearly the same picture."""
+    vae.enable_tiling()
+    try:
+        yield
+    finally:
+        vae.disable_tiling()
 
 
 def give_back(device: torch.device) -> None:

@@ -76,24 +76,37 @@ def header(path: Path) -> dict[str, Stored]:
         raise _broken(path) from None
 
 
+def stamp(path: Path) -> tuple[int, ...]:
+    """What tells one state of a file from another. Raises OSError."""
+    return _stamp(path.stat())
+
+
+def _stamp(state: os.stat_result) -> tuple[int, ...]:
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+
+
 def read(
     path: Path,
     wanted: Mapping[str, Stored],
     dtype: torch.dtype | None,
     progress: Callable[[int], None] = lambda count: None,
     mapped: bool = False,
+    seen: tuple[int, ...] = (),
 ) -> dict[str, Tensor]:
     """These tensors of the file, those of floating point as `dtype` (None: as they are stored).
 
     progress: called with the bytes of the file that were read since the last call, on any thread. mapped: leave
     tensors that keep their type in the file, where the system brings them in and drops them as there is room.
+    seen: the file's stamp when its header was read.
     Raises ModelBroken if the file is cut short, changes meanwhile, or holds values that are no numbers.
     """
     names = sorted(wanted, key=lambda name: wanted[name].start)
     result: dict[str, Tensor] = {}
     try:
         with path.open("rb", buffering=0) as file:
-            before = os.fstat(file.fileno())
+            before = _stamp(os.fstat(file.fileno()))
+            if seen and seen != before:
+                raise OSError
             if mapped:
                 for name in names:
                     if wanted[name].dtype == (dtype or wanted[name].dtype):
@@ -105,7 +118,7 @@ def read(
             def work(number: int) -> None:
                 # A place in the file of its own, and never another file that meanwhile has its name.
                 with path.open("rb", buffering=0) as own:
-                    if not os.path.samestat(os.fstat(own.fileno()), before):
+                    if _stamp(os.fstat(own.fileno())) != before:
                         raise OSError
                     for name in names[number::READERS]:
                         if failed.is_set():
@@ -119,12 +132,12 @@ def read(
                 except BaseException:
                     failed.set()
                     raise
-            after = os.fstat(file.fileno())
+            after = _stamp(os.fstat(file.fileno()))
     except OSError:
         raise ModelBroken(f"The file {path} changed or went away while it was being read. Try again.") from None
     except EOFError:
         raise _broken(path) from None
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+    if before != after:
         raise ModelBroken(
             f"The file {path} changed while it was being read. Wait until it is complete, then try again."
         )
