@@ -56,6 +56,10 @@ class Run(Protocol):
     def weight(self) -> int:
         """Bytes of what it remembers of its steps."""
 
+    @property
+    def note(self) -> str:
+        """A sentence if its model is held in a slower way because memory is short."""
+
     def preview(self, kind: Literal["clean", "noisy"]) -> Preview: ...
 
     def look_back(self, step: int) -> Preview:
@@ -569,7 +573,7 @@ class Engine:
         job._moved_at = now
         preview = self._preview(job, run)
         with self._lock:
-            self._publish(job, Step(job.id, run.done, run.total, job._seconds, preview))
+            self._publish(job, Step(job.id, run.done, run.total, job._seconds, preview, run.note))
 
     def _preview(self, job: Job, run: Run) -> Preview | None:
         try:

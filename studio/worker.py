@@ -67,6 +67,7 @@ class TorchRun:
             self.clean = noise
         self.total = recipe.steps_run
         self.moments: dict[int, Moment] = {}
+        self.note = ""
         self._projection = model.projection
         self.remember(model)
 
@@ -155,16 +156,20 @@ class TorchWorker:
         try:
             return self._begin(recipe, origin)
         except OutOfMemory:
-            if not self._models.loaded(recipe.model) or not self._smaller(recipe.model):
+            if not self._models.loaded(recipe.model) or not (note := self._smaller(recipe.model)):
                 raise
-            return self._begin(recipe, origin)
+            run = self._begin(recipe, origin)
+            run.note = note
+            return run
 
     def _begin(self, recipe: Recipe, origin: tuple[TorchRun, int] | None) -> TorchRun:
         with _device_errors():
             model = self._models.use(recipe.model)
             if origin and _agree(origin[0], origin[1], recipe):
                 return origin[0].fork(origin[1], recipe, model)
-            return TorchRun(model, recipe, self._sources)
+            run = TorchRun(model, recipe, self._sources)
+            run.note = self._models.note(recipe.model)
+            return run
 
     def change(self, run: TorchRun, recipe: Recipe) -> None:
         with _device_errors():
@@ -180,9 +185,10 @@ class TorchWorker:
             self._step(runs)
         except OutOfMemory:
             # Several runs are divided by the engine; one is tried once more in a smaller way.
-            if len(runs) > 1 or not self._smaller(runs[0].recipe.model):
+            if len(runs) > 1 or not (note := self._smaller(runs[0].recipe.model)):
                 raise
             self._step(runs)
+            runs[0].note = note
 
     def _step(self, runs: Sequence[TorchRun]) -> None:
         with _device_errors():
@@ -217,11 +223,11 @@ class TorchWorker:
         with _device_errors():
             return originals.put_back(drawn, run.recipe, self._sources)
 
-    def _smaller(self, name: str) -> bool:
+    def _smaller(self, name: str) -> str:
         with _device_errors():
             note = self._models.smaller(name)
         self._note(note)
-        return bool(note)
+        return note
 
     def _note(self, sentence: str) -> None:
         if sentence:

@@ -33,6 +33,7 @@ class FakeRun:
     total: int
     done: int = 0
     weight: int = 1000
+    note: str = ""
     kept: bool = True
     """Whether it remembers its steps."""
 

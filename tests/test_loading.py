@@ -236,6 +236,25 @@ def test_flux_in_its_publishers_names_fills_every_parameter() -> None:
     assert {name: tensor.shape for name, tensor in back.items()} == {name: each.shape for name, each in state.items()}
 
 
+def test_flux_2s_autoencoder_keeps_its_statistics(tmp_path: Path) -> None:
+    from diffusers import AutoencoderKLFlux2
+
+    torch.manual_seed(7)
+    model = AutoencoderKLFlux2(
+        block_out_channels=(4, 8, 8, 8), latent_channels=4, norm_num_groups=4, layers_per_block=1,
+    )  # fmt: skip
+    model.bn.running_mean.copy_(torch.randn(model.bn.running_mean.shape))
+    model.save_pretrained(tmp_path / "config" / "vae")
+    index = {"_class_name": "Flux2KleinPipeline", "vae": ["diffusers", "AutoencoderKLFlux2"]}
+    (tmp_path / "config" / "model_index.json").write_text(json.dumps(index))
+    state = model.state_dict()
+    own = {name: tensor for name, tensor in state.items() if name.startswith("bn.")}
+    named = original.vae({name: tensor for name, tensor in state.items() if name not in own})
+    original.save(tmp_path / "flux2-vae.safetensors", named, own)
+    single = Entry("vae", tmp_path / "flux2-vae.safetensors", config=tmp_path / "config", single=True)
+    assert same(load(single, ("vae",))["vae"], model)
+
+
 def test_float8_is_widened_and_scaled(sd: Entry, models_folder: Path, tmp_path: Path) -> None:
     state = load_file(sd.path)
     given, expected = dict(state), dict(state)

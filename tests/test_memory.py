@@ -261,6 +261,7 @@ def test_a_step_that_is_short_of_memory_lets_other_models_go_and_tries_once_more
     calls = fail_once(monkeypatch, manager.use("sd"), "predict")
     worker.step([one])
     assert len(calls) == 2 and one.done == 1 and not manager.loaded("velocity")
+    assert one.note == worker.notes[-1]
     assert "other models were let go" in worker.notes[-1]
 
 

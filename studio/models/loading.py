@@ -50,6 +50,12 @@ _T5_HOMES = ("text_encoders.t5xxl.transformer.", "")
 _QWEN_HOMES = ("text_encoders.qwen3_4b.transformer.", "text_encoders.qwen25_7b.transformer.", "")
 _VAE_HOMES = ("first_stage_model.", "vae.", "")
 
+_NO_PARTS = frozenset(
+    {"lora", "loras", "lycoris", "embeddings", "controlnet", "checkpoints", "stable-diffusion", "unet", "ip-adapter"}
+    | {"diffusion_models", "upscale_models", "esrgan", "hypernetworks", "clip_vision", "style_models", "adetailer"}
+)
+"""Folders of other programs without text encoders and VAEs: hundreds of files that need not be looked into."""
+
 _SCALES = (".scale_weight", ".weight_scale")
 _IGNORED = (".scale_input", ".input_scale", "scaled_fp8", ".comfy_quant")
 """What files in float8 hold beside the weights: the factor of each, and hints for kernels that are not used here."""
@@ -350,7 +356,7 @@ def _missing(kind: str, config: Mapping[str, Any]) -> tuple[str, str, str]:
 def _files(folders: Iterable[Path]) -> Iterator[Path]:
     for folder in folders:
         for home, inner, names in os.walk(folder, followlinks=False):
-            inner[:] = sorted(each for each in inner if not each.startswith("."))
+            inner[:] = sorted(each for each in inner if not each.startswith(".") and each.lower() not in _NO_PARTS)
             yield from (Path(home, name) for name in sorted(names) if name.endswith(".safetensors"))
 
 
@@ -472,21 +478,30 @@ def _assign(kind: Any, config: Path, state: dict[str, Tensor], dtype: torch.dtyp
         return kind.from_pretrained(
             None, config=kind.config_class.from_pretrained(config), state_dict=state, dtype=dtype, local_files_only=True
         )
-    if kind is getattr(diffusers, "AutoencoderKLFlux2", None):
-        return _flux2_vae(kind, config, state, dtype)
+    if convert := _VAES.get(kind.__name__):
+        return _converted(kind, read_json(config / "config.json"), state, dtype, convert)
     # The config is given with each weight's type settled, so nothing is converted and nothing is copied.
     return kind.from_single_file(state, dtype=dtype, **where)
 
 
-def _flux2_vae(kind: Any, config: Path, state: dict[str, Tensor], dtype: torch.dtype) -> torch.nn.Module:
-    settings = read_json(config / "config.json")
+def _converted(
+    kind: Any, settings: dict[str, Any], state: dict[str, Tensor], dtype: torch.dtype, convert: Callable[..., Any]
+) -> torch.nn.Module:
+    """As `from_single_file` does it, for kinds that it does not know."""
     with init_empty_weights():
         part = kind.from_config(settings)
     if not set(part.state_dict()) <= set(state):
-        converted = single_file_utils.convert_ldm_vae_checkpoint(state, settings)
-        state = {**converted, **{name: tensor for name, tensor in state.items() if name.startswith("bn.")}}
+        statistics = {name: tensor for name, tensor in state.items() if name.startswith("bn.")}
+        state = {**convert(state, config=settings), **statistics}
     load_model_dict_into_meta(part, state, dtype=dtype)
     return part
+
+
+_VAES: dict[str, Callable[..., Any]] = {
+    "AutoencoderKLFlux2": single_file_utils.convert_ldm_vae_checkpoint,
+    # Qwen-Image's autoencoder is that of Wan 2.1, trained on.
+    "AutoencoderKLQwenImage": single_file_utils.convert_wan_vae_to_diffusers,
+}
 
 
 def _gguf(path: Path, kind: Any, config: Path, name: str, dtype: torch.dtype) -> torch.nn.Module:

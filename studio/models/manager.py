@@ -109,6 +109,10 @@ class Manager:
         """The loaded models, the one used last at the end."""
         return [Held(name, plan.bytes, plan.sentence) for name, (_, _, plan, _) in list(self._loaded.items())]
 
+    def note(self, name: str) -> str:
+        """A sentence if a loaded model is not held whole, in its full precision."""
+        return self._loaded[name][2].sentence
+
     def use(self, name: str, report: Callable[[float], None] = lambda share: None) -> Model:
         """The model on its device, loaded if it must be. `report` gets the share of its bytes that are in place.
 
