@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,11 +132,13 @@ def _in_a_process(who: str, dtype: str) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def loads(rounds: int) -> list[Line]:
+def loads(rounds: int, dtypes: Sequence[str]) -> Iterator[Line]:
     """The studio's loader against diffusers' own, taking turns."""
-    FILE.read_bytes()  # into the system's cache
-    lines, size = [], FILE.stat().st_size
-    for dtype in ("bfloat16", "float16"):
+    with FILE.open("rb") as file:
+        while file.read(2**24):
+            pass  # into the system's cache
+    size = FILE.stat().st_size
+    for dtype in dtypes:
         found: dict[str, list[dict[str, float]]] = {"parts": [], "diffusers": [], "studio": []}
         for _ in range(rounds):
             for who, results in found.items():
@@ -146,7 +148,7 @@ def loads(rounds: int) -> list[Line]:
             for who, results in found.items()
         }
         theirs = middle["diffusers"]["seconds"]
-        lines += [
+        yield from [
             Line(f"Reading SD 1.5 as {dtype} / diffusers' from_single_file", middle["parts"]["seconds"] / theirs, 1.15),
             Line(f"… until it can draw, previews fitted, as {dtype}", middle["studio"]["seconds"], 9, " s"),
             Line(f"diffusers' from_single_file as {dtype}", theirs, 9, " s"),
@@ -154,7 +156,6 @@ def loads(rounds: int) -> list[Line]:
             Line(f"… diffusers' as {dtype}", middle["diffusers"]["peak"] / size, 9),
             Line(f"Second use as {dtype}", 1000 * middle["studio"]["again"], 10, " ms"),
         ]
-    return lines
 
 
 # Drawing
@@ -259,16 +260,18 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--load", choices=["diffusers", "parts", "studio"])
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", nargs="+", default=["bfloat16", "float16"])
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--only", choices=["loads", "drawings"])
     given = parser.parse_args()
     if given.load:
-        print(json.dumps(load(given.load, given.dtype)))
+        print(json.dumps(load(given.load, given.dtype[0])))
     else:
         make()
         if given.only != "drawings":
-            print("\n".join(line.markdown() for line in loads(given.rounds)), flush=True)
+            for line in loads(given.rounds, given.dtype):
+                print(line.markdown(), flush=True)
         if given.only != "loads":
-            print("\n".join(line.markdown() for line in drawings(given.rounds, given.side, given.steps)), flush=True)
+            for line in drawings(given.rounds, given.side, given.steps):
+                print(line.markdown(), flush=True)

@@ -422,18 +422,22 @@ def _build(
             part.tie_weights()
     except (MemoryError, ModelError):
         raise
+    except NotImplementedError as error:  # from moving what has no data: some tensors were not in the file
+        raise _lacking(entry, name, source) from error
     except Exception as error:
         raise ModelBroken(
             f"The {name} in {source.path.name} is not what a {_pipeline(entry)} has there ({type(error).__name__}). "
             "Copy or download the file again, or use the diffusers folder of the model."
         ) from error
-    lacking = [each for each, tensor in part.state_dict().items() if tensor.is_meta]
-    if lacking:
-        raise ModelBroken(
-            f"{source.path.name} lacks {len(lacking)} of the tensors that the {name} of a {_pipeline(entry)} has, "
-            f"{lacking[0]} first. Copy or download it again."
-        )
+    if any(tensor.is_meta for tensor in part.state_dict().values()):
+        raise _lacking(entry, name, source)
     return part
+
+
+def _lacking(entry: Entry, name: str, source: Source) -> ModelBroken:
+    return ModelBroken(
+        f"{source.path.name} lacks tensors that the {name} of a {_pipeline(entry)} has. Copy or download it again."
+    )
 
 
 def _pipeline(entry: Entry) -> str:
