@@ -109,7 +109,7 @@ def place(parts: Mapping[str, Any], device: torch.device, plan: Plan) -> None:
             part.to(there)  # the type of quantised weights is not ours to change
         else:
             part.to(device=there, dtype=wide)
-            if device.type != "cpu" and name in ("unet", "vae"):
+            if plan.way != "mapped" and name in ("unet", "vae"):
                 part.to(memory_format=torch.channels_last)
         if plan.way == "float8" and name in DENOISERS and hasattr(part, "enable_layerwise_casting"):
             part.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=plan.dtype)
