@@ -146,7 +146,7 @@ def test_damaged_files_load_or_say_what_is_wrong(
     path = tmp_path / "damaged.safetensors"
     damaged = Entry("damaged", path, config=single.config, single=True)
     said = 0
-    for seed in range(850 if LONG else 24):
+    for seed in range(850 if LONG else 16):
         path.write_bytes(mutation(data, random.Random(seed)))
         try:
             loading.load_parts(damaged, PARTS, torch.float32, lambda share: None)
@@ -224,7 +224,7 @@ def test_a_file_that_changes_while_it_is_read(
 ) -> None:
     """Either the weights that were there, or a sentence."""
     expected = loading.load_parts(single, PARTS, torch.bfloat16, lambda share: None)
-    for moment in range(0, 180, 20 if not LONG else 2):
+    for moment in range(0, 180, 2 if LONG else 45):
         path = tmp_path / "changing.safetensors"
         shutil.copy(single.path, path)
         os.utime(path, (1, 1))  # of some age: a change in the same tick of the clock cannot be seen
