@@ -45,6 +45,8 @@ READERS = 2
 
 _HEADER_LIMIT = 100_000_000
 _HUGE = 2 * 2**20
+# Shared memory, which is the default, would be rounded up to whole huge pages for each tensor.
+_PRIVATE: dict[str, Any] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 _PIECE = 2**19
 """Values that are converted at a time: 1 to 2 MB, which stay in the cache between two passes."""
 
@@ -162,7 +164,7 @@ def memory(count: int, dtype: torch.dtype) -> Tensor:
     if size < _HUGE:
         return torch.empty(count, dtype=dtype)
     try:
-        block = mmap.mmap(-1, size)
+        block = mmap.mmap(-1, size, **_PRIVATE)
         if hasattr(mmap, "MADV_HUGEPAGE"):
             block.madvise(mmap.MADV_HUGEPAGE)
     except (OSError, ValueError):
