@@ -122,10 +122,12 @@ def read(
                 with path.open("rb", buffering=0) as own:
                     if _stamp(os.fstat(own.fileno())) != before:
                         raise OSError
+                    # Made once: made for each tensor, they would leave holes between those that stay.
+                    buffers = memory(_PIECE * 8, torch.uint8), memory(_PIECE, torch.float32)
                     for name in names[number::READERS]:
                         if failed.is_set():
                             return
-                        result[name] = _read(own, wanted[name], dtype, progress)
+                        result[name] = _read(own, wanted[name], dtype, progress, buffers)
 
             with ThreadPoolExecutor(READERS, "weights") as pool:
                 try:
@@ -208,7 +210,13 @@ def _unrepeated(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _read(file: Any, stored: Stored, dtype: torch.dtype | None, progress: Callable[[int], None]) -> Tensor:
+def _read(
+    file: Any,
+    stored: Stored,
+    dtype: torch.dtype | None,
+    progress: Callable[[int], None],
+    buffers: tuple[Tensor, Tensor],
+) -> Tensor:
     file.seek(stored.start)
     floating = stored.dtype.is_floating_point
     goal = dtype if dtype and floating else stored.dtype
@@ -216,10 +224,10 @@ def _read(file: Any, stored: Stored, dtype: torch.dtype | None, progress: Callab
     if goal == stored.dtype:
         _fill(file, target, progress)
         return target.reshape(stored.shape)
-    piece = torch.empty(min(_PIECE, stored.count), dtype=stored.dtype)
-    between = torch.empty(piece.shape)
+    piece, between = buffers[0].view(stored.dtype), buffers[1]
     for place in range(0, stored.count, _PIECE):
-        part, into = piece[: stored.count - place], target[place : place + _PIECE]
+        into = target[place : place + _PIECE]
+        part = piece[: len(into)]
         _fill(file, part, progress)
         # By way of float32 each half is a vector instruction; straight from one 16-bit type to the other is not.
         into.copy_(between[: len(part)].copy_(part) if stored.dtype.itemsize < 4 and goal.itemsize < 4 else part)
