@@ -180,12 +180,15 @@ class Library:
 
         return self._indexed(found)
 
-    def newest_by_model(self) -> dict[str, str]:
-        """For each model that made a picture here, the id of its newest one."""
+    def best_by_model(self) -> dict[str, str]:
+        """For each model that made a picture here, the id of its best rated one, the newest of these."""
 
         def found() -> dict[str, str]:
             model = "json_extract(recipe, '$.model')"
-            query = f"SELECT {model}, id, max(made_at) FROM pictures WHERE recipe IS NOT NULL GROUP BY 1"
+            # SQLite takes the id from the row that has the maximum. Ratings weigh more than all the seconds there are.
+            query = (
+                f"SELECT {model}, id, max(rating * 1e12 + made_at) FROM pictures WHERE recipe IS NOT NULL GROUP BY 1"
+            )
             return {str(model): picture_id for model, picture_id, _ in self._index.execute(query)}
 
         return self._indexed(found)

@@ -392,6 +392,14 @@ def test_ratings_survive_an_index_that_fails_and_a_line_cut_off(library: Library
     assert rated(folder) == {one: 3, two: 1}
 
 
+def test_a_model_is_shown_by_its_best_picture(library: Library) -> None:
+    old, good, new = (library.add(picture(), RECIPE, 1) for _ in range(3))
+    assert library.best_by_model() == {RECIPE.model: new}
+    library.rate(old, 2)
+    library.rate(good, 4)
+    assert library.best_by_model() == {RECIPE.model: good}
+
+
 def test_a_file_read_anew_keeps_its_rating(library: Library, folder: Path) -> None:
     one = library.add(picture(), RECIPE, 1)
     library.rate(one, 3)

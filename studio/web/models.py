@@ -48,7 +48,7 @@ def routes(models: Manager, library: Library, folders: Iterable[Path], tasks: Ta
 
     @router.get("")
     def everything() -> JSONResponse:
-        shown = library.newest_by_model()
+        shown = library.best_by_model()
         notes = models.catalog.records.all_notes()
         found = [
             _described(each, shown.get(each.name, ""), notes.get(each.key, "")) for each in models.catalog.everything()
