@@ -64,6 +64,10 @@ class Run(Past, Protocol):
     @property
     def total(self) -> int: ...
 
+    @property
+    def note(self) -> str:
+        """A sentence if its model is held in a slower way because memory is short."""
+
     def preview(self, kind: Literal["clean", "noisy"]) -> Preview: ...
 
 
@@ -81,6 +85,13 @@ class Worker(Protocol[R]):
 
     def loaded(self, model: str) -> bool:
         """Whether a step with this model needs no loading."""
+
+    def fetch(self, model: str, alone: bool, report: Callable[[float], None]) -> Literal["read", "reading", "wait"]:
+        """Have a model read on a thread while others are used; "read" once only `load` is left to do.
+
+        alone: whether models that are loaded may leave to make room; else the answer is "wait" if one would have to.
+        report: gets the share of bytes read, on any thread.
+        """
 
     def load(self, model: str, report: Callable[[float], None]) -> None:
         """Bring the model to the device, reporting the share of bytes in place, 0 to 1."""
@@ -161,6 +172,7 @@ class Engine:
         self._numbers = 0
         self._ticks = 0
         self._rows: dict[Hashable, int] = {}  # for keys that ran out of memory: how many rows to try
+        self._fetching = ("", "wait")  # the model that is awaited, and how far it is
         self._closing = False
         self._keeper = ThreadPoolExecutor(1, "keeper")
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -415,8 +427,11 @@ class Engine:
                 self._grant_decode(job, result)
             for job in wishing:
                 self._grant_wish(job)
+            self._fetch()
             with self._lock:
                 batch = self._choose()
+                if not batch and self._fetching[1] == "reading" and not self._wishing():
+                    self._lock.wait(0.2)  # nothing to do until the model is read, or somebody wishes something
             if batch:
                 self._move(batch)
 
@@ -488,10 +503,15 @@ class Engine:
         ready = self._ready()
         cold = [job for job in ready if not self._worker.loaded(job.recipe.model)]
         if cold:
-            # Loading may evict a model that others need. So a job whose model is not there lets those before it
-            # finish, and is not overtaken by those after it.
             first = min(cold, key=lambda job: job.number)
-            ready = [job for job in ready if job.number < first.number and job not in cold] or [first]
+            ready = [job for job in ready if job not in cold]
+            model, state = self._fetching
+            if model != first.recipe.model or state == "wait":
+                # Loading will evict a model that others need. So a job whose model is not there lets those before it
+                # finish, and is not overtaken by those after it.
+                ready = [job for job in ready if job.number < first.number]
+            elif state == "read":
+                ready = [first]
         if not ready:
             return []
         ready.sort(key=lambda job: (self._served[job.owner], job._tick, job.number))
@@ -501,6 +521,32 @@ class Engine:
         key = ready[0]._run.key if ready[0]._run else None
         rows = self._rows.get(key, self._worker.rows)
         return [job for job in ready if job._run and job._run.key == key][:rows]
+
+    def _fetch(self) -> None:
+        """Have the model read that the first job without one waits for, while the others go on with theirs."""
+        with self._lock:
+            ready = self._ready()
+            cold = [job for job in ready if not self._worker.loaded(job.recipe.model)]
+            if not cold:
+                self._fetching = ("", "wait")
+                return
+            first = min(cold, key=lambda job: job.number)
+            alone = all(job.number >= first.number for job in ready if job not in cold)
+        model = first.recipe.model
+
+        def report(share: float) -> None:
+            with self._lock:
+                for job in self._ready():
+                    if job.recipe.model == model:
+                        self._publish(job, Loading(job.id, model, share))
+                if share == 1:
+                    self._lock.notify_all()
+
+        if self._fetching[0] != model:
+            report(0.0)
+        elif self._fetching[1] == "wait" and not alone:
+            return  # asked and answered
+        self._fetching = (model, self._worker.fetch(model, alone, report))
 
     def _move(self, batch: list[Job]) -> None:
         """Begin the jobs of the batch if they are new; change those that shall be changed; else step with all."""
@@ -528,7 +574,8 @@ class Engine:
                         self._publish(job, Loading(job.id, model, share))
 
         if not self._worker.loaded(model):
-            report(0.0)
+            if self._fetching[0] != model:
+                report(0.0)
             self._worker.load(model, report)
 
     def _begin(self, job: Job) -> None:
@@ -582,7 +629,7 @@ class Engine:
         job._moved_at = now
         preview = self._preview(job, run)
         with self._lock:
-            self._publish(job, Step(job.id, run.done, run.total, job._seconds, preview))
+            self._publish(job, Step(job.id, run.done, run.total, job._seconds, preview, run.note))
 
     def _preview(self, job: Job, run: Run) -> Preview | None:
         try:

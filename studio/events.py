@@ -40,12 +40,14 @@ class Step(Event):
 
     seconds: mean time between this job's recent steps, waiting for its turn included; 0 until known.
     preview: None if the job was submitted with previews off.
+    note: a sentence for the person if memory is short and the model is therefore held in a slower way.
     """
 
     done: int
     total: int
     seconds: float = 0.0
     preview: Preview | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

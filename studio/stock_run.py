@@ -101,6 +101,7 @@ class StockRun:
         self.recipe = recipe
         self.total = sum(stage.total for stage in model.stages(recipe).values())
         self.done = 0
+        self.note = ""
         self.picture: Image.Image | None = None
         self._sources = sources
         self._space = model.space
@@ -174,7 +175,7 @@ class StockRun:
             model.calls.add(self._call)
         return self._call
 
-    def note(self, name: str, step: stock.Step) -> None:
+    def take(self, name: str, step: stock.Step) -> None:
         """After a step of the scheduler `name`, on the call's thread."""
         self._stages[name].count(step.scheduler)
         self._latents, self._clean = step.latents, step.clean
@@ -194,7 +195,7 @@ def _work(run: "weakref.ref[StockRun]", prepared: Callable[[stock.AfterStep], An
     def work(call: Call) -> Any:
         def after_step(name: str, step: stock.Step) -> float | None:
             if alive := run():
-                alive.note(name, step)
+                alive.take(name, step)
             del alive
             call.pause()
             going_on = run()

@@ -6,6 +6,7 @@ Everything here runs on the engine's thread, except `check`, `look_back`, `keep_
 import copy
 import logging
 import weakref
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,7 @@ from studio.addons import File, Lora
 from studio.errors import OutOfMemory, RecipeError
 from studio.families import Guide, Model, Row, adapters
 from studio.families.stock import Stock
-from studio.models import catalog
+from studio.models import catalog, placement
 from studio.models.manager import Manager
 from studio.moments import Moment, Moments, Stored
 from studio.previews import LatentPreview
@@ -57,6 +58,7 @@ class TorchRun:
         self.total = recipe.steps_run
         self.guides: tuple[Guide, ...] = ()
         self.moments: dict[int, Moment] = {}
+        self.note = ""
         self.projection = model.projection
         self.remember(model)
 
@@ -176,6 +178,8 @@ class TorchWorker:
     def __init__(self, models: Manager, sources: Sources, moments: Moments | None = None) -> None:
         self._models, self._sources, self._moments = models, sources, moments
         self.preparer = controls.Preparer(sources)
+        self.notes: deque[str] = deque(maxlen=16)
+        """What was done because memory was short, in sentences, the latest at the end."""
 
     def check(self, recipe: Recipe) -> None:
         entry = self._models.entry(recipe.model)
@@ -247,12 +251,26 @@ class TorchWorker:
     def loaded(self, model: str) -> bool:
         return self._models.loaded(model)
 
+    def fetch(self, model: str, alone: bool, report: Callable[[float], None]) -> Literal["read", "reading", "wait"]:
+        return self._models.fetch(model, alone, report)
+
     def load(self, model: str, report: Callable[[float], None]) -> None:
         with _device_errors():
             self._models.use(model, report)
 
     def begin(self, recipe: Recipe, origin: tuple[Any, int] | None = None) -> Any:
         """A TorchRun, or a StockRun of a model that runs through its stock pipeline."""
+        try:
+            run = self._begin(recipe, origin)
+            run.note = self._models.note(recipe.model)
+        except OutOfMemory:
+            if not self._models.loaded(recipe.model) or not (note := self._smaller(recipe.model)):
+                raise
+            run = self._begin(recipe, origin)
+            run.note = note
+        return run
+
+    def _begin(self, recipe: Recipe, origin: tuple[Any, int] | None) -> TorchRun | StockRun:
         with _device_errors():
             model = self._model(recipe)
             if isinstance(model, Stock):
@@ -302,6 +320,16 @@ class TorchWorker:
         return self._moments.recall(picture) if self._moments else None
 
     def step(self, runs: Sequence[TorchRun]) -> None:
+        try:
+            self._step(runs)
+        except OutOfMemory:
+            # Several runs are divided by the engine; one is tried once more in a smaller way.
+            if len(runs) > 1 or not (note := self._smaller(runs[0].recipe.model)):
+                raise
+            self._step(runs)
+            runs[0].note = note
+
+    def _step(self, runs: Sequence[TorchRun]) -> None:
         with _device_errors():
             model = self._models.use(runs[0].recipe.model)
             if isinstance(model, Stock):
@@ -327,8 +355,28 @@ class TorchWorker:
     def decode(self, run: TorchRun | StockRun) -> Image:
         with _device_errors():
             model = self._model(run.recipe)
-            drawn = run.decode(cast(Stock, model)) if isinstance(run, StockRun) else model.decode(run.clean)
+        try:
+            with _device_errors():
+                drawn = run.decode(cast(Stock, model)) if isinstance(run, StockRun) else model.decode(run.clean)
+        except OutOfMemory:
+            if isinstance(run, StockRun) or not hasattr(model.vae, "enable_tiling"):
+                raise
+            with _device_errors(), placement.tiled(model.vae):
+                drawn = model.decode(run.clean)
+            self._note("There was too little memory to decode the picture at once, so it was decoded in tiles.")
+        with _device_errors():
             return originals.put_back(drawn, run.recipe, self._sources)
+
+    def _smaller(self, name: str) -> str:
+        with _device_errors():
+            note = self._models.smaller(name)
+        self._note(note)
+        return note
+
+    def _note(self, sentence: str) -> None:
+        if sentence:
+            log.warning(sentence)
+            self.notes.append(sentence)
 
 
 def _agree(past: Recipe, step: int, recipe: Recipe) -> bool:

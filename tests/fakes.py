@@ -33,6 +33,7 @@ class FakeRun:
     total: int
     done: int = 0
     weight: int = 1000
+    note: str = ""
     kept: bool = True
     """Whether it remembers its steps."""
 
@@ -63,6 +64,8 @@ class FakeWorker:
     has_disk: bool = False
     stored: dict[str, "FakeRun"] = field(default_factory=dict)
     """With a disk, copies of runs by the id of their picture."""
+    fetched: dict[str, str] = field(default_factory=dict)
+    """What `fetch` says of a model. By default it cannot be read beside another."""
 
     def __post_init__(self) -> None:
         self._asked: queue.Queue[list[str]] = queue.Queue()
@@ -90,6 +93,9 @@ class FakeWorker:
 
     def loaded(self, model: str) -> bool:
         return model == self.model
+
+    def fetch(self, model: str, alone: bool, report: Callable[[float], None]) -> str:
+        return self.fetched.get(model, "read" if alone else "wait")
 
     def load(self, model: str, report: Callable[[float], None]) -> None:
         self._stumble("load", [model])

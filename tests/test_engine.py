@@ -484,6 +484,29 @@ def test_a_model_that_is_not_loaded_waits_for_those_before_and_is_not_overtaken(
     assert [(event.model, event.share) for event in loading] == [("another", 0.0), ("another", 0.5), ("another", 1.0)]
 
 
+def test_while_a_model_is_read_jobs_on_another_go_on(studio: Studio) -> None:
+    studio.worker.fetched["another"] = "reading"
+    studio.worker.by_hand = True
+    before = studio.submit("before", steps=3)
+    studio.worker.next_call()
+    other = studio.submit("other", steps=2, model="another")
+    after = studio.submit("after", steps=2)
+    studio.worker.go_freely()
+    for job in before + after:
+        assert isinstance(studio.events.final(job.id), Finished)
+    assert isinstance(studio.engine.job(other[0].id).event, Loading)
+    studio.worker.fetched["another"] = "read"
+    assert isinstance(studio.events.final(other[0].id), Finished)
+
+
+def test_what_waits_for_a_model_can_be_cancelled(studio: Studio) -> None:
+    studio.worker.fetched["another"] = "reading"
+    (job,) = studio.submit("other", model="another")
+    studio.events.until(job.id, Loading)
+    studio.engine.cancel(job.id)
+    assert isinstance(studio.events.final(job.id), Cancelled)
+
+
 def test_jobs_are_listed_by_owner_in_their_order(studio: Studio) -> None:
     mine = studio.submit("a", "b", owner="ada") + studio.submit("c", owner="ada")
     theirs = studio.submit("d", owner="bob")

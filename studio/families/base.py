@@ -5,8 +5,6 @@ Nothing outside a family's file branches on its name.
 """
 
 import copy
-import importlib
-import importlib.util
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -15,20 +13,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-import diffusers
 import numpy as np
 import torch
-import transformers
 from PIL import Image
 from torch import Tensor
 
 from studio import previews, prompts
 from studio.addons import File, Lora
-from studio.errors import ModelBroken, ModelError
 from studio.families import autoencoders
 from studio.families.adapters import Loras
 from studio.families.embeddings import Embeddings
-from studio.models.files import read_json, weight_files
+from studio.models.files import read_json
 from studio.recipe import Control, Recipe
 from studio.samplers import Sampler
 
@@ -346,76 +341,3 @@ def hidden_states(
 def to_pixels(picture: Image.Image) -> Tensor:
     """(1, 3, h, w) float32 in -1..1."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
-
-
-def load_parts(
-    folder: Path, names: Iterable[str], dtype: torch.dtype, report: Callable[[float], None]
-) -> dict[str, Any]:
-    """Load components of a diffusers folder into memory on the CPU, reporting the share of bytes read.
-
-    Classes come from diffusers and transformers alone, and weights from safetensors alone: a folder is untrusted.
-    Raises ModelBroken with a sentence.
-    """
-    # Our own progress is reported; the libraries' bars and hints are not for the person at the page.
-    for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity_error()
-        library.utils.logging.disable_progress_bar()
-    index = read_json(folder / "model_index.json")
-    sizes = {name: sum(file.stat().st_size for file in weight_files(folder / name)) for name in names}
-    total, read = sum(sizes.values()) or 1, 0
-    parts: dict[str, Any] = {"model_index": index}
-    for name in names:
-        parts[name] = _load_part(folder, name, index.get(name) or [None, None], dtype)
-        read += sizes[name]
-        report(read / total)
-    return parts
-
-
-def _load_part(folder: Path, name: str, where: Sequence[str | None], dtype: torch.dtype) -> Any:
-    if name == "scheduler":
-        return read_json(folder / "scheduler" / "scheduler_config.json")
-    library, kind = where
-    if name.startswith("tokenizer") and str(kind).endswith("Processor"):
-        kind = "AutoTokenizer"  # a processor wants torchvision, for pictures that no prompt here has
-    found = _class(library, kind)
-    if found is None:
-        raise ModelBroken(
-            f"The model in {folder} wants a {name} of the kind {library}.{kind}, which is not known here."
-        )
-    options: dict[str, Any] = {}
-    if weight_files(folder / name):
-        options = {"dtype": dtype, "use_safetensors": True}
-        if all(".fp16." in file.name for file in weight_files(folder / name)):
-            options["variant"] = "fp16"
-    try:
-        part = found.from_pretrained(folder / name, local_files_only=True, **options)
-    except MemoryError:
-        raise
-    except ImportError as error:
-        if name.startswith("tokenizer") and (folder / name / "tokenizer.json").exists():
-            # A processor of pictures and words that stands where only words are asked for.
-            return transformers.AutoTokenizer.from_pretrained(folder / name, local_files_only=True)
-        package = "torchvision" if "orchvision" in str(error) else "a package that is not installed"
-        raise ModelError(f"The {name} of the model in {folder} ({kind}) wants {package}.") from error
-    except Exception as error:
-        raise ModelBroken(
-            f"The {name} of the model in {folder} could not be read ({type(error).__name__}). "
-            "Copy or download the folder again."
-        ) from error
-    return part.eval().requires_grad_(False) if isinstance(part, torch.nn.Module) else part
-
-
-def _class(library: str | None, kind: str | None) -> Any:
-    """A class that a model_index.json names, None for those that are not diffusers' or transformers'."""
-    if library in _TRUSTED and (found := getattr(importlib.import_module(library), kind or "", None)):
-        return found
-    # Parts that only one pipeline uses stand under its name.
-    # Wuerstchen's, and the autoencoder that Stable Cascade shares with it, have moved since.
-    homes = (f"diffusers.pipelines.{library}", "diffusers.pipelines.deprecated.wuerstchen")
-    for home in homes if library and library.isidentifier() and library != "transformers" else ():
-        if importlib.util.find_spec(home) and (found := getattr(importlib.import_module(home), kind or "", None)):
-            return found
-    return None
-
-
-_TRUSTED = ("diffusers", "transformers")

@@ -1,27 +1,46 @@
 """Loads models on demand, keeps as many as fit, and lets the one go that was used longest ago."""
 
-import gc
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import psutil
 import torch
 
 from studio.errors import ModelMissing, OutOfMemory
 from studio.families import Facts, Model
-from studio.families.base import load_parts
-from studio.models import catalog, placement
+from studio.models import catalog, loading, placement
 from studio.models.catalog import Catalog, Entry
+from studio.models.placement import Plan
 from studio.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
-ROOM = 1.25
-"""Free memory wanted for each byte of weights: what is over is for the work itself."""
+ROOM = 1.05
+"""Free memory wanted for each byte that a plan counts: what else a process takes as it works."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A loaded model, as a person may be told. bytes: an estimate. note: a sentence if it is not held whole."""
+
+    name: str
+    bytes: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """A model whose parts are being read on a thread."""
+
+    entry: Entry
+    plan: Plan
+    parts: "Future[dict[str, Any]]"
 
 
 class Manager:
@@ -29,15 +48,25 @@ class Manager:
 
     folders: where models are, or the catalog that knows them.
     device: "auto", "cpu", "cuda" or "mps"; dtype: "auto", "float32", "bfloat16" or "float16" (`studio.settings`).
-    `use` and `loaded` may be called from the engine's thread alone, all else from any.
+    allow_pickles: whether weights in pickles are read (by torch.load with weights_only, never otherwise); a catalog
+    knows it by itself.
+    `use`, `fetch`, `smaller` and `loaded` may be called from the engine's thread alone, all else from any.
     """
 
-    def __init__(self, folders: Iterable[Path] | Catalog = (), device: str = "auto", dtype: str = "auto") -> None:
-        self.catalog = folders if isinstance(folders, Catalog) else Catalog(folders)
+    def __init__(
+        self,
+        folders: Iterable[Path] | Catalog = (),
+        device: str = "auto",
+        dtype: str = "auto",
+        allow_pickles: bool = False,
+    ) -> None:
+        self.catalog = folders if isinstance(folders, Catalog) else Catalog(folders, allow_pickles)
         self.device = placement.device(device)
         self.dtype = placement.dtype(dtype, self.device)
         self.allow_pickles = self.catalog.allow_pickles
-        self._loaded: OrderedDict[str, tuple[Entry, Model]] = OrderedDict()
+        self._loaded: OrderedDict[str, tuple[Entry, Model, Plan, dict[str, Any]]] = OrderedDict()
+        self._reading: _Reading | None = None
+        self._reader = ThreadPoolExecutor(1, "loader")
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
 
@@ -98,41 +127,125 @@ class Manager:
     def loaded(self, name: str) -> bool:
         return name in self._loaded
 
+    def status(self) -> list[Held]:
+        """The loaded models, the one used last at the end."""
+        return [Held(name, plan.bytes, plan.sentence) for name, (_, _, plan, _) in list(self._loaded.items())]
+
+    def note(self, name: str) -> str:
+        """A sentence if a loaded model is not held whole, in its full precision."""
+        return self._loaded[name][2].sentence
+
     def use(self, name: str, report: Callable[[float], None] = lambda share: None) -> Model:
         """The model on its device, loaded if it must be. `report` gets the share of its bytes that are in place.
 
         Raises ModelMissing, ModelBroken, ModelUnsafe, OutOfMemory.
         """
         if name not in self._loaded:
-            # What was seen at the last look may have been half copied then, or be gone now.
-            self.entries()
-            entry = self.entry(name)
-            kind = catalog.family(entry)
-            self._make_room(entry)
-            parts = load_parts(entry.path, kind.wanted(entry.path), self.dtype, report)
-            placement.place(parts, self.device, self.dtype)
-            self._loaded[name] = entry, kind(parts, self.device, self.dtype)
-            log.info("Loaded %s on %s as %s.", name, self.device, self.dtype)
+            if not self._reading or self._reading.entry.name != name:
+                self._forget_reading()
+                self._read(name, report)
+            assert self._reading
+            reading, self._reading = self._reading, None
+            parts = reading.parts.result()
+            placement.place(parts, self.device, reading.plan)
+            model = catalog.family(reading.entry)(parts, self.device, reading.plan.dtype)
+            self._loaded[name] = reading.entry, model, reading.plan, parts
+            log.info("Loaded %s on %s as %s. %s", name, self.device, reading.plan.dtype, reading.plan.sentence)
         self._loaded.move_to_end(name)
         return self._loaded[name][1]
 
-    def _make_room(self, entry: Entry) -> None:
-        need = int(entry.parameters * self.dtype.itemsize * ROOM)
-        while self._loaded and need > self._free():
-            self._release()
-        free = self._free()
-        if need > free:
-            raise OutOfMemory(
-                f"{entry.name} needs about {need / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. "
-                "Close other programs, or choose a smaller model."
-            )
+    def fetch(self, name: str, alone: bool, report: Callable[[float], None]) -> Literal["read", "reading", "wait"]:
+        """Have a model read on a thread, while others are used. The rest is for `use`, which raises what went wrong.
 
-    def _release(self) -> None:
-        name, _ = self._loaded.popitem(last=False)
+        alone: whether others may leave to make room; else the answer is "wait" if one would have to. Only one model is
+        read at a time.
+        """
+        if self._reading is None or (self._reading.entry.name != name and self._reading.parts.done()):
+            self._reading = None
+            try:
+                self._read(name, report, alone)
+            except OutOfMemory:
+                return "read" if alone else "wait"  # `use` says it
+            except Exception:
+                return "read"
+        return "read" if self._reading and self._reading.parts.done() else "reading"
+
+    def smaller(self, name: str) -> str:
+        """Hold a loaded model so that it takes less of the device: when its work ran out of memory.
+
+        The other models leave first; then it is held in the next of its ways. Returns a sentence for the person,
+        empty if nothing more can be done.
+        """
+        others = [each for each in self._loaded if each != name]
+        for each in others:
+            self._release(each)
+        if others:
+            return "There was too little memory, so other models were let go."
+        entry, model, plan, parts = self._loaded[name]
+        ways = [each for each in self._plans(entry) if each.dtype == plan.dtype and each.way != "mapped"]
+        later = [each for each in ways if each.bytes < plan.bytes and (each.way != "layers" or plan.way != "float8")]
+        placement.give_back(self.device)
+        if not later:
+            return ""
+        placement.place(parts, self.device, later[0])
+        self._loaded[name] = entry, model, later[0], parts
+        placement.give_back(self.device)
+        log.warning("%s ran out of memory. %s", name, later[0].sentence)
+        return later[0].sentence
+
+    def _read(self, name: str, report: Callable[[float], None], alone: bool = True) -> None:
+        """Start reading a model for which there is room, or for which room is made."""
+        # What was seen at the last look may have been half copied then, or be gone now.
+        self.entries()
+        entry = self.entry(name)
+        needed = catalog.family(entry).wanted(entry.config)
+        plan = self._make_room(entry, alone)
+        parts = self._reader.submit(
+            loading.load_parts,
+            entry,
+            needed,
+            plan.dtype,
+            report,
+            self.folders,
+            self.allow_pickles,
+            plan.way == "mapped",
+        )
+        self._reading = _Reading(entry, plan, parts)
+
+    def _forget_reading(self) -> None:
+        """Wait for a model that nobody wants any more, so that two are never read at once."""
+        if self._reading:
+            self._reading.parts.exception()
+            self._reading = None
+            placement.give_back(self.device)
+
+    def _plans(self, entry: Entry) -> list[Plan]:
+        needed = catalog.family(entry).wanted(entry.config)
+        parts = loading.weigh(entry, needed, self.folders, self.allow_pickles)
+        facts = entry.facts
+        pixels = facts.width * facts.height if facts else 0
+        return placement.plans(parts, pixels, self.device, self.dtype, loading.stored_type(entry))
+
+    def _make_room(self, entry: Entry, alone: bool = True) -> Plan:
+        """The best plan for which there is room once others have left. Raises OutOfMemory."""
+        ways = self._plans(entry)
+        while self._loaded and ways[0].bytes * ROOM > self._free():
+            if not alone:
+                raise OutOfMemory(f"{entry.name} waits until other models may leave.")
+            self._release(next(iter(self._loaded)))
+        free = self._free()
+        for way in ways:
+            if way.bytes * ROOM <= free:
+                return way
+        raise OutOfMemory(
+            f"{entry.name} needs about {ways[0].bytes * ROOM / 1e9:.1f} GB and {free / 1e9:.1f} GB are free. "
+            "Close other programs, or choose a smaller model."
+        )
+
+    def _release(self, name: str) -> None:
+        del self._loaded[name]
         log.info("Let %s go to make room.", name)
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        placement.give_back(self.device)
 
     def _free(self) -> int:
         if self.device.type == "cuda":

@@ -1,0 +1,602 @@
+"""From files to the parts of a model: diffusers' folders, and single files in the layouts they are published in.
+
+A single file holds weights only. So the configs and tokenizers beside it come from `assets/configs` (`Entry.config`),
+and parts that it lacks from the files that lie in the models folders, known by their tensors and not by their names.
+Names are translated by diffusers' own converters. Nothing here asks the network, and nothing in a file is executed.
+"""
+
+import importlib
+import importlib.util
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from accelerate import init_empty_weights
+from diffusers.loaders import single_file_utils
+from diffusers.models.model_loading_utils import load_model_dict_into_meta
+from torch import Tensor
+
+from studio.errors import ModelBroken, ModelError, ModelUnsafe
+from studio.models import weights
+from studio.models.catalog import Entry
+from studio.models.files import PICKLES, parameters, read_json, weight_files
+from studio.models.weights import Stored
+
+CONFIGS = Path(__file__).resolve().parents[2] / "assets" / "configs"
+"""Configs of the published architectures, without weights: assets/configs/README.md."""
+
+_TRUSTED = ("diffusers", "transformers")
+_DENOISER = "model.diffusion_model."
+_OTHERS = ("vae.", "first_stage_model.", "cond_stage_model.", "conditioner.", "text_encoders.", "model_ema.")
+"""Where a file that holds several parts keeps those that are not the denoiser."""
+
+_CLIP = "text_model.embeddings.token_embedding.weight"
+_CLIP_HOMES = (
+    "cond_stage_model.transformer.",
+    "conditioner.embedders.0.transformer.",
+    "text_encoders.clip_l.transformer.",
+    "text_encoders.clip_g.transformer.",
+    "",
+)
+_OPEN_CLIP_HOMES = ("cond_stage_model.model.", "conditioner.embedders.1.model.", "conditioner.embedders.0.model.", "")
+_T5_HOMES = ("text_encoders.t5xxl.transformer.", "")
+_QWEN_HOMES = ("text_encoders.qwen3_4b.transformer.", "text_encoders.qwen25_7b.transformer.", "")
+_VAE_HOMES = ("first_stage_model.", "vae.", "")
+
+_NO_PARTS = frozenset(
+    {"lora", "loras", "lycoris", "embeddings", "controlnet", "checkpoints", "stable-diffusion", "unet", "ip-adapter"}
+    | {"diffusion_models", "upscale_models", "esrgan", "hypernetworks", "clip_vision", "style_models", "adetailer"}
+)
+"""Folders of other programs without text encoders and VAEs: hundreds of files that need not be looked into."""
+
+_SCALES = (".scale_weight", ".weight_scale")
+_IGNORED = (".scale_input", ".input_scale", "scaled_fp8", ".comfy_quant")
+"""What files in float8 hold beside the weights: the factor of each, and hints for kernels that are not used here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a part's weights are. names: tensor in the file → its name for the converter. stamp: of the file."""
+
+    path: Path
+    names: Mapping[str, str]
+    stored: Mapping[str, Stored]
+    stamp: tuple[int, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        return weights.total(self.stored[name] for name in self.names) or self.path.stat().st_size
+
+    @property
+    def parameters(self) -> int:
+        return sum(self.stored[name].count for name in self.names) or self.path.stat().st_size
+
+
+def load_parts(
+    entry: Entry,
+    needed: Iterable[str],
+    dtype: torch.dtype,
+    report: Callable[[float], None],
+    folders: Sequence[Path] = (),
+    allow_pickles: bool = False,
+    mapped: bool = False,
+) -> dict[str, Any]:
+    """The components of a model in memory on the CPU, modules as `dtype`; the scheduler as its config.
+
+    report: gets the share of bytes read, on any thread. folders: where parts that a single file lacks are looked for.
+    mapped: leave weights of that very type in their file. Classes come from diffusers and transformers alone: what is
+    loaded is untrusted. Raises ModelBroken, ModelUnsafe, ModelError with a sentence.
+    """
+    # Our own progress is reported; the libraries' bars and hints are not for the person at the page.
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    load = _load_single if entry.single else _load_folder
+    return load(entry, tuple(needed), dtype, report, tuple(folders), allow_pickles, mapped)
+
+
+def weigh(
+    entry: Entry, needed: Iterable[str], folders: Sequence[Path] = (), allow_pickles: bool = False
+) -> dict[str, int]:
+    """The number of weights of each part, from headers alone. Raises ModelBroken, ModelUnsafe, ModelError."""
+    if entry.single:
+        found = sources(entry, needed, tuple(folders), allow_pickles)
+        return {name: source.parameters for name, source in found.items()}
+    return {name: sum(map(parameters, weight_files(entry.path / name))) for name in needed}
+
+
+# A diffusers folder
+
+
+def _load_folder(
+    entry: Entry,
+    needed: Sequence[str],
+    dtype: torch.dtype,
+    report: Callable[[float], None],
+    folders: Sequence[Path],
+    allow_pickles: bool,
+    mapped: bool,
+) -> dict[str, Any]:
+    index = read_json(entry.path / "model_index.json")
+    sizes = {name: sum(file.stat().st_size for file in weight_files(entry.path / name)) for name in needed}
+    whole, done = sum(sizes.values()) or 1, 0
+    parts: dict[str, Any] = {"model_index": index}
+    for name in needed:
+        parts[name] = _load_part(entry.path, name, index.get(name) or [None, None], dtype, allow_pickles)
+        done += sizes[name]
+        report(done / whole)
+    return parts
+
+
+def _load_part(folder: Path, name: str, where: Sequence[str | None], dtype: torch.dtype, allow_pickles: bool) -> Any:
+    if name == "scheduler":
+        return read_json(folder / "scheduler" / "scheduler_config.json")
+    library, kind = where
+    if name.startswith("tokenizer") and str(kind).endswith("Processor"):
+        kind = "AutoTokenizer"  # a processor wants torchvision, for pictures that no prompt here has
+    found = _class(folder, name, (library, kind))
+    options: dict[str, Any] = {}
+    if files := weight_files(folder / name):
+        options = {"dtype": dtype, "use_safetensors": True}
+        if all(".fp16." in file.name for file in files):
+            options["variant"] = "fp16"
+    elif allow_pickles and issubclass(found, torch.nn.Module):
+        options = {"dtype": dtype, "use_safetensors": False, "weights_only": True}
+        if found.__module__.startswith("diffusers"):
+            options.pop("weights_only")  # diffusers reads no other way
+    config = folder / name / "config.json"
+    if config.exists():
+        _can_dequantise(folder.name, read_json(config).get("quantization_config") or {})
+    try:
+        part = found.from_pretrained(folder / name, local_files_only=True, **options)
+    except MemoryError:
+        raise
+    except ImportError as error:
+        package = "torchvision" if "orchvision" in str(error) else "a package that is not installed"
+        raise ModelError(f"The {name} of the model in {folder} ({kind}) wants {package}.") from error
+    except Exception as error:
+        raise ModelBroken(
+            f"The {name} of the model in {folder} could not be read ({type(error).__name__}). "
+            "Copy or download the folder again."
+        ) from error
+    return _ready(part)
+
+
+def _can_dequantise(model: str, config: Mapping[str, Any]) -> None:
+    method = str(config.get("quant_method", ""))
+    package = {"bitsandbytes": "bitsandbytes", "gguf": "gguf", "torchao": "torchao", "quanto": "optimum"}.get(method)
+    if package and not importlib.util.find_spec(package):
+        raise ModelError(
+            f"{model} is quantised with {method}, which is not installed. Install {package} into the studio's "
+            "environment, or use the model in bfloat16, float8 or GGUF."
+        )
+
+
+def _class(where: Path, name: str, named: Sequence[str | None]) -> Any:
+    """The class that a model_index.json names. Raises ModelBroken if it is not diffusers' or transformers'."""
+    library, kind = named
+    if library in _TRUSTED and (found := getattr(importlib.import_module(library), kind or "", None)):
+        return found
+    # Parts that only one pipeline uses stand under its name.
+    # Wuerstchen's, and the autoencoder that Stable Cascade shares with it, have moved since.
+    homes = (f"diffusers.pipelines.{library}", "diffusers.pipelines.deprecated.wuerstchen")
+    for home in homes if library and library.isidentifier() and library != "transformers" else ():
+        if importlib.util.find_spec(home) and (found := getattr(importlib.import_module(home), kind or "", None)):
+            return found
+    raise ModelBroken(f"The model in {where} wants a {name} of the kind {library}.{kind}, which is not known here.")
+
+
+def _ready(part: Any) -> Any:
+    return part.eval().requires_grad_(False) if isinstance(part, torch.nn.Module) else part
+
+
+# A single file
+
+
+def sources(
+    entry: Entry, needed: Iterable[str], folders: Sequence[Path] = (), allow_pickles: bool = False
+) -> dict[str, Source]:
+    """Where the weights of each part are: in the entry's file, or in another of the folders.
+
+    Raises ModelBroken with the file that is missing and where to put it.
+    """
+    index = read_json(entry.config / "model_index.json")
+    stamp = _stamp(entry.path)
+    stored = open_file(entry.path, allow_pickles)
+    result: dict[str, Source] = {}
+    for name in needed:
+        if name == "scheduler" or "tokenizer" in name:
+            continue
+        kind, config = index[name][1], read_json(entry.config / name / "config.json")
+        denoiser = name in ("unet", "transformer")
+        names = _denoiser(stored, name) if denoiser else _names(stored, kind, config)
+        if names or denoiser:
+            result[name] = Source(entry.path, names, stored, stamp)
+        else:
+            result[name] = _companion(entry, name, kind, config) or _elsewhere(entry, kind, config, folders)
+    return result
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        return weights.stamp(path)
+    except OSError:
+        raise ModelBroken(f"The file {path} is gone. Put it back, or choose another model.") from None
+
+
+def open_file(path: Path, allow_pickles: bool = False) -> Mapping[str, Stored]:
+    """What a file of weights holds; empty for GGUF, which diffusers reads itself. Raises ModelUnsafe, ModelBroken."""
+    if path.suffix == ".gguf":
+        return {}
+    if path.suffix in PICKLES:
+        return {
+            name: Stored(tensor.dtype, tuple(tensor.shape), 0, tensor.nbytes)
+            for name, tensor in _unpickle(path, allow_pickles).items()
+        }
+    found = weights.header(path)
+    if any(".quant_state." in name for name in found):
+        raise ModelError(
+            f"{path.name} is quantised as NF4 in a single file. Use the model as a diffusers folder in NF4, "
+            "or as a file in float8 or GGUF."
+        )
+    return found
+
+
+def _unpickle(path: Path, allow_pickles: bool) -> dict[str, Tensor]:
+    if not allow_pickles:
+        raise ModelUnsafe(
+            f"{path.name} is a pickle, which could run any code. Use the model's .safetensors version, or start the "
+            "studio with --allow-pickles to have its weights read, and nothing else of it."
+        )
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        while isinstance(found, dict) and isinstance(found.get("state_dict"), dict):
+            found = found["state_dict"]
+        return {name: value for name, value in found.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ModelBroken(
+            f"{path.name} holds more than weights, or is damaged ({type(error).__name__}), so it is not read. "
+            "Use the model's .safetensors version."
+        ) from error
+
+
+def _denoiser(stored: Mapping[str, Stored], name: str) -> dict[str, str]:
+    names = {each: each.removeprefix(_DENOISER) for each in stored if each.startswith(_DENOISER)}
+    names = names or {each: each for each in stored if not each.startswith(_OTHERS)}
+    if name == "unet" and "conv_in.weight" not in names.values():
+        names = {each: _DENOISER + own for each, own in names.items()}
+    return names
+
+
+def _names(stored: Mapping[str, Stored], kind: str, config: Mapping[str, Any]) -> dict[str, str]:
+    """The tensors of a file that are the part of this kind and size, and what the converter calls them."""
+    if kind.startswith("CLIPTextModel"):
+        return _clip_names(stored, kind, (config["vocab_size"], config["hidden_size"]))
+    if kind == "T5EncoderModel":
+        shape = (config["vocab_size"], config["d_model"])
+        return _under(stored, _T5_HOMES, ("shared.weight", "encoder.embed_tokens.weight"), shape, _T5_HOMES[0])
+    if kind.startswith("Qwen"):
+        text = config.get("text_config", config)
+        shape = (text["vocab_size"], text["hidden_size"])
+        return _under(
+            stored, _QWEN_HOMES, ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight"), shape
+        )
+    if kind.startswith("Autoencoder"):
+        for key in ("decoder.conv_in.weight", "decoder.conv1.weight"):
+            for home in _VAE_HOMES:
+                found = stored.get(home + key)
+                if (
+                    found
+                    and len(found.shape) > 1
+                    and found.shape[1] == (config.get("latent_channels") or config["z_dim"])
+                ):
+                    return {name: name.removeprefix(home) for name in stored if name.startswith(home)}
+    return {}
+
+
+def _clip_names(stored: Mapping[str, Stored], kind: str, shape: tuple[int, int]) -> dict[str, str]:
+    projected = kind.endswith("WithProjection")
+    for home in _CLIP_HOMES:
+        if home + _CLIP in stored and stored[home + _CLIP].shape == shape:
+            goal = _CLIP_HOMES[0]
+            if projected:  # the converter makes a projection up for the one, and takes it from the file for the other
+                goal = _CLIP_HOMES[3 if home + "text_projection.weight" in stored else 2]
+            return {name: goal + name.removeprefix(home) for name in stored if name.startswith(home)}
+    older, home = _CLIP.removeprefix("text_model."), _CLIP_HOMES[0]
+    if home + older in stored and stored[home + older].shape == shape:
+        return {name: f"{home}text_model.{name.removeprefix(home)}" for name in stored if name.startswith(home)}
+    goal = _OPEN_CLIP_HOMES[1 if projected else 0]
+    return _under(stored, _OPEN_CLIP_HOMES, ("token_embedding.weight",), shape, goal)
+
+
+def _under(
+    stored: Mapping[str, Stored], homes: Iterable[str], keys: Iterable[str], shape: tuple[int, int], goal: str = ""
+) -> dict[str, str]:
+    """The tensors below the first home that has one of the keys in this shape, moved below `goal`."""
+    for home in homes:
+        for key in keys:
+            if home + key in stored and stored[home + key].shape == shape:
+                return {name: goal + name.removeprefix(home) for name in stored if name.startswith(home)}
+    return {}
+
+
+def _companion(entry: Entry, name: str, kind: str, config: Mapping[str, Any]) -> Source | None:
+    """The file that the catalog has found for a part, if it is one that can be read here."""
+    path = dict(entry.companions).get(name)
+    if path is None or path.suffix != ".safetensors":
+        return None
+    stamp, stored = _stamp(path), weights.header(path)
+    names = _names(stored, kind, config)
+    return Source(path, names, stored, stamp) if names else None
+
+
+def _elsewhere(entry: Entry, kind: str, config: Mapping[str, Any], folders: Sequence[Path]) -> Source:
+    """The largest file of the folders that is this part: the one that was rounded least."""
+    found = []
+    for path in _files(folders):
+        try:
+            stamp = _stamp(path)
+            stored = weights.header(path)
+            # A whole model is not taken apart for another.
+            if not any(_DENOISER in name for name in stored) and (names := _names(stored, kind, config)):
+                found.append(Source(path, names, stored, stamp))
+        except ModelError:
+            continue
+    if not found:
+        what, file, folder = _missing(kind, config)
+        home = folders[0] if folders else "a models folder"
+        raise ModelBroken(f"{entry.name} comes without {what}. Put {file} into {home}{os.sep}{folder}, then try again.")
+    return max(found, key=lambda source: source.bytes)
+
+
+def _missing(kind: str, config: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What a part is called, the file people have of it, and the folder that it goes to."""
+    if kind.startswith("Autoencoder"):
+        channels = config.get("latent_channels") or config.get("z_dim")
+        file = {
+            4: "vae-ft-mse-840000-ema-pruned.safetensors (SDXL: sdxl_vae.safetensors)",
+            16: "ae.safetensors (Stable Diffusion 3: its own VAE; Qwen-Image: qwen_image_vae.safetensors)",
+            32: "flux2-vae.safetensors",
+        }.get(int(channels or 0), "its VAE as .safetensors")
+        return "a VAE", file, "vae"
+    if kind == "T5EncoderModel":
+        return "the text encoder T5", "t5xxl_fp16.safetensors or t5xxl_fp8_e4m3fn.safetensors", "text_encoders"
+    if kind.startswith("CLIP"):
+        return "a CLIP text encoder", f"clip_{'g' if config['hidden_size'] > 768 else 'l'}.safetensors", "text_encoders"
+    return "a text encoder", f"the {kind} it was trained with as .safetensors", "text_encoders"
+
+
+def _files(folders: Iterable[Path]) -> Iterator[Path]:
+    for folder in folders:
+        for home, inner, names in os.walk(folder, followlinks=False):
+            inner[:] = sorted(each for each in inner if not each.startswith(".") and each.lower() not in _NO_PARTS)
+            yield from (Path(home, name) for name in sorted(names) if name.endswith(".safetensors"))
+
+
+def _load_single(
+    entry: Entry,
+    needed: Sequence[str],
+    dtype: torch.dtype,
+    report: Callable[[float], None],
+    folders: Sequence[Path],
+    allow_pickles: bool,
+    mapped: bool,
+) -> dict[str, Any]:
+    found = sources(entry, needed, folders, allow_pickles)
+    index = read_json(entry.config / "model_index.json")
+    progress = _progress(sum(source.bytes for source in found.values()), report)
+    parts: dict[str, Any] = {"model_index": index}
+    for name in needed:
+        if name == "scheduler":
+            parts[name] = read_json(entry.config / name / "scheduler_config.json")
+            continue
+        kind = _class(entry.config, name, index.get(name) or [None, None])
+        if "tokenizer" in name:
+            parts[name] = _tokenizer(entry, name, kind, folders)
+        else:
+            parts[name] = _ready(_build(entry, name, kind, found[name], dtype, progress, allow_pickles, mapped))
+    report(1.0)
+    return parts
+
+
+def _progress(whole: int, report: Callable[[float], None]) -> Callable[[int], None]:
+    """Counts bytes from several threads, and reports each half percent once."""
+    lock, done, told = threading.Lock(), 0, -1
+
+    def count(size: int) -> None:
+        nonlocal done, told
+        with lock:
+            done += size
+            if (share := 200 * done // max(whole, 1)) > told:
+                told = share
+                report(min(done / max(whole, 1), 1.0))
+
+    return count
+
+
+def _build(
+    entry: Entry,
+    name: str,
+    kind: Any,
+    source: Source,
+    dtype: torch.dtype,
+    progress: Callable[[int], None],
+    allow_pickles: bool,
+    mapped: bool,
+) -> torch.nn.Module:
+    config = entry.config / name
+    try:
+        if source.path.suffix == ".gguf":
+            part = _gguf(source.path, kind, entry.config, name, dtype)
+            progress(source.bytes)
+        else:
+            part = _assign(kind, config, _state(source, dtype, progress, allow_pickles, mapped), dtype)
+        if hasattr(part, "tie_weights"):
+            part.tie_weights()
+    except (MemoryError, ModelError):
+        raise
+    except NotImplementedError as error:  # from moving what has no data: some tensors were not in the file
+        raise _lacking(entry, name, source) from error
+    except Exception as error:
+        raise ModelBroken(
+            f"The {name} in {source.path.name} is not what a {_pipeline(entry)} has there ({type(error).__name__}). "
+            "Copy or download the file again, or use the diffusers folder of the model."
+        ) from error
+    if any(tensor.is_meta for tensor in part.state_dict().values()):
+        raise _lacking(entry, name, source)
+    return part
+
+
+def _lacking(entry: Entry, name: str, source: Source) -> ModelBroken:
+    return ModelBroken(
+        f"{source.path.name} lacks tensors that the {name} of a {_pipeline(entry)} has. Copy or download it again."
+    )
+
+
+def _pipeline(entry: Entry) -> str:
+    return str(read_json(entry.config / "model_index.json").get("_class_name", "model")).removesuffix("Pipeline")
+
+
+def _state(
+    source: Source, dtype: torch.dtype, progress: Callable[[int], None], allow_pickles: bool, mapped: bool
+) -> dict[str, Tensor]:
+    wanted = {name: source.stored[name] for name in source.names if not name.endswith(_IGNORED)}
+    scales = {name: wanted.pop(name) for name in list(wanted) if name.endswith(_SCALES)}
+    if source.path.suffix in PICKLES:
+        opened = _unpickle(source.path, allow_pickles)
+        tensors = {name: _copied(opened[name], dtype) for name in wanted}
+        weights.check(source.path, tensors)
+        progress(source.bytes)
+    else:
+        tensors = weights.read(source.path, wanted, dtype, progress, mapped, source.stamp)
+        for name, scale in weights.read(source.path, scales, torch.float32, progress).items():
+            weight = next(name.removesuffix(each) + ".weight" for each in _SCALES if name.endswith(each))
+            if weight in tensors:
+                tensors[weight].mul_(scale.to(tensors[weight].dtype).reshape(-1, *[1] * (tensors[weight].dim() - 1)))
+    return {source.names[name]: tensor for name, tensor in tensors.items()}
+
+
+def _copied(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    goal = dtype if tensor.is_floating_point() else tensor.dtype
+    return weights.memory(tensor.numel(), goal).reshape(tensor.shape).copy_(tensor)
+
+
+def _assign(kind: Any, config: Path, state: dict[str, Tensor], dtype: torch.dtype) -> torch.nn.Module:
+    """A module of this kind whose parameters are these tensors, not copies of them."""
+    where: dict[str, Any] = {"config": str(config.parent), "subfolder": config.name, "local_files_only": True}
+    if kind.__name__.startswith("CLIPTextModel"):
+        return single_file_utils.create_diffusers_clip_model_from_ldm(kind, state, torch_dtype=dtype, **where)
+    if kind is transformers.T5EncoderModel:
+        if "text_encoders.t5xxl.transformer.shared.weight" not in state:
+            prefix = "text_encoders.t5xxl.transformer."
+            state[prefix + "shared.weight"] = state[prefix + "encoder.embed_tokens.weight"]
+        return single_file_utils.create_diffusers_t5_model_from_checkpoint(kind, state, torch_dtype=dtype, **where)
+    if issubclass(kind, transformers.PreTrainedModel):
+        return kind.from_pretrained(
+            None, config=kind.config_class.from_pretrained(config), state_dict=state, dtype=dtype, local_files_only=True
+        )
+    if convert := _VAES.get(kind.__name__):
+        return _converted(kind, read_json(config / "config.json"), state, dtype, convert)
+    # The config is given with each weight's type settled, so nothing is converted and nothing is copied.
+    return kind.from_single_file(state, dtype=dtype, **where)
+
+
+def _converted(
+    kind: Any, settings: dict[str, Any], state: dict[str, Tensor], dtype: torch.dtype, convert: Callable[..., Any]
+) -> torch.nn.Module:
+    """As `from_single_file` does it, for kinds that it does not know."""
+    with init_empty_weights():
+        part = kind.from_config(settings)
+    if not set(part.state_dict()) <= set(state):
+        statistics = {name: tensor for name, tensor in state.items() if name.startswith("bn.")}
+        state = {**convert(state, config=settings), **statistics}
+    load_model_dict_into_meta(part, state, dtype=dtype)
+    return part
+
+
+_VAES: dict[str, Callable[..., Any]] = {
+    "AutoencoderKLFlux2": single_file_utils.convert_ldm_vae_checkpoint,
+    # Qwen-Image's autoencoder is that of Wan 2.1, trained on.
+    "AutoencoderKLQwenImage": single_file_utils.convert_wan_vae_to_diffusers,
+}
+
+
+def _gguf(path: Path, kind: Any, config: Path, name: str, dtype: torch.dtype) -> torch.nn.Module:
+    if not importlib.util.find_spec("gguf"):
+        raise ModelError(f"{path.name} is a GGUF, and the package gguf is not installed. Start launch.py anew.")
+    if not hasattr(kind, "from_single_file"):
+        raise ModelError(f"{path.name} is a GGUF of a part that can be read from .safetensors only.")
+    return kind.from_single_file(
+        str(path),
+        config=str(config),
+        subfolder=name,
+        dtype=dtype,
+        local_files_only=True,
+        quantization_config=diffusers.GGUFQuantizationConfig(compute_dtype=dtype),
+    )
+
+
+# Tokenizers
+
+
+def _tokenizer(entry: Entry, name: str, kind: Any, folders: Sequence[Path]) -> Any:
+    """The tokenizer of a shipped config: its settings are there, its vocabulary is shared or on this machine."""
+    settings = read_json(entry.config / name / "tokenizer_config.json")
+    vocabulary = settings.pop("vocabulary", "")
+    home = CONFIGS / vocabulary if vocabulary else entry.config / name
+    if not home.is_dir():
+        home = _vocabulary(vocabulary, folders)
+        if not home:
+            what = "T5 (the folder tokenizer_2 of a FLUX.1, or tokenizer_3 of a Stable Diffusion 3)"
+            raise ModelBroken(
+                f"{entry.name} needs the tokenizer of {what if vocabulary == 't5' else 'Qwen models'}, which "
+                f"does not ship with the studio. Put it as {vocabulary}_tokenizer into "
+                f"{folders[0] if folders else 'a models folder'}, then try again."
+            )
+    settings.pop("tokenizer_class", None)
+    try:
+        return kind.from_pretrained(home, local_files_only=True, **settings)
+    except Exception as error:
+        raise ModelBroken(f"The tokenizer in {home} cannot be read ({type(error).__name__}). Copy it again.") from error
+
+
+def _vocabulary(name: str, folders: Sequence[Path]) -> Path | None:
+    """A folder on this machine with the tokenizer of that kind: models folders, the ComfyUI or Forge around them, the
+    Hugging Face cache.
+    """
+    kinds = {"t5": ("T5", "t5"), "qwen": ("Qwen2", "qwen2")}[name]
+    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface")) / "hub")
+    around = [
+        each for folder in folders for home in (folder, folder.parent) for each in (home / "comfy", home / "backend")
+    ]
+    for folder in (*folders, *around, cache.expanduser()):
+        for home, inner, names in os.walk(folder):
+            inner[:] = sorted(each for each in inner if not each.startswith("."))
+            if "tokenizer_config.json" in names and ({"tokenizer.json", "spiece.model", "vocab.json"} & set(names)):
+                try:
+                    found = json.loads(Path(home, "tokenizer_config.json").read_text("utf-8"))
+                except (OSError, ValueError):
+                    continue
+                if isinstance(found, dict) and str(found.get("tokenizer_class")).startswith(kinds):
+                    return Path(home)
+    return None
+
+
+def stored_type(entry: Entry) -> torch.dtype | None:
+    """The type of most of the weights in a single file whose weights could stay there; None of others."""
+    if not entry.single or entry.path.suffix != ".safetensors":
+        return None
+    counts: dict[torch.dtype, int] = {}
+    for stored in weights.header(entry.path).values():
+        counts[stored.dtype] = counts.get(stored.dtype, 0) + stored.count
+    kind = max(counts, key=lambda each: counts[each], default=None)
+    return kind if kind and kind.is_floating_point else None

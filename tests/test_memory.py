@@ -1,0 +1,285 @@
+"""What fits and what is done otherwise: plans, turns of parts, letting go, and a run that is short of memory."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+from studio.errors import ModelBroken, OutOfMemory
+from studio.families import Model
+from studio.models import catalog, loading, placement
+from studio.models.manager import Manager
+from studio.models.placement import Plan
+from studio.recipe import Recipe
+from studio.sources import Sources
+from studio.worker import TorchRun, TorchWorker
+from tests import original, tiny
+from tests.test_loading import entry
+
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
+PARTS = {"text_encoder": 400, "unet": 1000, "vae": 100, "tokenizer": 0}
+
+
+def sizes(device: torch.device, **more: Any) -> dict[str, int]:
+    dtype = more.pop("dtype", torch.bfloat16)
+    return {plan.way: plan.bytes for plan in placement.plans(PARTS, 0, device, dtype, **more)}
+
+
+def test_on_a_card_each_way_takes_less_than_the_one_before() -> None:
+    ways = sizes(CUDA)
+    assert list(ways) == ["", "parts", "float8", "layers"]
+    assert list(ways.values()) == [3000, 2000, 1000, 150]
+
+
+def test_without_a_card_half_the_precision_and_then_the_file() -> None:
+    assert sizes(CPU) == {"": 3000}
+    assert sizes(CPU, dtype=torch.float32) == {"": 6000, "half": 3000}
+    assert sizes(CPU, dtype=torch.float32, stored=torch.float16) == {"": 6000, "half": 3000, "mapped": 0}
+
+
+def test_larger_pictures_need_more_room() -> None:
+    small, large = (placement.plans(PARTS, side * side, CUDA, torch.bfloat16)[0].bytes for side in (512, 1024))
+    assert large - 3000 == 4 * (small - 3000) > 2 * 2**30
+
+
+def test_every_way_but_the_best_is_told() -> None:
+    told = [Plan(torch.bfloat16, 0, way).sentence for way in ("", "parts", "float8", "layers", "half", "mapped")]
+    assert not told[0] and all(told[1:]) and len(set(told)) == len(told)
+
+
+def with_room(manager: Manager, monkeypatch: pytest.MonkeyPatch, room: Callable[[], int]) -> Manager:
+    monkeypatch.setattr(manager, "_free", room)
+    return manager
+
+
+def test_a_manager_takes_the_best_way_that_fits_and_says_so(
+    models_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = Manager([models_folder], "cpu", "float32")
+    whole, half = (plan.bytes for plan in manager._plans(manager.entry("sd")))
+    with_room(manager, monkeypatch, lambda: int(half * 1.2))
+    assert half < whole
+    assert manager.use("sd").dtype == torch.bfloat16
+    assert "bfloat16 instead of float32" in manager.status()[0].note
+
+
+def test_weights_may_stay_in_their_file(models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = draw(Manager([models_folder], "cpu", "float32"), "sd", tmp_path)
+    file = original.stable_diffusion(models_folder / "sd", tmp_path / "sd.safetensors")
+    single = entry(models_folder / "sd", file, tmp_path)
+    monkeypatch.setattr(catalog, "scan", lambda folders: [single])
+    manager = Manager([tmp_path], "cpu", "bfloat16")
+    mapped = next(plan for plan in manager._plans(single) if plan.way == "mapped")
+    # As if the weights were many and the work little.
+    monkeypatch.setattr(manager, "_plans", lambda entry: [Plan(torch.bfloat16, 10**9), mapped])
+    with_room(manager, monkeypatch, lambda: 10**8)
+    assert draw(manager, "sd.safetensors", tmp_path) == expected
+    assert manager.use("sd.safetensors").dtype == torch.float32
+    assert "stay in their file" in manager.status()[0].note
+
+
+def draw(manager: Manager, name: str, folder: Path) -> bytes:
+    worker = TorchWorker(manager, Sources(folder / "sources"))
+    worker.load(name, lambda share: None)
+    run = worker.begin(recipe(name))
+    finish(worker, run)
+    return worker.decode(run).tobytes()
+
+
+def recipe(name: str, **more: Any) -> Recipe:
+    return Recipe(model=name, prompt="a red apple", width=64, height=64, steps=2, sampler="Euler", **more)
+
+
+def finish(worker: TorchWorker, run: TorchRun) -> None:
+    while run.done < run.total:
+        worker.step([run])
+
+
+@pytest.mark.parametrize("way", ["parts", "float8", "layers"])
+def test_parts_that_take_turns_draw_the_same(models_folder: Path, way: str) -> None:
+    """Where there is no card the turns are taken on the processor: the hooks, not the moves, are what is tested."""
+    plain = Manager([models_folder], "cpu", "float32").use("sd")
+    held = Manager([models_folder], "cpu", "float32")
+    turned = held.use("sd")
+    _, _, plan, parts = held._loaded["sd"]
+    placement.place(parts, CPU, Plan(plan.dtype, 0, way))
+    turns = [name for name in ("text_encoder", "unet", "vae") if hasattr(parts[name], "_hf_hook")]
+    assert turns == (["text_encoder", "vae"] if way == "layers" else ["text_encoder", "unet", "vae"])
+    noise = plain.noise(recipe("sd"), torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for one, other in zip(run(plain, noise), run(turned, noise), strict=True):
+            if way == "float8":
+                assert 0 < (one - other).abs().max() < 0.2 * one.abs().max() or torch.equal(one, other)
+            else:
+                assert torch.equal(one, other)
+    placement.place(parts, CPU, plan)
+    assert not hasattr(parts["vae"], "_hf_hook")
+
+
+def run(model: Model, noise: torch.Tensor) -> list[torch.Tensor]:
+    from studio.families import Row
+
+    prompts = model.encode("a red apple", "", True)
+    (output,) = model.predict([Row(noise, torch.tensor(500.0), prompts, 4.0)])
+    pixels = torch.frombuffer(bytearray(model.decode(noise).tobytes()), dtype=torch.uint8).float()
+    return [prompts.positive, output, pixels]
+
+
+def test_only_one_part_is_on_the_device_when_they_take_turns() -> None:
+    parts = {name: torch.nn.Linear(2, 2) for name in ("text_encoder", "unet", "vae")}
+    meta = torch.device("meta")  # stands for a card: a module that came there can be told from one that did not
+    placement.place(parts, meta, Plan(torch.float32, 0, "parts"))
+    assert all(part.weight.device.type == "cpu" for part in parts.values())
+    parts["text_encoder"](torch.zeros(1, 2, device="meta"))
+    assert parts["text_encoder"].weight.device.type == "meta"
+    assert parts["unet"].weight.device.type == parts["vae"].weight.device.type == "cpu"
+
+
+def test_another_model_is_read_beside_while_one_is_used(
+    models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on, load = threading.Event(), loading.load_parts
+
+    def slow(*args: Any, **more: Any) -> dict[str, Any]:
+        assert go_on.wait(20)
+        return load(*args, **more)
+
+    manager = Manager([models_folder], "cpu", "float32")
+    worker = TorchWorker(manager, Sources(tmp_path))
+    worker.load("sd", lambda share: None)
+    monkeypatch.setattr(loading, "load_parts", slow)
+    shares: list[float] = []
+    assert worker.fetch("flux", False, shares.append) == "reading"
+    finish(worker, worker.begin(recipe("sd")))
+    assert worker.fetch("flux", False, shares.append) == "reading" and not shares
+    go_on.set()
+    assert manager._reading and manager._reading.parts.result(20)
+    assert worker.fetch("flux", False, shares.append) == "read" and shares[-1] == 1
+    worker.load("flux", lambda share: pytest.fail("It was read already."))
+    assert manager.loaded("flux") and manager.loaded("sd")
+
+
+def test_nobody_is_pushed_out_for_a_model_that_waits(models_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = Manager([models_folder], "cpu", "float32")
+    manager.use("sd")
+    with_room(manager, monkeypatch, lambda: 0 if manager._loaded else 10**12)
+    assert manager.fetch("flux", False, lambda share: None) == "wait" and manager.loaded("sd")
+    assert manager.fetch("flux", True, lambda share: None) in ("reading", "read") and not manager.loaded("sd")
+    manager.use("flux")
+    assert manager.loaded("flux")
+
+
+def test_a_model_that_cannot_be_read_says_so_when_it_is_used(
+    models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.stable_diffusion(tmp_path / "sd")
+    manager = Manager([tmp_path], "cpu", "float32")
+    manager.use("sketchbook")
+    broken = tmp_path / "sd" / "vae" / "config.json"
+    broken.write_text(broken.read_text().replace('"latent_channels": 4', '"latent_channels": 7'))
+    while manager.fetch("sd", True, lambda share: None) == "reading":
+        assert manager._reading and manager._reading.parts.exception(20)
+    with pytest.raises(ModelBroken, match="vae of the model"):
+        manager.use("sd")
+    assert manager.loaded("sketchbook")
+
+
+def test_a_reading_that_nobody_wants_any_more_makes_way(models_folder: Path) -> None:
+    manager = Manager([models_folder], "cpu", "float32")
+    manager.fetch("velocity", True, lambda share: None)
+    manager.use("sd")
+    assert manager.loaded("sd") and not manager.loaded("velocity") and manager._reading is None
+
+
+def test_after_ten_rounds_through_four_models_the_memory_is_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What AUTOMATIC1111's issue 2180 is about. There is room for one model, so each round loads all four."""
+    names = []
+    for number in range(4):
+        folder = tiny.stable_diffusion(tmp_path / f"folder {number}", seed=number)
+        config = folder / "unet" / "config.json"
+        single = original.stable_diffusion(folder, tmp_path / f"model {number}.safetensors")
+        names.append(entry(folder, single, tmp_path) if number % 2 else catalog._describe(folder.name, folder))
+        assert config.exists()
+    # One of them large enough to be seen: 40 MB of weights beside the 500 MB of the libraries.
+    monkeypatch.setattr(catalog, "scan", lambda folders: names)
+    manager = Manager([tmp_path], "cpu", "float32")
+    with_room(manager, monkeypatch, lambda: 0 if manager._loaded else 10**12)
+    worker = TorchWorker(manager, Sources(tmp_path / "sources"))
+
+    def round_trip() -> int:
+        for each in names:
+            worker.load(each.name, lambda share: None)
+            one = worker.begin(recipe(each.name))
+            finish(worker, one)
+            worker.decode(one)
+        placement.give_back(CPU)
+        return psutil.Process().memory_info().rss
+
+    first = [round_trip() for _ in range(2)][-1]
+    last = [round_trip() for _ in range(9)][-1]
+    assert last < 1.03 * first
+
+
+def fail_once(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, times: int = 1) -> list[int]:
+    """Make a method run out of memory the first few times it is called."""
+    calls: list[int] = []
+    real = getattr(where, name)
+
+    def short(*args: Any, **more: Any) -> Any:
+        calls.append(1)
+        if len(calls) <= times:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*args, **more)
+
+    monkeypatch.setattr(where, name, short)
+    return calls
+
+
+def test_a_step_that_is_short_of_memory_lets_other_models_go_and_tries_once_more(
+    models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = Manager([models_folder], "cpu", "float32")
+    worker = TorchWorker(manager, Sources(tmp_path))
+    manager.use("velocity")
+    worker.load("sd", lambda share: None)
+    one = worker.begin(recipe("sd"))
+    calls = fail_once(monkeypatch, manager.use("sd"), "predict")
+    worker.step([one])
+    assert len(calls) == 2 and one.done == 1 and not manager.loaded("velocity")
+    assert one.note == worker.notes[-1]
+    assert "other models were let go" in worker.notes[-1]
+
+
+def test_a_step_that_stays_short_of_memory_says_so_and_loses_nothing(
+    models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = Manager([models_folder], "cpu", "float32")
+    worker = TorchWorker(manager, Sources(tmp_path))
+    manager.use("velocity")
+    worker.load("sd", lambda share: None)
+    one = worker.begin(recipe("sd"))
+    calls = fail_once(monkeypatch, manager.use("sd"), "predict", times=9)
+    with pytest.raises(OutOfMemory, match="choose a smaller size"):
+        worker.step([one])
+    assert len(calls) == 2 and one.done == 0
+
+
+def test_a_picture_too_large_to_decode_at_once_is_decoded_in_tiles(
+    models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = Manager([models_folder], "cpu", "float32")
+    worker = TorchWorker(manager, Sources(tmp_path))
+    worker.load("sd", lambda share: None)
+    one = worker.begin(recipe("sd"))
+    finish(worker, one)
+    whole = worker.decode(one)
+    model = manager.use("sd")
+    fail_once(monkeypatch, model, "decode")
+    assert worker.decode(one).size == whole.size and "in tiles" in worker.notes[-1]
+    assert not model.vae.use_tiling
