@@ -299,7 +299,7 @@ def test_trained_words_come_from_the_header(folder: Path, models: Manager) -> No
         sd.text_encoder,
         metadata={"ss_tag_frequency": tags, "ss_output_name": "ink-v2-000010"},
     )
-    assert addons.triggers(file) == ["inkstyle", "cat"]
+    assert addons.told(file).words == ("inkstyle", "cat")
     assert addons.chosen("ink-v2-000010", models.addons("lora"), "LoRA").path == file
 
 
@@ -307,7 +307,7 @@ def test_a_header_that_is_no_table_tells_nothing(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     for data in (b"", b"\xff" * 40, b"\x02\0\0\0\0\0\0\0[]", b'\x12\0\0\0\0\0\0\0{"__metadata__":3}'):
         file.write_bytes(data)
-        assert addons.header(file) == {} and addons.triggers(file) == []
+        assert addons.header(file) == {} and addons.told(file) == addons.Told()
 
 
 # Embeddings
