@@ -351,7 +351,7 @@ def test_an_embedding_for_another_model_is_refused_with_both_names(folder: Path,
     tiny_addons.embedding(folder / "embeddings" / "half.safetensors", key="clip_g")
     for name in ("wide", "half"):
         with pytest.raises(ModelError, match=f"embedding {name} was made for another kind of model than sd"):
-            worker.begin(recipe(prompt=f"a {name} cat"))
+            picture(worker, recipe(prompt=f"a {name} cat"))
 
 
 def test_a_pickled_embedding_is_refused_unless_pickles_are_allowed(
@@ -377,7 +377,7 @@ def test_a_pickle_that_would_run_code_is_not_read(
     torch.save({"string_to_param": {"*": Trap()}}, folder / "embeddings" / "trap.pt")
     monkeypatch.setattr(models, "allow_pickles", True)
     with pytest.raises(ModelError, match="embedding trap could not be read"):
-        worker.begin(recipe(prompt="a trap"))
+        picture(worker, recipe(prompt="a trap"))
 
 
 def test_two_encoders_learn_from_one_file(folder: Path, models: Manager, tmp_path: Path) -> None:
@@ -539,13 +539,19 @@ def test_an_ip_adapter_of_the_plus_kind_is_that_of_diffusers(
 
 
 def test_an_ip_adapter_without_its_image_encoder_is_told(
-    folder: Path, worker: TorchWorker, sources: Sources, models: Manager
+    tmp_path: Path, sources: Sources
 ) -> None:
-    lonely = tiny_addons.ip_adapter(folder / "ip_adapter" / "far" / "off" / "lonely.safetensors", models.use("sd").unet)
-    (lonely.parent / "image_encoder").rename(folder.parent / "elsewhere")
+    """One that fits is found wherever it lies in a models folder."""
+    tiny.stable_diffusion(tmp_path / "models" / "sd")
+    worker = TorchWorker(Manager([tmp_path / "models"], device="cpu", dtype="float32"), sources)
+    lonely = tmp_path / "models" / "ip_adapter" / "far" / "off" / "lonely.safetensors"
+    tiny_addons.ip_adapter(lonely, worker._models.use("sd").unet)
+    (lonely.parent / "image_encoder").rename(tmp_path / "elsewhere")
     wanted = recipe(controls=(Control("lonely", sources.add_image(shapes(4)), "ip-adapter"),))
     with pytest.raises(ModelError, match="lonely needs an image encoder whose projection_dim is 12"):
-        worker.begin(wanted)
+        picture(worker, wanted)
+    (tmp_path / "elsewhere").rename(tmp_path / "models" / "some encoder")
+    assert (picture(worker, wanted) != picture(worker, recipe())).any()
 
 
 def test_rows_with_other_weights_and_pictures_share_a_call(worker: TorchWorker, sources: Sources) -> None:
