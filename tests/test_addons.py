@@ -733,7 +733,8 @@ def test_weights_of_a_lora_are_compared(studio: Studio, worker: TorchWorker) -> 
     for number, found in enumerate(pictures):
         weight, guidance = (0, 0.5, 1)[number % 3], (1.0, 5.0)[number // 3]
         prompt = f"{PROMPT} <lora:ink:{weight}> <lora:styles/oil:0.3>"
-        assert (found == picture(worker, recipe(prompt=prompt, guidance_scale=guidance))).all()
+        # Neighbours in a call round differently.
+        assert np.abs(found - picture(worker, recipe(prompt=prompt, guidance_scale=guidance))).max() <= 1
     assert len({each.tobytes() for each in pictures}) == 6
 
 
@@ -749,7 +750,7 @@ def test_styles_that_bring_loras_are_compared(
     inked = recipe(prompt=f"{PROMPT} of the red dog <lora:ink:0.8>", negative_prompt="blue")
     oily = recipe(prompt=f"{PROMPT}, <lora:styles/oil:1>")
     for found, wanted in zip(pictures, (inked, oily), strict=True):
-        assert (found == picture(worker, wanted)).all()
+        assert np.abs(found - picture(worker, wanted)).max() <= 1
 
 
 @pytest.mark.parametrize("what", ["lora", "vae", "controlnet"])
@@ -795,7 +796,7 @@ def test_words_that_change_on_the_way_keep_their_lora(studio: Studio, worker: To
     jobs = studio.engine.submit([wanted, turned, without, inside])
     found, by_turn, plain, within = (studio.finished(job) for job in jobs)
     assert (found == by_turn).all() and (found == within).all() and (found != plain).any()
-    assert (found == picture(worker, wanted)).all()
+    assert np.abs(found - picture(worker, wanted)).max() <= 1
 
 
 def test_many_pictures_look_at_the_disk_once(
