@@ -485,6 +485,7 @@ def test_the_page_names_every_entry_of_the_tables() -> None:
 
 
 def test_out_of_memory_has_its_name(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf.let_go()
     run = shelf.worker.begin(shelf.recipe("auraflow"))
 
     def scarce(*args: Any, **options: Any) -> Any:
