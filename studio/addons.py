@@ -5,7 +5,9 @@ weight for the text encoders and one for the denoiser, or `<lora:name:te=0.5:une
 (extensions-builtin/Lora there). An embedding is named by its file's name anywhere in the prompt.
 """
 
+import itertools
 import json
+import os
 import re
 import struct
 from collections.abc import Iterable, Mapping
@@ -108,6 +110,8 @@ def embeddings_in(texts: Iterable[str], found: Mapping[str, Path], allow_pickles
     text = "\n".join(texts)
     files = []
     for name in sorted(found, key=lambda name: (-len(Path(name).name), name)):
+        if Path(name).name.lower() not in text.lower():
+            continue  # of thousands most are not there, and a search for words is slow
         text, count = _as_word(Path(name).name).subn(" ", text)
         if count:
             files.append(replace(chosen(name, found, "embedding", allow_pickles), name=Path(name).name))
@@ -133,18 +137,21 @@ def chosen(name: str, found: Mapping[str, Path], what: str, allow_pickles: bool 
 
     Raises RecipeError with the names that there are, ModelUnsafe for a pickle.
     """
-    matches = [
-        *(each for each in found if each == name),
-        *(each for each in found if each.lower() == name.lower()),
-        *(each for each in found if Path(each).name.lower() == Path(name).name.lower()),
-        *(each for each, path in found.items() if header(path).get("ss_output_name") == name),
-    ]
-    if not matches:
+    lower, last = name.lower(), Path(name).name.lower()
+    ways = (
+        (each for each in (name,) if each in found),
+        (each for each in found if each.lower() == lower),
+        (each for each in found if Path(each).name.lower() == last),
+        (each for each, path in found.items() if told(path).name == name),
+    )
+    # One way after the other: the last one reads headers.
+    match = next(itertools.chain.from_iterable(ways), None)
+    if match is None:
         raise RecipeError(f"There is no {what} named {name[:80]!r}; there are: {_listing(found)}.")
-    path = found[matches[0]]
+    path = found[match]
     if path.suffix.lower() in PICKLES and not allow_pickles:
         raise ModelUnsafe(f"{path.name} is a pickle, which could run any code. Use a .safetensors version of it.")
-    return File.of(matches[0], path)
+    return File.of(match, path)
 
 
 def located(loras: Iterable[Lora], found: Mapping[str, Path]) -> tuple[Lora, ...]:
@@ -161,21 +168,12 @@ def _listing(names: Iterable[str]) -> str:
 
 def header(path: Path) -> dict[str, str]:
     """The metadata in a safetensors file's header; empty if there is none to be read."""
-    try:
-        state = path.stat()
-        return _header(path, state.st_size, state.st_mtime_ns)
-    except OSError:
-        return {}
-
-
-@lru_cache(1024)
-def _header(path: Path, size: int, changed: int) -> dict[str, str]:
     if path.suffix.lower() != ".safetensors":
         return {}
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(size - 8, _HEADER_LIMIT):
+            if length > min(os.fstat(file.fileno()).st_size - 8, _HEADER_LIMIT):
                 return {}
             found = json.loads(file.read(length)).get("__metadata__") or {}
         return {str(name): value for name, value in found.items() if isinstance(value, str)}
@@ -183,12 +181,36 @@ def _header(path: Path, size: int, changed: int) -> dict[str, str]:
         return {}
 
 
-def triggers(path: Path, most: int = 8) -> list[str]:
-    """The words that a LoRA was trained on, the most frequent first, as its trainer noted them.
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a LoRA's trainer noted in its header: its name, what it was made for, and the words it was trained on."""
+
+    name: str = ""
+    base: str = ""
+    words: tuple[str, ...] = ()
+
+
+def told(path: Path) -> Told:
+    """What the header says; read again only when the file has changed. Empty where it says nothing."""
+    try:
+        state = path.stat()
+    except OSError:
+        return Told()
+    return _told(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(50_000)
+def _told(path: Path, size: int, changed: int) -> Told:
+    metadata = header(path)
+    base = metadata.get("ss_base_model_version") or metadata.get("modelspec.architecture", "").partition("/")[0]
+    return Told(metadata.get("ss_output_name", ""), base, tuple(_triggers(metadata)))
+
+
+def _triggers(metadata: Mapping[str, str], most: int = 8) -> list[str]:
+    """The words that a LoRA was trained on, the most frequent first.
 
     Read from `modelspec.trigger_phrase`, else from kohya's `ss_tag_frequency`: a table of tags for each data set.
     """
-    metadata = header(path)
     if phrase := metadata.get("modelspec.trigger_phrase", "").strip():
         return [word.strip() for word in phrase.split(",") if word.strip()][:most]
     try:
@@ -200,9 +222,3 @@ def triggers(path: Path, most: int = 8) -> list[str]:
     except (ValueError, AttributeError, TypeError, RecursionError):
         return []
     return sorted(filter(None, counts), key=lambda word: -counts[word])[:most]
-
-
-def base(path: Path) -> str:
-    """What a LoRA says it was made for; empty if it doesn't say."""
-    metadata = header(path)
-    return metadata.get("ss_base_model_version") or metadata.get("modelspec.architecture", "").partition("/")[0]

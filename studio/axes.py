@@ -55,7 +55,7 @@ Changes = Mapping[str, Callable[[Recipe, str], Recipe]]
 _NUMBER = r"\d{1,16}(?:\.\d{1,6})?"
 _SIGNED = rf"-?{_NUMBER}"
 _RANGE = re.compile(rf"({_SIGNED})\s*(?:-|–|\.\.)\s*({_SIGNED})(?:\s*\+\s*({_NUMBER}))?")
-_LORA = re.compile(r"<lora:([^:<>]+)((?::[^<>]*)?)>")
+_LORA = re.compile(r"<(?:lora|lyco):([^:<>]+)((?::[^<>]*)?)>", re.IGNORECASE)
 _RANDOM = re.compile(r"(\d{1,4})\s+random(?:\s+seeds?)?")
 _SIZE = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})")
 _BRACES = re.compile(r"\{(?!\s*[\d-]+\$\$)([^{}]*\|[^{}]*)\}")
@@ -169,7 +169,7 @@ def _replacements(words: Sequence[str], centre: Recipe) -> list[Value]:
 
 def _weights(words: Sequence[str], centre: Recipe) -> list[Value]:
     """Weights of a LoRA, which stands in the prompt as `<lora:name:weight>`; `name:` before the first says which."""
-    there = list(dict.fromkeys(found[1] for found in _LORA.finditer(centre.prompt)))
+    there = list(dict.fromkeys(found[1].strip() for found in _LORA.finditer(centre.prompt)))
     if not there:
         raise RecipeError(
             "The prompt has no LoRA. Write one into it, such as <lora:name:0.8>, and its weight can vary."
@@ -187,7 +187,7 @@ def _weights(words: Sequence[str], centre: Recipe) -> list[Value]:
 
 def _weighing(lora: str, weight: str) -> Callable[[Recipe], Recipe]:
     def weighed(found: re.Match[str]) -> str:
-        return f"<lora:{lora}:{weight}>" if found[1] == lora else found[0]
+        return f"<lora:{lora}:{weight}>" if found[1].strip() == lora else found[0]
 
     return lambda recipe: replace(recipe, prompt=_LORA.sub(weighed, recipe.prompt))
 

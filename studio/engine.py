@@ -80,8 +80,8 @@ class Worker(Protocol[R]):
     rows: int
     """The most runs that one call may hold."""
 
-    def check(self, recipe: Recipe) -> None:
-        """Raise RecipeError or ModelError if the recipe cannot be drawn here. Quick; any thread."""
+    def check(self, *recipes: Recipe) -> None:
+        """Raise RecipeError or ModelError if one of the recipes cannot be drawn here. Quick; any thread."""
 
     def loaded(self, model: str) -> bool:
         """Whether a step with this model needs no loading."""
@@ -185,8 +185,7 @@ class Engine:
         recipes = list(recipes)
         if not 1 <= len(recipes) <= MAX_PICTURES:
             raise StudioError(f"{len(recipes)} pictures cannot be made at once. Ask for 1 to {MAX_PICTURES}.")
-        for recipe in recipes:
-            self._worker.check(recipe.check())
+        self._worker.check(*(recipe.check() for recipe in recipes))
         with self._lock:
             return self._queue(recipes, owner, previews)
 

@@ -121,10 +121,10 @@ class TorchRun:
     ) -> tuple[tuple[Lora, ...], dict[str, str]]:
         """What the prompts ask for, looked up on disk: LoRAs, and what stands for each embedding in a prompt."""
         models = self._models
-        located = addons.located(loras, models.addons("lora")) if loras else ()
+        located = models.ask("lora", lambda found: addons.located(loras, found)) if loras else ()
         if model.embeddings is None:
             return located, {}
-        files = addons.embeddings_in((prompt, negative), models.addons("embedding"), models.allow_pickles)
+        files = addons.embeddings_in((prompt, negative), models.seen("embedding"), models.allow_pickles)
         return located, model.embeddings.words(files, self.recipe.model, models.allow_pickles)
 
     def change(self, recipe: Recipe, model: Model) -> None:
@@ -181,7 +181,12 @@ class TorchWorker:
         self.notes: deque[str] = deque(maxlen=16)
         """What was done because memory was short, in sentences, the latest at the end."""
 
-    def check(self, recipe: Recipe) -> None:
+    def check(self, *recipes: Recipe) -> None:
+        self._models.entries()  # once for all of them
+        for recipe in recipes:
+            self._check(recipe)
+
+    def _check(self, recipe: Recipe) -> None:
         entry = self._models.entry(recipe.model)
         family = catalog.family(entry)
         for sampler in (recipe.sampler, *(turn.sampler for turn in recipe.turns if turn.sampler)):
@@ -213,8 +218,8 @@ class TorchWorker:
         if loras and not adapters.loader(family.pipelines):
             raise RecipeError(f"{recipe.model} takes no LoRAs. Take {loras[0].name} out of the prompt.")
         if loras:
-            addons.located(loras, self._models.addons("lora"))
-        if family.reads_embeddings and (found := self._models.addons("embedding")):
+            addons.located(loras, self._models.seen("lora"))
+        if family.reads_embeddings and (found := self._models.seen("embedding")):
             negatives = {recipe.at(step).negative_prompt for step in steps}
             addons.embeddings_in(prompts | negatives, found, self._models.allow_pickles)
         if recipe.clip_skip != 1 and not family.skips_clip:
@@ -227,21 +232,21 @@ class TorchWorker:
                 raise RecipeError(f"{recipe.model} takes no controls. Take them away, or choose another model.")
             self._sources.path(control.picture)
             self._control(control)
-            if control.kind == "depth" and not self._models.addons("depth"):
+            if control.kind == "depth" and not self._models.seen("depth"):
                 raise RecipeError(controls.NO_DEPTH)
 
     def _control(self, control: Control) -> File:
         ip = control.kind == "ip-adapter"
-        found = self._models.addons("ip-adapter" if ip else "controlnet")
-        return addons.chosen(control.model, found, "IP-Adapter" if ip else "ControlNet")
+        kind, what = ("ip-adapter", "IP-Adapter") if ip else ("controlnet", "ControlNet")
+        return self._models.ask(kind, lambda found: addons.chosen(control.model, found, what))
 
     def _guide(self, model: Model, recipe: Recipe, control: Control) -> Guide:
-        picture = self.preparer.of(control, recipe, next(iter(self._models.addons("depth").values()), None))
-        encoders = list(self._models.addons("image encoder").values())
+        picture = self.preparer.of(control, recipe, next(iter(self._models.seen("depth").values()), None))
+        encoders = list(self._models.seen("image encoder").values())
         return model.guide(control, self._control(control), recipe.model, picture, encoders)
 
     def _vae(self, recipe: Recipe) -> File:
-        return addons.chosen(recipe.vae, self._models.addons("vae"), "VAE")
+        return self._models.ask("vae", lambda found: addons.chosen(recipe.vae, found, "VAE"))
 
     def _model(self, recipe: Recipe) -> Model:
         """The recipe's model, with the VAE that it asks for."""

@@ -88,8 +88,9 @@ class FakeWorker:
 
     # The engine's side
 
-    def check(self, recipe: Recipe) -> None:
-        self._stumble("check", [recipe.prompt])
+    def check(self, *recipes: Recipe) -> None:
+        for recipe in recipes:
+            self._stumble("check", [recipe.prompt])
 
     def loaded(self, model: str) -> bool:
         return model == self.model

@@ -1,8 +1,10 @@
 """LoRAs, embeddings, autoencoders and controls on tiny models, against diffusers' own pipelines."""
 
 import io
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import diffusers
@@ -13,15 +15,22 @@ from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
-from studio import addons, controls, metadata
+from studio import addons, axes, controls, metadata
 from studio.addons import Lora
+from studio.engine import Engine, Job
 from studio.errors import ModelError, ModelUnsafe, RecipeError
+from studio.events import Finished
+from studio.models import catalog
 from studio.models.manager import Manager
+from studio.moments import Moments
 from studio.recipe import Control, Recipe, Turn
 from studio.sources import Sources
+from studio.styles import Style, Styles
+from studio.ui import compare
 from studio.web import addons as web_addons
 from studio.worker import TorchWorker
 from tests import tiny, tiny_addons
+from tests.fakes import Events, FakeKeeper
 from tests.test_worker import PROMPT, draw, pixels, recipe
 
 
@@ -299,7 +308,7 @@ def test_trained_words_come_from_the_header(folder: Path, models: Manager) -> No
         sd.text_encoder,
         metadata={"ss_tag_frequency": tags, "ss_output_name": "ink-v2-000010"},
     )
-    assert addons.triggers(file) == ["inkstyle", "cat"]
+    assert addons.told(file).words == ("inkstyle", "cat")
     assert addons.chosen("ink-v2-000010", models.addons("lora"), "LoRA").path == file
 
 
@@ -307,7 +316,7 @@ def test_a_header_that_is_no_table_tells_nothing(tmp_path: Path) -> None:
     file = tmp_path / "a.safetensors"
     for data in (b"", b"\xff" * 40, b"\x02\0\0\0\0\0\0\0[]", b'\x12\0\0\0\0\0\0\0{"__metadata__":3}'):
         file.write_bytes(data)
-        assert addons.header(file) == {} and addons.triggers(file) == []
+        assert addons.header(file) == {} and addons.told(file) == addons.Told()
 
 
 # Embeddings
@@ -351,7 +360,7 @@ def test_an_embedding_for_another_model_is_refused_with_both_names(folder: Path,
     tiny_addons.embedding(folder / "embeddings" / "half.safetensors", key="clip_g")
     for name in ("wide", "half"):
         with pytest.raises(ModelError, match=f"embedding {name} was made for another kind of model than sd"):
-            worker.begin(recipe(prompt=f"a {name} cat"))
+            picture(worker, recipe(prompt=f"a {name} cat"))
 
 
 def test_a_pickled_embedding_is_refused_unless_pickles_are_allowed(
@@ -377,7 +386,7 @@ def test_a_pickle_that_would_run_code_is_not_read(
     torch.save({"string_to_param": {"*": Trap()}}, folder / "embeddings" / "trap.pt")
     monkeypatch.setattr(models, "allow_pickles", True)
     with pytest.raises(ModelError, match="embedding trap could not be read"):
-        worker.begin(recipe(prompt="a trap"))
+        picture(worker, recipe(prompt="a trap"))
 
 
 def test_two_encoders_learn_from_one_file(folder: Path, models: Manager, tmp_path: Path) -> None:
@@ -538,14 +547,18 @@ def test_an_ip_adapter_of_the_plus_kind_is_that_of_diffusers(
     assert (picture(worker, recipe()) == plain).all()
 
 
-def test_an_ip_adapter_without_its_image_encoder_is_told(
-    folder: Path, worker: TorchWorker, sources: Sources, models: Manager
-) -> None:
-    lonely = tiny_addons.ip_adapter(folder / "ip_adapter" / "far" / "off" / "lonely.safetensors", models.use("sd").unet)
-    (lonely.parent / "image_encoder").rename(folder.parent / "elsewhere")
+def test_an_ip_adapter_without_its_image_encoder_is_told(tmp_path: Path, sources: Sources) -> None:
+    """One that fits is found wherever it lies in a models folder."""
+    tiny.stable_diffusion(tmp_path / "models" / "sd")
+    worker = TorchWorker(Manager([tmp_path / "models"], device="cpu", dtype="float32"), sources)
+    lonely = tmp_path / "models" / "ip_adapter" / "far" / "off" / "lonely.safetensors"
+    tiny_addons.ip_adapter(lonely, worker._models.use("sd").unet)
+    (lonely.parent / "image_encoder").rename(tmp_path / "elsewhere")
     wanted = recipe(controls=(Control("lonely", sources.add_image(shapes(4)), "ip-adapter"),))
     with pytest.raises(ModelError, match="lonely needs an image encoder whose projection_dim is 12"):
-        worker.begin(wanted)
+        picture(worker, wanted)
+    (tmp_path / "elsewhere").rename(tmp_path / "models" / "some encoder")
+    assert (picture(worker, wanted) != picture(worker, recipe())).any()
 
 
 def test_rows_with_other_weights_and_pictures_share_a_call(worker: TorchWorker, sources: Sources) -> None:
@@ -684,3 +697,120 @@ def test_the_page_is_told_what_there_is_and_shown_what_is_prepared(
         client.get(f"/sources/{name}/prepared/magic.png")
     large = sources.add_image(Image.new("RGB", (1024, 256)))
     assert Image.open(io.BytesIO(client.get(f"/sources/{large}/prepared/tile.png").content)).size == (512, 128)
+
+
+# Through the engine
+
+
+class Studio:
+    """A real engine, whose pictures' steps are kept on disk."""
+
+    def __init__(self, models: Manager, sources: Sources, folder: Path) -> None:
+        self.worker = TorchWorker(models, sources, Moments(folder / "steps", 10**8))
+        self.keep, self.events = FakeKeeper(), Events()
+        self.engine = Engine(self.worker, self.keep)
+        self.engine.subscribe(self.events)
+
+    def finished(self, job: Job) -> np.ndarray:
+        final = self.events.final(job.id)
+        assert isinstance(final, Finished), final
+        return pixels(self.keep.pictures[final.picture][0])
+
+
+@pytest.fixture
+def studio(models: Manager, sources: Sources, tmp_path: Path) -> Iterator[Studio]:
+    result = Studio(models, sources, tmp_path)
+    yield result
+    result.engine.close()
+
+
+def test_weights_of_a_lora_are_compared(studio: Studio, worker: TorchWorker) -> None:
+    centre = recipe(prompt=f"{PROMPT} <lora:ink:0.8> <lora:styles/oil:0.3>")
+    grid = axes.plan(centre, [("lora", "ink: 0-1 +0.5"), ("guidance_scale", "1, 5")], {})
+    assert grid.columns == ("ink 0", "ink 0.5", "ink 1") and grid.count == 6
+    jobs = studio.engine.submit([each for row in grid.recipes for each in row])
+    pictures = [studio.finished(job) for job in jobs]
+    for number, found in enumerate(pictures):
+        weight, guidance = (0, 0.5, 1)[number % 3], (1.0, 5.0)[number // 3]
+        prompt = f"{PROMPT} <lora:ink:{weight}> <lora:styles/oil:0.3>"
+        # Neighbours in a call round differently.
+        assert np.abs(found - picture(worker, recipe(prompt=prompt, guidance_scale=guidance))).max() <= 1
+    assert len({each.tobytes() for each in pictures}) == 6
+
+
+def test_styles_that_bring_loras_are_compared(
+    studio: Studio, models: Manager, worker: TorchWorker, tmp_path: Path
+) -> None:
+    styles = Styles(tmp_path / "styles")
+    styles.save(Style("inked", "{prompt} of the red dog <lora:ink:0.8>", "blue"))
+    styles.save(Style("oily", "<lora:styles/oil:1>"))
+    change = compare._styled(SimpleNamespace(styles=styles, models=models))  # type: ignore[arg-type]
+    grid = axes.plan(recipe(), [("style", "Inked, oily")], {"style": list(styles.all())}, {"style": change})
+    pictures = [studio.finished(job) for job in studio.engine.submit(grid.recipes[0])]
+    inked = recipe(prompt=f"{PROMPT} of the red dog <lora:ink:0.8>", negative_prompt="blue")
+    oily = recipe(prompt=f"{PROMPT}, <lora:styles/oil:1>")
+    for found, wanted in zip(pictures, (inked, oily), strict=True):
+        assert np.abs(found - picture(worker, wanted)).max() <= 1
+
+
+@pytest.mark.parametrize("what", ["lora", "vae", "controlnet"])
+def test_a_fork_with_another_sampler_and_fresh_noise_keeps_the_addons(
+    folder: Path, studio: Studio, worker: TorchWorker, sources: Sources, what: str
+) -> None:
+    """From memory, from disk, and run from the start: one and the same picture."""
+    tiny_addons.vae(folder / "VAE" / "fork.safetensors", "file", seed=6)
+    plain = recipe(steps=6)
+    changes: dict[str, Any] = {
+        "lora": {"prompt": f"{PROMPT} <lora:ink:0.8>"},
+        "vae": {"vae": "fork"},
+        "controlnet": {"controls": (Control("lines", sources.add_image(shapes(1))),)},
+    }[what]
+    wanted = replace(plain, **changes)
+    turned = {"sampler": "DPM++ 2M", "noise": (0.4, 3)}
+    [job] = studio.engine.submit([wanted])
+    assert (studio.finished(job) != picture(worker, plain)).any()
+    expected = picture(worker, wanted.turned(3, turned))
+    from_memory = studio.engine.fork(job.id, 3, turned)
+    assert (studio.finished(from_memory) == expected).all()
+    final = studio.events.final(job.id)
+    assert isinstance(final, Finished)
+
+    # As after a new start: nothing is remembered but what is on disk.
+    later = Studio(studio.worker._models, sources, studio.worker._moments.folder.parent)  # type: ignore[union-attr]
+    recalled = later.engine.recall(final.picture, wanted, wanted.steps)
+    assert later.engine.remembers(recalled.id, 3)
+    fork = later.engine.fork(recalled.id, 3, turned)
+    assert (later.finished(fork) == expected).all()
+    steps = [event.done for event in later.events.of(fork.id) if hasattr(event, "done")]
+    assert min(steps) == 3
+    later.engine.close()
+
+
+def test_words_that_change_on_the_way_keep_their_lora(studio: Studio, worker: TorchWorker) -> None:
+    """`[a:b:0.5]` is the same as a turn in the middle, with the LoRA at work before and after it."""
+    tag = "<lora:ink:0.8>"
+    wanted = recipe(prompt=f"a [cat:dog:0.5] {tag}")
+    turned = recipe(prompt=f"a cat {tag}").turned(2, {"prompt": f"a dog {tag}"})
+    without = recipe(prompt="a [cat:dog:0.5]")
+    inside = recipe(prompt=f"a [cat {tag}:dog:0.5]")
+    jobs = studio.engine.submit([wanted, turned, without, inside])
+    found, by_turn, plain, within = (studio.finished(job) for job in jobs)
+    assert (found == by_turn).all() and (found == within).all() and (found != plain).any()
+    assert np.abs(found - picture(worker, wanted)).max() <= 1
+
+
+def test_many_pictures_look_at_the_disk_once(
+    folder: Path, models: Manager, studio: Studio, worker: TorchWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what was added since is seen by the next ones."""
+    looks = []
+    look = catalog.look
+    monkeypatch.setattr(catalog, "look", lambda *args: looks.append(args[0]) or look(*args))
+    jobs = studio.engine.submit([recipe(prompt=f"{PROMPT} <lora:ink:{weight}>", steps=1) for weight in range(1, 9)])
+    for job in jobs:
+        studio.finished(job)
+    assert looks.count(folder) == 1
+    tiny_addons.lora(folder / "Lora" / "fresh.safetensors", models.use("sd").unet, models.use("sd").text_encoder)
+    [job] = studio.engine.submit([recipe(prompt=f"{PROMPT} <lora:fresh:1>", steps=1)])
+    studio.finished(job)
+    assert looks.count(folder) == 2

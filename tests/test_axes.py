@@ -133,6 +133,12 @@ def test_the_weight_of_a_lora_in_the_prompt() -> None:
     ]
 
 
+def test_a_tag_is_read_as_the_prompt_reads_it() -> None:
+    for tag in ("<LORA:ink:1>", "<lyco:ink>", "<lora: ink :0.5:1>"):
+        [value] = axes.parse("lora", "0.3", Recipe(prompt=f"a cat {tag}"), CHOICES)
+        assert value.change(Recipe(prompt=f"a cat {tag}")).prompt == "a cat <lora:ink:0.3>"
+
+
 def test_two_loras_against_each_other_need_alternatives() -> None:
     centre = Recipe(prompt="a cat {<lora:ink:1>|<lora:oil:1>}")
     grid = axes.plan(centre, [("lora", "oil: 0.5, 1")], CHOICES)

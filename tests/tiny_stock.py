@@ -979,52 +979,6 @@ def _ideogram4(row: Row) -> dict[str, Any]:
     }
 
 
-def _flux2(row: Row) -> dict[str, Any]:
-    text = {
-        "model_type": "mistral",
-        "vocab_size": VOCABULARY,
-        "hidden_size": 16,
-        "intermediate_size": 16,
-        "num_attention_heads": 2,
-        "num_hidden_layers": 31,
-        "num_key_value_heads": 2,
-        "sliding_window": None,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    }
-    vision = {
-        "model_type": "pixtral",
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 16,
-        "image_size": 32,
-        "patch_size": 16,
-    }
-    words = tokenizer(512, marks=True)
-    config = transformers.Mistral3Config(
-        text_config=text, vision_config=vision, image_token_index=words.convert_tokens_to_ids("[IMG]")
-    )
-    return {
-        "transformer": diffusers.Flux2Transformer2DModel(
-            patch_size=1,
-            in_channels=16,
-            num_layers=1,
-            num_single_layers=1,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=48,
-            timestep_guidance_channels=256,
-            axes_dims_rope=(4, 4, 4, 4),
-        ),
-        "text_encoder": transformers.Mistral3ForConditionalGeneration(config),
-        "tokenizer": words,
-        "vae": _flux2_vae(),
-        "scheduler": flow(use_dynamic_shifting=True),
-    }
-
-
 BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "auraflow": _auraflow,
     "cascade": _cascade,
@@ -1035,7 +989,6 @@ BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "flux-control": _flux,
     "flux-controlnet": _flux,
     "flux-kontext": _flux,
-    "flux2": _flux2,
     "hunyuan": _hunyuan,
     "hunyuan-pag": _hunyuan,
     "ideogram4": _ideogram4,

@@ -73,7 +73,7 @@ class Loras:
             self._drop(adapter)
             if isinstance(error, torch.OutOfMemoryError):
                 raise
-            made_for = addons.base(lora.file.path)
+            made_for = addons.told(lora.file.path).base
             raise ModelError(
                 f"The LoRA {lora.name} {f'was made for {made_for} and ' if made_for else ''}does not fit {model}. "
                 "Take it out of the prompt, or choose a model of the kind that it was made for."

@@ -87,7 +87,6 @@ ROWS: tuple[Row, ...] = (
     Row("flux-control", "FLUX.1 Control", *_three("FluxControl"), parts=_DIT_2),
     Row("flux-controlnet", "FLUX.1 ControlNet", *_three("FluxControlNet"), parts=f"{_DIT_2} controlnet"),
     Row("flux-kontext", "FLUX.1 Kontext", "FluxKontextPipeline", "FluxKontextPipeline", parts=_DIT_2),
-    Row("flux2", "FLUX.2", "Flux2Pipeline", "Flux2Pipeline", parts=_DIT),
     Row(
         "glm_image",
         "GLM-Image",

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import psutil
 import torch
 
-from studio.errors import ModelMissing, OutOfMemory
+from studio.errors import ModelMissing, OutOfMemory, RecipeError
 from studio.families import Facts, Model
 from studio.models import catalog, loading, placement
 from studio.models.catalog import Catalog, Entry
@@ -20,6 +20,8 @@ from studio.models.placement import Plan
 from studio.recipe import Recipe
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 ROOM = 1.05
 """Free memory wanted for each byte that a plan counts: what else a process takes as it works."""
@@ -69,6 +71,7 @@ class Manager:
         self._reader = ThreadPoolExecutor(1, "loader")
         self._lock = threading.Lock()
         self._entries: dict[str, Entry] = {}
+        self._addons: dict[str, dict[str, Path]] | None = None
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -76,10 +79,15 @@ class Manager:
         return self.catalog.folders
 
     def entries(self) -> list[Entry]:
-        """What is on disk now, models with a problem included."""
-        found = self.catalog.entries()
+        """The models on disk now, those with a problem included. What goes with models is looked at as well."""
+        everything = self.catalog.everything()
+        found = [entry for entry in everything if entry.kind == "model"]
+        addons: dict[str, dict[str, Path]] = {}
+        for entry in everything:
+            addons.setdefault(entry.kind, {})[entry.name] = entry.path
         with self._lock:
             self._entries = {entry.name: entry for entry in found}
+            self._addons = addons
         return found
 
     def entry(self, name: str) -> Entry:
@@ -99,7 +107,22 @@ class Manager:
 
         Those with a problem too, so that one that is asked for can be refused with a reason.
         """
-        return {entry.name: entry.path for entry in self.catalog.everything() if entry.kind == kind}
+        self.entries()
+        return self.seen(kind)
+
+    def seen(self, kind: str) -> dict[str, Path]:
+        """What `addons` told when the disk was last looked at, for whatever: no walk through thousands of files."""
+        if self._addons is None:
+            self.entries()
+        with self._lock:
+            return (self._addons or {}).get(kind, {})
+
+    def ask(self, kind: str, question: Callable[[dict[str, Path]], T]) -> T:
+        """What `question` answers to what was seen last; where that is a RecipeError, to what is on disk now."""
+        try:
+            return question(self.seen(kind))
+        except RecipeError:
+            return question(self.addons(kind))
 
     def facts(self, name: str) -> Facts:
         """What the model is made for. Raises ModelError."""

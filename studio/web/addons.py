@@ -19,13 +19,13 @@ def routes(models: Manager, sources: Sources) -> APIRouter:
 
     @router.get("/addons")
     def found() -> JSONResponse:
-        loras = models.addons("lora")
+        loras = models.addons("lora")  # looks at the disk, once for all
         return JSONResponse(
             {
                 "loras": [_lora(name, path) for name, path in loras.items()],
-                "controlnets": sorted(models.addons("controlnet")),
-                "ip_adapters": sorted(models.addons("ip-adapter")),
-                "depth": bool(models.addons("depth")),
+                "controlnets": sorted(models.seen("controlnet")),
+                "ip_adapters": sorted(models.seen("ip-adapter")),
+                "depth": bool(models.seen("depth")),
             }
         )
 
@@ -42,4 +42,5 @@ def routes(models: Manager, sources: Sources) -> APIRouter:
 
 
 def _lora(name: str, path: Path) -> dict[str, object]:
-    return {"name": name, "base": addons.base(path), "words": addons.triggers(path)}
+    told = addons.told(path)
+    return {"name": name, "base": told.base, "words": told.words}
