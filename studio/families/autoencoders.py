@@ -10,6 +10,7 @@ from studio.addons import File
 from studio.errors import ModelError
 from studio.models import placement
 from studio.models.files import read_json
+from studio.models.placement import Plan
 
 
 def load(file: File, own: Any, device: torch.device, dtype: torch.dtype, model: str) -> Any:
@@ -30,7 +31,7 @@ def load(file: File, own: Any, device: torch.device, dtype: torch.dtype, model: 
         raise ModelError(
             f"The VAE {file.name} has other latents than {model}. Choose one that was made for models of its kind."
         )
-    placement.place({"vae": vae.eval().requires_grad_(False)}, device, dtype)
+    placement.place({"vae": vae.eval().requires_grad_(False)}, device, Plan(dtype, 0))
     return vae
 
 

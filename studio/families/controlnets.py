@@ -45,7 +45,7 @@ class ControlNets:
                     f"The ControlNet {file.name} was made for another kind of model than {model}. "
                     "Choose one that was made for models of its kind."
                 )
-            placement.place({"unet": net.eval().requires_grad_(False)}, self._device, self._dtype)
+            placement.place({"unet": net.eval().requires_grad_(False)}, self._device, placement.Plan(self._dtype, 0))
             while len(self._loaded) >= KEPT:
                 self._loaded.popitem(last=False)
             self._loaded[file] = net
