@@ -19,7 +19,7 @@ def fields(place: str, models: Manager, into: dict[str, Component]) -> None:
     LoRAs have no field: a click writes them into the tab's prompt.
     """
     choices = _vaes(models)
-    with gr.Accordion("Add-ons", open=False, elem_classes="addons", elem_id=f"{place}-addons"):
+    with gr.Accordion("Add-ons", open=False, elem_classes="addons opens", elem_id=f"{place}-addons"):
         gr.HTML(
             html_template='<section class="loras" aria-label="LoRAs"></section>',
             js_on_load=f'import("/page/addons.js").then(({{ loras }}) => loras(element, {json.dumps(place)}));',
@@ -42,7 +42,7 @@ def refreshed(models: Manager, into: form.Form, values: dict[str, Any]) -> dict[
 
 
 def _vaes(models: Manager) -> list[tuple[str, str]]:
-    return [("The model's own", ""), *((name, name) for name in sorted(models.addons("vae")))]
+    return [("Built in", ""), *((name, name) for name in sorted(models.addons("vae")))]
 
 
 def _controls() -> gr.HTML:

@@ -35,14 +35,15 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
                 settings.prompts()
-                styling.build(page, settings, studio)
+                styling.choice(settings, studio)
+                settings.choice_of_model()
                 _axis_fields(settings)
                 summary = notice()
                 # Not a gr.State, for which every page would hold one more connection open.
                 start_from = gr.BrowserState({}, storage_key=f"emerge.{PLACE}.start", secret="emerge")
-                settings.choice_of_model()
                 settings.size()
                 settings.sampling()
+                styling.panel(page, settings, studio)
                 settings.fields["pictures"].visible = False
                 warnings = notice(painting.problems(studio.models.entries()))
             start, failure = painting.actions(PLACE)

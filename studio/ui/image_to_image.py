@@ -30,14 +30,15 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
                 settings.prompts()
-                styling.build(page, settings, studio)
-                settings.strength(0.6)
+                styling.choice(settings, studio)
                 settings.choice_of_model()
+                settings.strength(0.6)
                 settings.size()
                 settings.fields["fit"] = gr.Radio(
                     list(form.FITS), value="crop", label="If the picture has another shape", elem_classes="shapes"
                 )
                 settings.sampling()
+                styling.panel(page, settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
             _, failure = painting.actions(PLACE)
         with gr.Column(elem_classes="pictures with-easel", min_width=0):

@@ -55,11 +55,12 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
             with gr.Column(elem_classes="fields", min_width=0):
                 intents, advice = _intents()
                 settings.prompts()
-                styling.build(page, settings, studio)
+                styling.choice(settings, studio)
+                settings.choice_of_model()
                 settings.strength(1.0)
                 _mask_fields(settings)
-                settings.choice_of_model()
                 settings.sampling()
+                styling.panel(page, settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
             _, failure = painting.actions(PLACE)
         with gr.Column(elem_classes="pictures with-easel", min_width=0):

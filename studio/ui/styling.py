@@ -14,13 +14,17 @@ from studio.ui.canvas import notice
 from studio.ui.painting import AT_ONCE, Settings, Studio
 
 
-def build(page: gr.Blocks, settings: Settings, studio: Studio) -> None:
-    """Lay out the choice of styles below the prompts, and connect what belongs to it."""
-    fields = settings.fields
-    fields["styles"] = gr.Dropdown(
+def choice(settings: Settings, studio: Studio) -> None:
+    """Lay out the choice of styles below the prompts."""
+    settings.fields["styles"] = gr.Dropdown(
         choices(studio.styles.all()), value=[], multiselect=True, label="Styles", elem_classes="styles", min_width=0
     )
-    with gr.Accordion("Your own styles", open=False, elem_classes="own-styles"):
+
+
+def panel(page: gr.Blocks, settings: Settings, studio: Studio) -> None:
+    """Lay out what makes styles, closed, and connect it with the choice of them."""
+    fields = settings.fields
+    with gr.Accordion("Your own styles", open=False, elem_classes="own-styles opens"):
         name = gr.Textbox(label="Name", placeholder="for the prompt above, kept as a style", max_lines=1, min_width=0)
         with gr.Row(elem_classes="together"):
             save = gr.Button("Save prompt", size="sm", min_width=0)

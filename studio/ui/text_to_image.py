@@ -24,11 +24,12 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
                 settings.prompts(EXAMPLES)
-                styling.build(page, settings, studio)
+                styling.choice(settings, studio)
                 settings.choice_of_model()
                 settings.shape()
                 settings.size()
                 settings.sampling()
+                styling.panel(page, settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
             start, failure = painting.actions(PLACE)
         with gr.Column(elem_classes="pictures", min_width=0):

@@ -23,7 +23,7 @@ export async function loras(element, place) {
   const section = element.querySelector(".loras");
   const search = make("input", { type: "search", placeholder: "Search LoRAs", class: "addon-field" });
   search.setAttribute("aria-label", "Search LoRAs");
-  const weight = make("input", { type: "number", value: "0.8", step: "0.1", class: "addon-field addon-number" });
+  const weight = make("input", { type: "number", value: "0.8", step: "0.1", title: "Weight of the LoRA that is added", class: "addon-field addon-number" });
   weight.setAttribute("aria-label", "LoRA weight");
   const list = make("ul", { class: "lora-list" });
   const nothing = make("p", { class: "addon-hint" });
@@ -38,7 +38,7 @@ export async function loras(element, place) {
     setText(nothing, all.length ? (shown.length ? "" : "None of the LoRAs is called so.") : NO_LORAS);
   };
   const line = (lora) => {
-    const button = make("button", { type: "button", class: "lora" }, make("span", {}, lora.name));
+    const button = make("button", { type: "button", class: "lora", title: "Add it to the prompt" }, make("span", {}, lora.name));
     const told = [lora.base, lora.words.length ? `says: ${lora.words.join(", ")}` : ""].filter(Boolean).join(" · ");
     if (told) button.append(make("small", {}, told));
     button.addEventListener("click", () => write(place, `<lora:${lora.name}:${Number(weight.value) || 1}>`));
