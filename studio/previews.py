@@ -16,6 +16,11 @@ from torch import Tensor
 SIDE = 256
 """A preview's longer side in pixels is at most this (or one pixel for each latent, if there are more)."""
 
+FITTED_ON = 3
+"""Pictures that a map of many numbers is fitted on; one is enough for four channels."""
+TILE = 8
+"""Side of a ninth of such a picture, in latents."""
+
 
 class Projection:
     """A fitted map from latents (1, channels, h, w) to pixels.
@@ -92,18 +97,21 @@ class LatentPreview:
             return self._jpeg
 
 
-def fit(encode: Callable[[Tensor], Tensor], factor: int, pictures: int = 6, side: int = 16) -> Projection:
+def fit(encode: Callable[[Tensor], Tensor], factor: int) -> Projection:
     """Fit a projection to a VAE.
 
     encode: pictures (n, 3, H, W) in -1..1 → latents (n, channels, H/factor, W/factor), as the sampler sees them.
-    side: of the pictures to fit on, in latents.
+    Encoding is what takes the time: at the scale of Stable Diffusion's VAE, a second on a processor.
     """
     block = min(factor, 8)
-    images = _shapes(pictures, side * factor)
-    latents = encode(images).float().cpu()
+    images = _shapes(FITTED_ON, TILE * factor)
+    latents = encode(images[:1]).float().cpu()
     channels = latents.shape[1]
     # Latents of many channels are patches already, and with their neighbours would be more numbers than are fitted on.
     near = 3 if channels <= 32 else 1
+    if channels * near**2 > 64:  # more numbers to find than one picture tells well
+        latents = torch.cat([latents, *(encode(image[None]).float().cpu() for image in images[1:])])
+    images = images[: len(latents)]
     padded = F.pad(latents, (near // 2,) * 4, mode="replicate")
     # (n, channels*near², positions) → (n*positions, channels*near² + 1): each latent, its neighbours, and a constant.
     inputs = F.unfold(padded, near).transpose(1, 2).reshape(-1, channels * near**2)
@@ -117,8 +125,14 @@ def fit(encode: Callable[[Tensor], Tensor], factor: int, pictures: int = 6, side
     return Projection(weight, solution[-1].contiguous(), block)
 
 
-def _shapes(count: int, side: int) -> Tensor:
-    """Pictures to fit on, (count, 3, side, side) in -1..1: colours that run into each other, with discs and boxes."""
+def _shapes(count: int, tile: int) -> Tensor:
+    """Pictures to fit on, (count, 3, 3 tile, 3 tile) in -1..1: nine tiles each, so that they show many colours."""
+    tiles = _tiles(9 * count, tile).reshape(count, 3, 3, 3, tile, tile)
+    return tiles.permute(0, 3, 1, 4, 2, 5).reshape(count, 3, 3 * tile, 3 * tile)
+
+
+def _tiles(count: int, side: int) -> Tensor:
+    """(count, 3, side, side) in -1..1: colours that run into each other, with discs and boxes."""
     random = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:

@@ -10,7 +10,7 @@ from studio import prompts
 from studio.errors import StudioError
 from studio.families import Model, clip
 from studio.families.clip import Chunk
-from studio.models import catalog
+from studio.models import catalog, loading
 from studio.models.catalog import Entry
 from studio.models.files import read_json
 from studio.wildcards import Wildcards
@@ -122,4 +122,7 @@ def _tokenizer(folder: Path, name: str, changed: int) -> Any:
     library, kind = read_json(folder / "model_index.json")[name]
     if library != "transformers":
         raise ValueError(f"{library} is not trusted")
-    return getattr(transformers, kind).from_pretrained(folder / name, local_files_only=True)
+    found = getattr(transformers, kind)
+    if read_json(folder / name / "tokenizer_config.json").get("vocabulary"):  # of a single file: it lies elsewhere
+        return loading.tokenizer(Entry(folder.name, folder, config=folder), name, found, ())
+    return found.from_pretrained(folder / name, local_files_only=True)

@@ -405,7 +405,7 @@ def test_the_shipped_tokenizer_is_clips() -> None:
     """Ids as the published tokenizer gives them; both generations share the vocabulary and differ in their padding."""
     for config, part, padding in (("v1", "tokenizer", 49407), ("v2", "tokenizer", 0), ("xl", "tokenizer_2", 0)):
         each = Entry("model", Path("x"), config=loading.CONFIGS / f"stable-diffusion-{config}", single=True)
-        tokenizer = loading._tokenizer(each, part, transformers.CLIPTokenizer, ())
+        tokenizer = loading.tokenizer(each, part, transformers.CLIPTokenizer, ())
         assert tokenizer("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
         assert tokenizer.pad_token_id == padding and tokenizer.model_max_length == 77
 
@@ -415,9 +415,9 @@ def test_a_tokenizer_that_does_not_ship_is_looked_for_and_asked_for(tmp_path: Pa
     models = tmp_path / "ComfyUI" / "models"
     models.mkdir(parents=True)
     with pytest.raises(ModelBroken, match=r"needs the tokenizer of T5 .* Put it as t5_tokenizer into .*models"):
-        loading._tokenizer(each, "tokenizer_2", transformers.T5TokenizerFast, [models])
+        loading.tokenizer(each, "tokenizer_2", transformers.T5TokenizerFast, [models])
     home = tmp_path / "ComfyUI" / "comfy" / "text_encoders" / "t5_tokenizer"
     vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁apple", -1.0), ("▁", -2.0)]
     transformers.T5TokenizerFast(vocab=vocabulary, extra_ids=0).save_pretrained(home)
-    found = loading._tokenizer(each, "tokenizer_2", transformers.T5TokenizerFast, [models])
+    found = loading.tokenizer(each, "tokenizer_2", transformers.T5TokenizerFast, [models])
     assert found("apple").input_ids[0] == 3 and found.model_max_length == 512

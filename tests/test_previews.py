@@ -77,3 +77,18 @@ def test_the_jpeg_is_encoded_once_and_from_any_thread(projection: previews.Proje
         thread.join()
     assert all(file is files[0] for file in files)
     assert Image.open(io.BytesIO(files[0])).format == "JPEG"
+
+
+def test_a_model_of_four_channels_is_asked_for_one_small_picture_and_one_of_many_for_more() -> None:
+    """Encoding them is what a person waits for before the first picture."""
+    asked: list[Tensor] = []
+
+    def counted(pictures: Tensor) -> Tensor:
+        asked.append(pictures)
+        return encode(pictures)
+
+    previews.fit(counted, 8)
+    assert [each.shape for each in asked] == [(1, 3, 192, 192)]
+    asked.clear()
+    previews.fit(lambda pictures: counted(pictures).repeat(1, 4, 1, 1), 8)
+    assert sum(len(each) for each in asked) == previews.FITTED_ON

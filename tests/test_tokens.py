@@ -7,7 +7,10 @@ import pytest
 
 from studio import tokens
 from studio.families import FAMILIES
+from studio.families.stable_diffusion import StableDiffusion
+from studio.models import loading
 from studio.models.manager import Manager
+from studio.tokens import Length
 from studio.wildcards import Wildcards
 
 
@@ -68,3 +71,8 @@ def test_a_model_without_a_known_tokenizer_says_nothing(tmp_path: Path) -> None:
     for library in ("os", "transformers"):
         (tmp_path / "model_index.json").write_text(json.dumps({"tokenizer": [library, "system"]}))
         assert tokens.measure(tmp_path, family, "a cat") is None
+
+
+def test_a_single_files_prompts_are_counted_in_whole_words() -> None:
+    folder = loading.CONFIGS / "stable-diffusion-v1"
+    assert tokens.measure(folder, StableDiffusion, "a red apple on a table") == Length(6, 75)

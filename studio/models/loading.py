@@ -401,7 +401,7 @@ def _load_single(
             continue
         kind = _class(entry.config, name, index.get(name) or [None, None])
         if "tokenizer" in name:
-            parts[name] = _tokenizer(entry, name, kind, folders)
+            parts[name] = tokenizer(entry, name, kind, folders)
         else:
             parts[name] = _ready(_build(entry, name, kind, found[name], dtype, progress, allow_pickles, mapped))
     report(1.0)
@@ -548,7 +548,7 @@ def _gguf(path: Path, kind: Any, config: Path, name: str, dtype: torch.dtype) ->
 # Tokenizers
 
 
-def _tokenizer(entry: Entry, name: str, kind: Any, folders: Sequence[Path]) -> Any:
+def tokenizer(entry: Entry, name: str, kind: Any, folders: Sequence[Path]) -> Any:
     """The tokenizer of a shipped config: its settings are there, its vocabulary is shared or on this machine."""
     settings = read_json(entry.config / name / "tokenizer_config.json")
     vocabulary = settings.pop("vocabulary", "")
