@@ -38,7 +38,7 @@ UNET = {
     "sample_size": 16,
     "in_channels": autoencoder.CHANNELS,
     "out_channels": autoencoder.CHANNELS,
-    "block_out_channels": (96, 128, 208),
+    "block_out_channels": (96, 128, 192),
     # Attention over the 256 latents of the first level takes longer than all else together, and brings little.
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
