@@ -80,7 +80,7 @@ def assert_same(parts: dict[str, Any], expected: dict[str, Any]) -> None:
 
 def picture(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, *entries: Entry) -> bytes:
     if entries:
-        monkeypatch.setattr(catalog.Catalog, "entries", lambda self: list(entries))
+        monkeypatch.setattr(catalog.Catalog, "everything", lambda self: list(entries))
     worker = TorchWorker(Manager([folder], "cpu", "float32"), Sources(folder / "sources"))
     worker.load(name, lambda share: None)
     run = worker.begin(Recipe(model=name, prompt="a red apple", width=64, height=64, steps=3, sampler="Euler"))

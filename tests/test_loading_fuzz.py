@@ -254,7 +254,7 @@ def test_a_broken_file_disturbs_nobody_else(
     path.write_bytes(no_numbers(single.path.read_bytes(), random.Random(1)))
     good = scanned(models_folder / "sd")
     bad = Entry("bad", path, family=good.family, facts=good.facts, config=single.config, single=True)
-    monkeypatch.setattr(catalog.Catalog, "entries", lambda self: [good, bad])
+    monkeypatch.setattr(catalog.Catalog, "everything", lambda self: [good, bad])
     engine = Engine(TorchWorker(Manager([], "cpu", "float32"), Sources(tmp_path)), lambda *kept: "kept")
     events = Events()
     engine.subscribe(events)

@@ -71,7 +71,7 @@ def test_weights_may_stay_in_their_file(models_folder: Path, tmp_path: Path, mon
     expected = draw(Manager([models_folder], "cpu", "float32"), "sd", tmp_path)
     file = original.stable_diffusion(models_folder / "sd", tmp_path / "sd.safetensors")
     single = entry(models_folder / "sd", file, tmp_path)
-    monkeypatch.setattr(catalog.Catalog, "entries", lambda self: [single])
+    monkeypatch.setattr(catalog.Catalog, "everything", lambda self: [single])
     manager = Manager([tmp_path], "cpu", "bfloat16")
     mapped = next(plan for plan in manager._plans(single) if plan.way == "mapped")
     # As if the weights were many and the work little.
@@ -207,7 +207,7 @@ def test_after_ten_rounds_through_four_models_the_memory_is_back(
         names.append(entry(folder, single, tmp_path) if number % 2 else scanned(folder))
         assert config.exists()
     # One of them large enough to be seen: 40 MB of weights beside the 500 MB of the libraries.
-    monkeypatch.setattr(catalog.Catalog, "entries", lambda self: names)
+    monkeypatch.setattr(catalog.Catalog, "everything", lambda self: names)
     manager = Manager([tmp_path], "cpu", "float32")
     with_room(manager, monkeypatch, lambda: 0 if manager._loaded else 10**12)
     worker = TorchWorker(manager, Sources(tmp_path / "sources"))
