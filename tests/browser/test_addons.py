@@ -1,6 +1,7 @@
 """The panel of add-ons as a person uses it: a LoRA from the list, and a picture that guides the drawing."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from playwright.sync_api import Locator, Page, expect
 from studio import metadata
 from studio.models.manager import Manager
 from tests import tiny_addons
-from tests.browser.conftest import Studio
+from tests.browser.conftest import PATIENCE, Studio
 from tests.browser.test_text_to_image import field, fill, here, sentence, start, wait_for
 
 
@@ -42,9 +43,12 @@ def drawn(page: Page, studio: Studio, count: int = 1) -> tuple[np.ndarray, str]:
     """The newest picture, once it is finished: its pixels and its recipe."""
     before = len(studio.files())
     start(page)
-    page.wait_for_function("() => document.querySelector('.tile[data-state=finished][data-kept]')")
+    # The tiles of before may still say that they are finished; a new file cannot be one of theirs.
+    patience = time.monotonic() + PATIENCE / 1000
+    while len(studio.files()) < before + count and time.monotonic() < patience:
+        page.wait_for_timeout(50)
+    assert len(studio.files()) == before + count
     wait_for(page, "finished", count)
-    assert len(studio.files()) > before
     found = metadata.read(studio.files()[-1])
     assert found
     return np.asarray(Image.open(studio.files()[-1])).astype(int), found[0].to_json()
