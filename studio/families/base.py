@@ -338,6 +338,17 @@ def hidden_states(
     return encoder(torch.tensor([ids], device=device), attention_mask=mask, **options).hidden_states
 
 
+def hidden_part(recipe: Recipe, picture: Image.Image | None, mask: Image.Image | None) -> tuple[Tensor, Tensor]:
+    """What inpainting checkpoints read: 1 where it is masked, (1, 1, h, w), and the pixels of the rest, (1, 3, h, w).
+
+    Without a mask everything counts as masked: so such a checkpoint draws from words alone too.
+    """
+    if not (picture and mask):
+        return torch.ones(1, 1, recipe.height, recipe.width), torch.zeros(1, 3, recipe.height, recipe.width)
+    covered = torch.from_numpy(np.array(mask) >= 128)[None, None].float()
+    return covered, to_pixels(picture) * (1 - covered)
+
+
 def to_pixels(picture: Image.Image) -> Tensor:
     """(1, 3, h, w) float32 in -1..1."""
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -16,7 +15,7 @@ from torch import Tensor
 from studio import samplers
 from studio.addons import Lora
 from studio.errors import RecipeError
-from studio.families.base import Facts, Model, Prompts, Row, size_shift, to_pixels
+from studio.families.base import Facts, Model, Prompts, Row, hidden_part, size_shift
 from studio.models.files import read_json
 from studio.recipe import Recipe
 from studio.samplers import Sampler
@@ -64,11 +63,7 @@ class Flux(Model):
         """
         if self.transformer.config.in_channels == 4 * self.latent_channels:
             return None
-        covered = torch.ones(1, 1, recipe.height, recipe.width)
-        pixels = torch.zeros(1, 3, recipe.height, recipe.width)
-        if picture and mask:
-            covered = torch.from_numpy(np.array(mask) >= 128)[None, None].float()
-            pixels = to_pixels(picture) * (1 - covered)
+        covered, pixels = hidden_part(recipe, picture, mask)
         latents = self._encode_pictures(pixels).float()
         return torch.cat([latents, F.pixel_unshuffle(covered, self.vae_factor).to(latents.device)], 1)
 

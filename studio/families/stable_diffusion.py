@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -16,7 +15,7 @@ from torch import Tensor
 from studio import samplers
 from studio.addons import File, Lora
 from studio.families import clip
-from studio.families.base import Facts, Guide, Model, Prompts, Row, to_pixels
+from studio.families.base import Facts, Guide, Model, Prompts, Row, hidden_part, to_pixels
 from studio.families.clip import Clip
 from studio.families.controlnets import ControlNets
 from studio.families.ip_adapters import IpAdapters
@@ -67,11 +66,7 @@ class StableDiffusion(Model):
         """
         if self.unet.config.in_channels != 2 * self.latent_channels + 1:
             return None
-        covered = torch.ones(1, 1, recipe.height, recipe.width)
-        pixels = torch.zeros(1, 3, recipe.height, recipe.width)
-        if picture and mask:
-            covered = torch.from_numpy(np.array(mask) >= 128)[None, None].float()
-            pixels = to_pixels(picture) * (1 - covered)
+        covered, pixels = hidden_part(recipe, picture, mask)
         latents = self._encode_pictures(pixels).float()
         small = F.interpolate(covered, size=latents.shape[-2:])
         return torch.cat([small.to(latents.device), latents], 1)
