@@ -8,7 +8,7 @@ import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 
-from training import captions, corpus, denoiser, evaluate, export, places, recogniser, tokenizer, vae
+from training import captions, corpus, denoiser, evaluate, export, grow, places, recogniser, tokenizer, vae
 from training.compose import MEDIA, STYLE_SHARES, Composer, Plan, Planner, Thing, held_out, shows
 from training.corpus import NAMED, NEXT, Corpus, Subject, read_named, squared
 from training.media import FILTERS
@@ -43,7 +43,7 @@ def disc() -> np.ndarray:
 @pytest.fixture(scope="module")
 def known(disc: np.ndarray) -> Corpus:
     """A corpus of discs with different names."""
-    names = ["disc", "square", "apple", "top hat", "cat"]
+    names = ["banana", "strawberry", "lemon", "top hat", "cat"]
     subjects = [Subject("🔴", name, (name,), number < 3, {"de": f"{name}lein"}) for number, name in enumerate(names)]
     return Corpus(subjects, {style: np.stack([disc] * len(names)) for style in STYLE_SHARES})
 
@@ -122,7 +122,7 @@ def test_captions_say_what_is_shown(known: Corpus) -> None:
     rng = np.random.default_rng(1)
     plan = Plan((Thing(2, 3, "green"), Thing(4)), "cartoon", "watercolor", "on a rug", "to the left of")
     said = [captions.caption(rng, known, plan).lower() for _ in range(200)]
-    assert all("green apples" in text and ("cat" in text) for text in said)
+    assert all("green lemons" in text and ("cat" in text) for text in said)
     assert 0.6 < np.mean(["on a rug" in text for text in said]) < 0.95
     assert 0.8 < np.mean(["watercol" in text for text in said]) <= 1 and not any("cartoon" in text for text in said)
     foreign = [captions.caption(rng, known, Plan((Thing(4),), "cartoon", "", "on a rug")) for _ in range(200)]
@@ -260,3 +260,43 @@ def test_the_export_is_an_ordinary_pipeline(words, pair: denoiser.Pair, tmp_path
     pictures = evaluate.paint(pipeline, ["a cat", "a dog"], guidance=3, steps=2)
     assert pictures.shape == (2, 3, 256, 256) and not torch.equal(pictures[0], pictures[1])
     assert evaluate.contact_sheet(pictures, columns=2).size == (512, 256)
+
+
+def test_a_grown_encoder_finds_the_same_latents_at_twice_the_side(known: Corpus, monkeypatch) -> None:
+    """Half of the picture, as the older encoder sees it, is a blur and a sampling of the whole."""
+    widths = {"encoder_block_out_channels": (32,) * 5, "decoder_block_out_channels": (32,) * 5}
+    monkeypatch.setattr(vae, "WIDTH", 32)
+    monkeypatch.setattr(vae, "CONFIG", vae.CONFIG | widths)
+    torch.manual_seed(0)
+    older = AutoencoderTiny(
+        encoder_block_out_channels=(32,) * 4,
+        decoder_block_out_channels=(32,) * 4,
+        num_encoder_blocks=(0, 1, 2, 3),
+        num_decoder_blocks=(4, 3, 1, 0),
+        latent_channels=4,
+    )
+    pictures = vae.to_tensor(drawn(known, Plan((Thing(0),), "cartoon", "", "at sunset"), size=256))
+    with torch.no_grad():
+        wanted = older.encode(torch.nn.functional.avg_pool2d(pictures, 2)).latents
+        found = grow.grow_autoencoder(older).encode(pictures).latents
+        other = older.encode(torch.nn.functional.avg_pool2d(pictures.flip(-1), 2)).latents
+    assert found.shape == wanted.shape == (1, 4, 16, 16)
+    assert (found - wanted).abs().mean() < 0.05 * (other - wanted).abs().mean()
+
+
+def test_grown_words_keep_their_meaning_and_names_in_other_languages_get_it(
+    known: Corpus, words, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(grow, "load_corpus", lambda: known)
+    texts = ["a cat on a blue background", "a yellow lemon", "catlein", "zwei"] * 20
+    newer = tokenizer.train_tokenizer(texts, tmp_path, size=700)
+    meanings = torch.randn(len(words), 8)
+    found = grow.grow_vocabulary(newer, words, meanings)
+
+    def embedding(tokens, table: torch.Tensor, word: str) -> torch.Tensor:
+        return table[tokens(word, add_special_tokens=False).input_ids]
+
+    assert torch.equal(embedding(newer, found, "blue"), embedding(words, meanings, "blue"))
+    assert torch.equal(embedding(newer, found, "catlein"), embedding(words, meanings, "cat"))
+    pieces = embedding(words, meanings, "zwei")
+    assert len(pieces) > 1 and torch.allclose(embedding(newer, found, "zwei"), pieces.mean(0, keepdim=True))

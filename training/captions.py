@@ -11,6 +11,9 @@ UNCOUNTED = {"honey", "coffee", "corn", "rice", "bread", "cheese", "fire", "baco
 IRREGULAR = {"mouse": "mice", "wolf": "wolves", "leaf": "leaves", "fish": "fish", "sheep": "sheep", "deer": "deer"}
 IRREGULAR |= {"person": "people", "child": "children", "foot": "feet", "tooth": "teeth", "knife": "knives"}
 
+MOST_ASKED = ("de", "es", "fr", "ja", "ru", "zh")
+"""Languages that come up more often than the others, and whose names of things get tokens of their own first."""
+
 WORDS_FOR = {
     "3d render": ("3d render", "3d model", "cgi"),
     "flat illustration": ("flat illustration", "vector illustration", "flat vector art", "illustration"),
@@ -43,6 +46,10 @@ FILLERS = (
 )  # fmt: skip
 """Words that ask for nothing that can be drawn: a caption with them means what it means without them."""
 
+ADJECTIVES = ("cute", "beautiful", "happy", "little", "big", "old", "funny", "lovely", "fluffy", "tiny", "giant")
+DOINGS = ("sitting", "standing", "lying", "playing", "sleeping", "resting", "waiting", "seen from the front")
+"""Words before and after a thing that change nothing either: there is one picture of it in each set."""
+
 
 def article(words: str) -> str:
     """ "a cat", "an apple", and no article before plurals and things one cannot count."""
@@ -70,9 +77,12 @@ def thing_in_words(rng: np.random.Generator, thing: Thing, subject: Subject) -> 
     """A thing with its number, colour and article, in one of the ways people put it."""
     word = subject.words[0] if rng.random() < 0.6 else str(rng.choice(subject.words))
     if thing.count == 1 and not thing.colour and subject.tongues and rng.random() < 0.14:
-        return subject.tongues[str(rng.choice([*subject.tongues]))]
+        odds = np.array([4.0 if language in MOST_ASKED else 1.0 for language in subject.tongues])
+        return subject.tongues[str(rng.choice([*subject.tongues], p=odds / odds.sum()))]
     if thing.colour:
         word = f"{thing.colour} {word}"
+    if rng.random() < 0.12:
+        word = f"{rng.choice(ADJECTIVES)} {word}"
     if thing.count > 1:
         number = NUMBERS[thing.count] if rng.random() < 0.8 else str(thing.count)
         return f"{number} {plural(word)}"
@@ -87,6 +97,8 @@ def caption(rng: np.random.Generator, corpus: Corpus, plan: Plan) -> str:
         core = place.split(" ", 1)[1] if place.startswith(("on ", "in ", "at ")) else place
     else:
         core = things[0] if len(things) == 1 else f"{things[0]} {plan.relation} {things[1]}"
+        if rng.random() < 0.06:
+            core += f" {rng.choice(DOINGS)}"
         if rng.random() < 0.8:
             core += (", " if rng.random() < 0.4 else " ") + place
     named = rng.random() < (0.9 if plan.medium else 0.7)

@@ -23,7 +23,9 @@ from training.places import PALETTE, PLACES, SCENES, TABLES
 
 STYLE_SHARES = {"3d render": 0.36, "flat illustration": 0.24, "cartoon": 0.28, "sticker": 0.12}
 """How often each style is drawn; also the odds when the caption names none."""
-MEDIA = (*STYLES, *FILTERS)
+TAUGHT = tuple(medium for medium in FILTERS if medium not in ("mosaic", "pointillism", "cubism"))
+"""The filters that are used: what consists of pieces finer than a latent is lost in four channels."""
+MEDIA = (*STYLES, *TAUGHT)
 PLAIN = tuple(f"on a {name} background" for name in PALETTE)
 FLOATING = (*PLAIN, "in the clouds", "underwater")
 """Places where things touch no ground."""
@@ -43,7 +45,7 @@ NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 RELATIONS = ("and", "to the left of", "to the right of", "on top of", "wearing")
 HATS = ("top hat", "crown", "woman’s hat", "billed cap", "graduation cap")
 COMMON_WEIGHT = 4
-"""How much more often a common subject is drawn than another one."""
+"""How much more often a common subject is drawn than another one that is taught."""
 MOST = 5
 """Things in a picture."""
 
@@ -100,16 +102,14 @@ def shows(medium: str, place: str) -> bool:
 
 
 class Planner:
-    """Draws plans by chance, of all subjects or of the common ones alone."""
+    """Draws plans by chance, of all subjects that are taught."""
 
-    def __init__(self, corpus: Corpus, rng: np.random.Generator, only_common: bool = False) -> None:
+    def __init__(self, corpus: Corpus, rng: np.random.Generator) -> None:
         self.corpus, self.rng = corpus, rng
-        usable = [i for i in range(len(corpus.subjects)) if corpus.styles_of(i)]
-        common = [i for i in usable if corpus.subjects[i].common]
-        self.subjects = np.array(common if only_common else usable)
+        self.subjects = np.array(corpus.learnt())
         weights = np.array([COMMON_WEIGHT if corpus.subjects[i].common else 1 for i in self.subjects], float)
         self.weights = weights / weights.sum()
-        self.hats = [i for i in usable if corpus.subjects[i].name in HATS]
+        self.hats = [i for i in range(len(corpus.subjects)) if corpus.subjects[i].name in HATS]
 
     def subject(self) -> int:
         return int(self.rng.choice(self.subjects, p=self.weights))
@@ -128,7 +128,7 @@ class Planner:
         shares = {style: share for style, share in STYLE_SHARES.items() if self._has(things, style)} or STYLE_SHARES
         odds = np.array([*shares.values()])
         style = str(rng.choice([*shares], p=odds / odds.sum()))
-        medium = str(rng.choice([*FILTERS])) if rng.random() < 0.5 else ""
+        medium = str(rng.choice(TAUGHT)) if rng.random() < 0.5 else ""
         kind = rng.random()
         if not things or kind < 0.4:
             place = str(rng.choice([*SCENES]))

@@ -74,6 +74,11 @@ class Corpus:
         """The subject that is called so before any other. Raises ValueError."""
         return [subject.words[0] for subject in self.subjects].index(word)
 
+    def learnt(self) -> list[int]:
+        """The subjects that `subjects.txt` names, as far as a set has a picture: those that are taught."""
+        named = read_named(NAMED.read_text())
+        return [i for i, each in enumerate(self.subjects) if each.name in named and self.styles_of(i)]
+
     def styles_of(self, index: int) -> list[str]:
         """The styles in which subject `index` has a picture."""
         return [style for style, pictures in self.pictures.items() if pictures[index, ..., 3].any()]
@@ -81,7 +86,7 @@ class Corpus:
 
 NAMED = Path(__file__).parent / "subjects.txt"
 NEXT = "# === next"
-"""The line of `subjects.txt` below which subjects are named, but not yet among the common ones."""
+"""The line of `subjects.txt` below which subjects are taught, but less often than the common ones."""
 
 
 def read_named(text: str) -> dict[str, tuple[str, ...]]:

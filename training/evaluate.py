@@ -24,18 +24,17 @@ from torch import Tensor
 
 from training import recogniser
 from training.captions import WORDS_FOR, article
-from training.compose import COLOURS, MEDIA, PLACE_NAMES, STYLE_SHARES, Composer, Plan, Thing, held_out, shows
+from training.compose import COLOURS, MEDIA, PLACE_NAMES, STYLE_SHARES, TAUGHT, Composer, Plan, Thing, held_out, shows
 from training.corpus import Corpus, load_corpus
 from training.export import MODEL
-from training.media import FILTERS
 from training.optimise import device
 from training.recogniser import Recogniser, Seen
 from training.vae import SIZE, draw_pictures, psnr
 
 GUIDANCE, STEPS = 5.0, 25
 TWELVE = (
-    "3d render", "cartoon", "flat illustration", "oil painting", "watercolor", "pencil sketch", "pastel", "pixel art",
-    "mosaic", "stained glass", "woodcut", "neon",
+    "3d render", "cartoon", "flat illustration", "sticker", "oil painting", "watercolor", "pastel", "pencil sketch",
+    "ink line drawing", "charcoal", "stained glass", "neon",
 )  # fmt: skip
 SHEETS = {
     "media": [f"a fox, {medium}, on a meadow" for medium in TWELVE],
@@ -79,7 +78,7 @@ def usual(corpus: Corpus, plan: Plan, first: str = "") -> str:
 def ask(corpus: Corpus, count: int, seed: int = 7, only_common: bool = False) -> list[Question]:
     """Held-out combinations, each subject once before any comes twice, the common ones first."""
     rng = np.random.default_rng(seed)
-    usable = [i for i in range(len(corpus.subjects)) if corpus.styles_of(i)]
+    usable = corpus.learnt()
     common = [i for i in usable if corpus.subjects[i].common]
     order = [*rng.permutation(common)] if only_common else [*rng.permutation(common), *rng.permutation(usable)]
     questions: list[Question] = []
@@ -87,10 +86,10 @@ def ask(corpus: Corpus, count: int, seed: int = 7, only_common: bool = False) ->
         subject = int(order[len(questions) % len(order)])
         medium, place = str(rng.choice(MEDIA)), str(rng.choice(PLACE_NAMES))
         styles = [style for style in STYLE_SHARES if style in corpus.styles_of(subject)]
-        if medium in FILTERS or medium in styles:
+        if medium in TAUGHT or medium in styles:
             style = medium if medium in styles else str(rng.choice(styles))
             if shows(medium, place) and held_out(corpus, subject, medium, place):
-                plan = Plan((Thing(subject),), style, medium if medium in FILTERS else "", place)
+                plan = Plan((Thing(subject),), style, medium if medium in TAUGHT else "", place)
                 questions.append(Question(usual(corpus, plan), plan))
     return questions
 

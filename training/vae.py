@@ -24,20 +24,20 @@ from training.corpus import CACHE, load_corpus
 from training.optimise import Optimiser, device
 
 CHECKPOINT = CACHE / "vae.pt"
-WIDTH = 80
-CHANNELS = 32
+WIDTH = 48
+CHANNELS = 4
 SIZE = 256
 CONFIG = {
     "encoder_block_out_channels": (WIDTH,) * 5,
     "decoder_block_out_channels": (WIDTH,) * 5,
     # Blocks from the full size down and from the latents up: none at the full size, where one costs as much as
     # sixteen at a quarter of it.
-    "num_encoder_blocks": (0, 1, 1, 2, 3),
-    "num_decoder_blocks": (3, 3, 2, 1, 0),
+    "num_encoder_blocks": (0, 0, 1, 2, 3),
+    "num_decoder_blocks": (4, 3, 1, 1, 0),
     "latent_channels": CHANNELS,
 }
 CROP = 128
-NOISE = 0.05
+NOISE = 0.1
 """Standard deviation of the noise on the latents while training, so that near latents mean near pictures."""
 PULL = 3e-3
 """Weight of the latents' mean square: without it they would grow until the noise means nothing."""
