@@ -161,7 +161,7 @@ class Model(ABC):
     ) -> Prompts:
         """Encode both prompts; the negative one only if `guided`.
 
-        clip_skip: which of CLIP's layers is read, counted from the last, for families that read one of choice.
+        clip_skip: which of CLIP's layers is read, for families that read one of choice (`studio.recipe.Recipe`).
         loras: those at work, only part of the cache's key, since they change the encoder.
         """
 
