@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from studio.models.parts import NEEDS, PARTS, size_of
 from studio.recipe import Recipe
 from studio.sources import Sources
 from studio.worker import TorchWorker
-from tests import original, tiny
+from tests import original, tiny, tiny_transformers
 
 SD = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
 FLUX = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "transformer", "vae", "scheduler")
@@ -224,6 +225,16 @@ def test_companions_may_be_folders_of_shards(flux: Entry, models_folder: Path, t
     sharded = replace(flux, companions=tuple(companions.items()))
     assert_same(load(sharded, FLUX), whole)
     assert loading.weigh(sharded, FLUX) == loading.weigh(flux, FLUX)
+
+
+@pytest.mark.parametrize("make", [tiny_transformers.z_image, tiny_transformers.flux2, tiny_transformers.qwen_image])
+def test_language_models_are_read_from_folders_of_their_own(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    """With the names that transformers gives them: with the model's own prefix, and without it."""
+    folder = make(tmp_path / "folder")
+    denoiser = next((folder / "transformer").glob("*.safetensors"))
+    companions = tuple((part, folder / part) for part in ("text_encoder", "vae"))
+    single = Entry("x", denoiser, config=folder, single=True, companions=companions)
+    assert_same(load(single, ("text_encoder", "vae")), folder_parts(folder, ("text_encoder", "vae")))
 
 
 def test_a_companion_that_became_something_else_is_named(flux: Entry, tmp_path: Path) -> None:

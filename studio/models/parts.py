@@ -153,7 +153,7 @@ def held(tensors: Mapping[str, Shaped], kind: str, size: tuple[int, ...]) -> dic
     if kind == "T5EncoderModel":
         return _under(tensors, _T5_HOMES, ("shared.weight", "encoder.embed_tokens.weight"), size, _T5_HOMES[0])
     if kind.startswith("Qwen"):
-        tables = ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight")
+        tables = ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight", "embed_tokens.weight")
         return _under(tensors, _QWEN_HOMES, tables, size)
     if kind.startswith("Autoencoder"):
         for key in VAE_FIRST:
