@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from studio.models import catalog
+from studio.models import catalog, loading, parts
 from studio.models.catalog import Catalog, Entry
 from studio.models.identify import Identity
 from studio.models.manager import Manager
@@ -17,7 +17,7 @@ from studio.models.records import Records
 from tests import weights
 from tests.test_headers import CASES, mutated
 from tests.test_loading import t5
-from tests.weights import CLIP_L, FLUX, FLUX_VAE, LORA, SD1, SDXL, T5, VAE, below, unet
+from tests.weights import CLIP_L, FLUX, FLUX_VAE, LORA, SD1, SD2, SD3, SDXL, T5, VAE, below, unet
 
 VAE_ALONE = {name.removeprefix("first_stage_model."): shape for name, shape in VAE.items()}
 
@@ -119,6 +119,50 @@ def test_a_part_that_is_nowhere_is_named_with_its_place(tmp_path: Path, file: st
         assert re.search(sentence, problem) and problem.endswith(".")
         (tmp_path / "away").rename(path)
         assert {entry.key: entry for entry in watched.everything()} == entries
+
+
+SPLIT = {
+    "flux2": {"double_stream_modulation_img.lin.weight": (3, 3), "img_in.weight": (3072, 128)},
+    "qwen-image": {"transformer_blocks.0.img_mod.1.weight": (3, 3), "txt_norm.weight": (3,)},
+    "z-image": {"layers.0.adaLN_modulation.0.weight": (3, 3), "cap_embedder.0.weight": (3,)},
+    "flux1": FLUX, "sd1": SD1, "sd2": SD2, "sdxl": SDXL, "sd3": SD3, "bare sd1": unet(768), "bare sdxl": unet(2048),
+}  # fmt: skip
+
+
+def test_what_is_ready_has_a_source_for_each_part(tmp_path: Path) -> None:
+    """The loader's view of each kind of single file that the catalog offers, by the headers of files of real shapes."""
+    home = tmp_path / "models"
+    for name, shapes in SPLIT.items():
+        weights.safetensors(home / f"checkpoints/{name}.safetensors", shapes)
+    lacking = found(home)
+    assert {key for key, entry in lacking.items() if not entry.problem} == {
+        f"model/{name}.safetensors" for name in ("sd1", "sd2", "sdxl")
+    }
+    for name, part in parts.PARTS.items():
+        kind, shape = part.kind, part.size
+        tensors = {
+            "CLIP": CLIP_L | {"text_model.embeddings.token_embedding.weight": shape},
+            "T5En": {"encoder.embed_tokens.weight": shape},
+            "Qwen": {"model.embed_tokens.weight": shape},
+            "Auto": {"decoder.conv_in.weight": (512, *shape, 3, 3), "decoder.conv_out.weight": (3, 1)},
+        }[kind[:4]]
+        if name == "qwen-image":
+            tensors = {"decoder.conv1.weight": (384, 16, 3, 3, 3), "decoder.head.2.weight": (3, 1)}
+        weights.safetensors(home / part.folder / f"{name}.safetensors", tensors)
+    t5(home / "t5_tokenizer")
+    files(home, "qwen_tokenizer/vocab.json")
+    (home / "qwen_tokenizer/tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
+    ready = [entry for entry in found(home).values() if entry.kind == "model"]
+    assert len(ready) == len(SPLIT) and not any(entry.problem for entry in ready)
+    for entry in ready:
+        wanted = catalog.family(entry).wanted(entry.config)
+        sources = loading.sources(entry, wanted)
+        assert set(sources) == {part for part in wanted if part != "scheduler" and "tokenizer" not in part}
+        away = {part for part, source in sources.items() if source.path != entry.path}
+        assert away == {part for part, _ in entry.companions if "tokenizer" not in part}
+        assert set(parts.vocabularies(entry.config)) == {part for part, _ in entry.companions} - away
+        for part in away:
+            assert sources[part].path.stem == parts.NEEDS[entry.base][part]
 
 
 def test_parts_lie_in_any_of_the_folders_and_in_the_hubs_cache(tmp_path: Path) -> None:
