@@ -233,7 +233,7 @@ def _names(found: Found, entry: Entry) -> Iterator[str]:
 
 
 def _companion(want: str, entries: Iterable[Entry]) -> Path | None:
-    """The file or folder to take for one of `studio.models.parts.PARTS`: 16 bit before 8 bit before 4 bit."""
+    """The file or folder to take for one of `studio.models.parts.PARTS`: 16 bit before 32 before 8."""
     fit = [each for each in entries if not each.problem and _fits(each, want)]
     rank = {"bfloat16": 0, "float16": 0, "float32": 1}
     best = min(fit, key=lambda each: rank.get(each.precision, 2), default=None)
