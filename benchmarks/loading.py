@@ -96,7 +96,7 @@ def manager(dtype: str) -> Manager:
 
 def load(who: str, dtype: str) -> dict[str, float]:
     """Seconds that a load took, and the most memory it needed in bytes, above that of the imports."""
-    tokenizer = loading.tokenizer(entry(), "tokenizer", transformers.CLIPTokenizer, ())
+    tokenizer = loading.tokenizer(entry(), "tokenizer", transformers.CLIPTokenizer)
     needed = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
     models, kind = manager(dtype), getattr(torch, dtype)
     found = entry()

@@ -112,7 +112,8 @@ class Recipe:
     pasted back; None is all of it.
     turns: what was changed on the way, in the order of their steps.
     vae: name of the autoencoder; empty means the model's own.
-    clip_skip: 1 to 12, which layer of CLIP is read, counted from the last, as stable-diffusion-webui counts.
+    clip_skip: 1 to 12, which layer of CLIP is read, counted from the last, as stable-diffusion-webui and Forge count.
+    SDXL was trained on the last but one, so there 1 is the same as 2.
     controls: pictures that guide the drawing, at most 8.
 
     LoRAs have no field: they stand in the prompt, `<lora:name:0.8>` (`studio.addons`).

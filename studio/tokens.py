@@ -39,12 +39,13 @@ class Length:
         return 1 + len(self.begins)
 
 
-def measure(folder: Path, family: type[Model], text: str) -> Length | None:
-    """The length of a prompt for a model whose configs and tokenizers lie in `folder`; None if that cannot be told."""
+def measure(entry: Entry, family: type[Model], text: str) -> Length | None:
+    """The length of a prompt for a model; None if that cannot be told."""
     name, most = family.counted
     try:
-        room = most or (_room(folder, name) if family.weights else 0)
-        tokenizer = _tokenizer(folder, name, (folder / name / "tokenizer_config.json").stat().st_mtime_ns)
+        room = most or (_room(entry.config, name) if family.weights else 0)
+        home = dict(entry.companions).get(name, entry.config / name)
+        tokenizer = _tokenizer(entry, name, (home / "tokenizer_config.json").stat().st_mtime_ns)
         texts = prompts.readings(_TAGS.sub("", text))[:_READINGS]
         lengths = [_length(tokenizer, family, each, room) for each in texts]
     except Exception:
@@ -76,8 +77,7 @@ def line(entry: Entry, text: str, seed: int, wildcards: Wildcards, stream: str) 
         family = catalog.family(entry)
     except StudioError as error:
         return str(error)
-    # A model in a single file has its configs elsewhere.
-    length = measure(getattr(entry, "config", entry.path), family, resolved) if text.strip() else None
+    length = measure(entry, family, resolved) if text.strip() else None
     sentences = []
     if length:
         about = "about " if resolved != text else ""
@@ -115,14 +115,14 @@ def _room(folder: Path, name: str) -> int:
 
 
 @lru_cache(8)
-def _tokenizer(folder: Path, name: str, changed: int) -> Any:
+def _tokenizer(entry: Entry, name: str, changed: int) -> Any:
     """changed: when its config was written, so that another one is read anew."""
     import transformers
 
-    library, kind = read_json(folder / "model_index.json")[name]
+    library, kind = read_json(entry.config / "model_index.json")[name]
     if library != "transformers":
         raise ValueError(f"{library} is not trusted")
     found = getattr(transformers, kind)
-    if read_json(folder / name / "tokenizer_config.json").get("vocabulary"):  # of a single file: it lies elsewhere
-        return loading.tokenizer(Entry(folder.name, folder, config=folder), name, found, ())
-    return found.from_pretrained(folder / name, local_files_only=True)
+    if entry.single:
+        return loading.tokenizer(entry, name, found)
+    return found.from_pretrained(entry.config / name, local_files_only=True)

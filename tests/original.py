@@ -198,7 +198,8 @@ def stable_diffusion_xl(folder: Path, file: Path) -> Path:
     return file
 
 
-def save(file: Path, *states: State) -> None:
+def save(file: Path, *states: State) -> Path:
     """One safetensors file with all of these tensors."""
     whole = {name: tensor.contiguous() for state in states for name, tensor in state.items()}
     save_file(whole, file)
+    return file

@@ -3,23 +3,23 @@
 import json
 import os
 import random
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from studio.models import catalog
+from studio.models import catalog, loading, parts
 from studio.models.catalog import Catalog, Entry
 from studio.models.identify import Identity
 from studio.models.manager import Manager
 from studio.models.records import Records
 from tests import weights
 from tests.test_headers import CASES, mutated
-from tests.weights import CLIP_L, FLUX, LORA, SD1, SDXL, VAE, below, unet
+from tests.test_loading import t5
+from tests.weights import CLIP_L, FLUX, FLUX_VAE, LORA, SD1, SD2, SD3, SDXL, T5, VAE, below, unet
 
 VAE_ALONE = {name.removeprefix("first_stage_model."): shape for name, shape in VAE.items()}
-FLUX_VAE = {"decoder.conv_in.weight": (512, 16, 3, 3), "decoder.conv_out.weight": (3, 1)}
-T5 = {"shared.weight": (32128, 4096)}
 
 
 @pytest.fixture
@@ -85,6 +85,122 @@ def test_an_installation_of_comfyui_is_understood(configs: Path, tmp_path: Path)
     }  # fmt: skip
     assert not entries["model/flux1-dev-Q8.gguf"].problem
     assert entries["text encoder/t5xxl_fp16"].variant == "t5-xxl" and "lora/ann" in entries
+
+
+FLUX_KEY = "model/flux1-dev.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("file", "sentence"),
+    [
+        (
+            "text_encoders/t5xxl_fp16",
+            r"Put the text encoder T5-XXL \(t5xxl_fp16.safetensors or .*\) into .*_encoders",
+        ),
+        ("text_encoders/clip_l", r"Put the text encoder CLIP-L \(clip_l.safetensors\) into .*models.text_encoders"),
+        ("vae/ae", r"Put the VAE of FLUX.1 \(ae.safetensors\) into .*models.vae"),
+        ("t5_tokenizer", r"Put the tokenizer of T5 \(.* as t5_tokenizer\) into .*models\. "),
+    ],
+)
+def test_a_part_that_is_nowhere_is_named_with_its_place(tmp_path: Path, file: str, sentence: str) -> None:
+    """With the configs that ship; and it is seen when it goes, and when it comes back."""
+    root = tmp_path / "ComfyUI"
+    weights.flux_in_parts(root / "models")
+    home = t5(root / "models/t5_tokenizer")
+    path = home if "tokenizer" in file else root / f"models/{file}.safetensors"
+    files(root, "main.py")
+    for folder in (root, root / "models"):
+        watched = Catalog([folder])
+        entries = {entry.key: entry for entry in watched.everything()}
+        assert not entries[FLUX_KEY].problem
+        assert dict(entries[FLUX_KEY].companions)["tokenizer_2"] == home
+        path.rename(tmp_path / "away")
+        problem = {entry.key: entry for entry in watched.everything()}[FLUX_KEY].problem
+        assert re.search(sentence, problem) and problem.endswith(".")
+        (tmp_path / "away").rename(path)
+        assert {entry.key: entry for entry in watched.everything()} == entries
+
+
+SPLIT = {
+    "flux2": {"double_stream_modulation_img.lin.weight": (3, 3), "img_in.weight": (3072, 128)},
+    "qwen-image": {"transformer_blocks.0.img_mod.1.weight": (3, 3), "txt_norm.weight": (3,)},
+    "z-image": {"layers.0.adaLN_modulation.0.weight": (3, 3), "cap_embedder.0.weight": (3,)},
+    "flux1": FLUX, "sd1": SD1, "sd2": SD2, "sdxl": SDXL, "sd3": SD3, "bare sd1": unet(768), "bare sdxl": unet(2048),
+}  # fmt: skip
+
+
+def test_what_is_ready_has_a_source_for_each_part(tmp_path: Path) -> None:
+    """The loader's view of each kind of single file that the catalog offers, by the headers of files of real shapes."""
+    home = tmp_path / "models"
+    for name, shapes in SPLIT.items():
+        weights.safetensors(home / f"checkpoints/{name}.safetensors", shapes)
+    lacking = found(home)
+    assert {key for key, entry in lacking.items() if not entry.problem} == {
+        f"model/{name}.safetensors" for name in ("sd1", "sd2", "sdxl")
+    }
+    for name, part in parts.PARTS.items():
+        kind, shape = part.kind, part.size
+        tensors = {
+            "CLIP": CLIP_L | {"text_model.embeddings.token_embedding.weight": shape},
+            "T5En": {"encoder.embed_tokens.weight": shape},
+            "Qwen": {"model.embed_tokens.weight": shape},
+            "Auto": {"decoder.conv_in.weight": (512, *shape, 3, 3), "decoder.conv_out.weight": (3, 1)},
+        }[kind[:4]]
+        if name == "qwen-image":
+            tensors = {"decoder.conv1.weight": (384, 16, 3, 3, 3), "decoder.head.2.weight": (3, 1)}
+        weights.safetensors(home / part.folder / f"{name}.safetensors", tensors)
+    t5(home / "t5_tokenizer")
+    files(home, "qwen_tokenizer/vocab.json")
+    (home / "qwen_tokenizer/tokenizer_config.json").write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
+    ready = [entry for entry in found(home).values() if entry.kind == "model"]
+    assert len(ready) == len(SPLIT) and not any(entry.problem for entry in ready)
+    for entry in ready:
+        wanted = catalog.family(entry).wanted(entry.config)
+        sources = loading.sources(entry, wanted)
+        assert set(sources) == {part for part in wanted if part != "scheduler" and "tokenizer" not in part}
+        away = {part for part, source in sources.items() if source.path != entry.path}
+        assert away == {part for part, _ in entry.companions if "tokenizer" not in part}
+        assert set(parts.vocabularies(entry.config)) == {part for part, _ in entry.companions} - away
+        for part in away:
+            assert sources[part].path.stem == parts.NEEDS[entry.base][part]
+
+
+def test_parts_lie_in_any_of_the_folders_and_in_the_hubs_cache(tmp_path: Path) -> None:
+    weights.safetensors(tmp_path / "a/unet/flux1-dev.safetensors", FLUX)
+    weights.safetensors(tmp_path / "b/VAE/whatever.safetensors", FLUX_VAE)
+    cache = tmp_path / "hub"
+    for name, shapes in (("clip_l", CLIP_L), ("t5xxl_fp16", T5)):
+        blob = weights.safetensors(cache / f"models--ann--encoders/blobs/{name}", shapes)
+        link = cache / f"models--ann--encoders/snapshots/abc/{name}.safetensors"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(blob)
+    t5(cache / "models--ann--flux/snapshots/abc/tokenizer_2")
+    flux = found(tmp_path / "a", tmp_path / "b", cache)[FLUX_KEY]
+    assert not flux.problem and set(dict(flux.companions)) == {"vae", "text_encoder", "text_encoder_2", "tokenizer_2"}
+    assert "VAE of FLUX.1" in found(tmp_path / "a", cache)[FLUX_KEY].problem
+
+
+def test_tokenizers_of_forge_and_of_comfyui_are_found_around_their_models(tmp_path: Path) -> None:
+    for program, home in (("forge", "backend/huggingface/flux/tokenizer_2"), ("comfy", "comfy/text_encoders/t5")):
+        weights.flux_in_parts(tmp_path / program / "models")
+        assert found(tmp_path / program / "models")[FLUX_KEY].problem
+        t5(tmp_path / program / home)
+        for folder in (tmp_path / program / "models", tmp_path / program):
+            assert not found(folder)[FLUX_KEY].problem
+
+
+def test_only_what_can_be_read_counts_as_a_part(configs: Path, tmp_path: Path) -> None:
+    """llama.cpp's names and files, and a tensor of the right name and the wrong shape."""
+    home = tmp_path / "models"
+    weights.flux_in_parts(home)
+    weights.gguf(home / "text_encoders/t5-Q8.gguf", {"token_embd.weight": (32128, 4096)})
+    weights.safetensors(home / "text_encoders/umt5.safetensors", {"shared.weight": (256384, 4096)})
+    weights.safetensors(home / "text_encoders/odd.safetensors", {"text_encoder.shared.weight": (32128, 4096)})
+    assert not found(home)[FLUX_KEY].problem
+    (home / "text_encoders/t5xxl_fp16.safetensors").unlink()
+    entries = found(home)
+    assert "T5-XXL" in entries[FLUX_KEY].problem and "CLIP" not in entries[FLUX_KEY].problem
+    assert entries["text encoder/t5-Q8"].variant == "t5-xxl" and not entries["text encoder/odd"].variant
 
 
 def test_the_further_folders_of_comfyui_are_found(configs: Path, tmp_path: Path) -> None:
@@ -158,9 +274,10 @@ def test_a_folder_that_changes_is_seen_at_once(configs: Path, tmp_path: Path) ->
     os.truncate(path, path.stat().st_size - 1)
     assert "damaged" in watched.entries()[1].problem
     weights.safetensors(path, LORA)
-    assert [entry.name for entry in watched.entries()] == ["sketchbook"] and set(watched.addons("lora")) == {"x"}
+    assert [entry.name for entry in watched.entries()] == ["sketchbook"]
+    assert [entry.key for entry in watched.everything()] == ["model/sketchbook", "lora/x"]
     path.unlink()
-    assert not watched.addons("lora")
+    assert [entry.key for entry in watched.everything()] == ["model/sketchbook"]
 
 
 def test_what_was_read_is_not_read_again(configs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

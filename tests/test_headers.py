@@ -101,6 +101,11 @@ def test_models_are_told_apart(tmp_path: Path, shapes: Shapes, base: str, varian
         (CLIP_L, "text encoder", "", "clip-l"),
         ({"shared.weight": (32128, 4096)}, "text encoder", "", "t5-xxl"),
         ({"model.embed_tokens.weight": (151936, 2560)}, "text encoder", "", "qwen3-4b"),
+        ({"embed_tokens.weight": (151936, 2560)}, "text encoder", "", "qwen3-4b"),
+        ({"embeddings.token_embedding.weight": (49408, 1280)}, "text encoder", "", "clip-g"),
+        ({"token_embedding.weight": (49408, 1024)}, "text encoder", "", "clip-h"),
+        ({"text_model.embeddings.token_embedding.weight": (49408, 512)}, "text encoder", "", "CLIP"),
+        ({"shared.weight": (256384, 4096)}, "text encoder", "", "umt5-xxl"),
         ({"vision_model.embeddings.class_embedding": (1280,)}, "image encoder", "", ""),
         ({"body.0.rdb1.conv1.weight": (32, 64, 3, 3)}, "upscaler", "", ""),
         ({f"vision_model.layers.{number}": (4, 4) for number in range(9)}, "image encoder", "", ""),
@@ -146,6 +151,8 @@ def test_parts_that_lie_in_a_file(tmp_path: Path) -> None:
     assert identity(tmp_path, SDXL).parts == ("unet", "vae", "text_encoder", "text_encoder_2")
     assert identity(tmp_path, unet(768)).parts == ("unet",)
     assert identity(tmp_path, FLUX).parts == ("transformer",)
+    small = {**SDXL, "conditioner.embedders.1.model.token_embedding.weight": (49408, 1024)}
+    assert identity(tmp_path, small).parts == ("unet", "vae", "text_encoder")
 
 
 def test_what_the_metadata_tells(tmp_path: Path) -> None:

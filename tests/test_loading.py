@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from studio.errors import ModelBroken, ModelError, ModelUnsafe
 from studio.models import catalog, loading, weights
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
+from studio.models.parts import NEEDS, PARTS, size_of
 from studio.recipe import Recipe
 from studio.sources import Sources
 from studio.worker import TorchWorker
-from tests import original, tiny
+from tests import original, tiny, tiny_transformers
 
 SD = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
 FLUX = ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "transformer", "vae", "scheduler")
@@ -189,8 +192,9 @@ def sdxl(folder: Path) -> Path:
 
 @pytest.fixture
 def flux(models_folder: Path, tmp_path: Path) -> Entry:
-    """The tiny FLUX.1 as people have it: the transformer alone, its helpers in the models folder beside it."""
+    """The tiny FLUX.1 as people have it: the transformer alone, and what it lacks in the models folder beside it."""
     folder, home = models_folder / "flux", tmp_path / "models"
+    companions: dict[str, Path] = {}
     for name, file, state in (
         ("transformer", "unet/flux1-dev", original.part(folder, "transformer")),
         ("text_encoder", "text_encoders/clip_l", original.clip(original.part(folder, "text_encoder"))),
@@ -199,33 +203,47 @@ def flux(models_folder: Path, tmp_path: Path) -> Entry:
     ):
         (home / file).parent.mkdir(parents=True, exist_ok=True)
         prefix = "model.diffusion_model." if name == "transformer" else ""
-        original.save(home / f"{file}.safetensors", original.under(prefix, state))
-    return entry(folder, home / "unet" / "flux1-dev.safetensors", tmp_path)
+        companions[name] = original.save(home / f"{file}.safetensors", original.under(prefix, state))
+    alone = entry(folder, companions.pop("transformer"), tmp_path)
+    return replace(alone, companions=tuple(companions.items()))
 
 
-def test_parts_that_a_file_lacks_are_found_by_what_they_hold(
-    flux: Entry, models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home = tmp_path / "models"
-    (home / "vae" / "ae.safetensors").rename(home / "vae" / "any name.safetensors")
-    parts = load(flux, FLUX, folders=[home])
+def test_parts_that_a_file_lacks_are_read_from_its_companions(flux: Entry, models_folder: Path) -> None:
+    parts = load(flux, FLUX)
     assert_same(parts, folder_parts(models_folder / "flux", FLUX))
-    count = loading.weigh(flux, FLUX, [home])
+    count = loading.weigh(flux, FLUX)
     assert sum(count.values()) == sum(loading.weigh(Entry("f", models_folder / "flux"), FLUX).values())
 
 
-@pytest.mark.parametrize(
-    ("file", "sentence"),
-    [
-        ("text_encoders/t5xxl_fp16", "Put t5xxl_fp16.safetensors or .* into .*models.text_encoders"),
-        ("text_encoders/clip_l", "Put clip_l.safetensors into .*models.text_encoders"),
-        ("vae/ae", "without a VAE. Put .* into .*models.vae"),
-    ],
-)
-def test_a_part_that_is_nowhere_is_named_with_its_place(flux: Entry, tmp_path: Path, file: str, sentence: str) -> None:
-    (tmp_path / "models" / f"{file}.safetensors").unlink()
-    with pytest.raises(ModelBroken, match=sentence):
-        load(flux, FLUX, folders=[tmp_path / "models"])
+def test_companions_may_be_folders_of_shards(flux: Entry, models_folder: Path, tmp_path: Path) -> None:
+    whole = folder_parts(models_folder / "flux", FLUX)
+    companions = dict(flux.companions)
+    for part in ("text_encoder", "text_encoder_2", "vae"):
+        companions[part] = tmp_path / "shards" / part
+        whole[part].save_pretrained(companions[part], max_shard_size="2KB")
+        assert len(list(companions[part].glob("*.safetensors"))) > 1
+    sharded = replace(flux, companions=tuple(companions.items()))
+    assert_same(load(sharded, FLUX), whole)
+    assert loading.weigh(sharded, FLUX) == loading.weigh(flux, FLUX)
+
+
+@pytest.mark.parametrize("make", [tiny_transformers.z_image, tiny_transformers.flux2, tiny_transformers.qwen_image])
+def test_language_models_are_read_from_folders_of_their_own(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    """With the names that transformers gives them: with the model's own prefix, and without it."""
+    folder = make(tmp_path / "folder")
+    denoiser = next((folder / "transformer").glob("*.safetensors"))
+    companions = tuple((part, folder / part) for part in ("text_encoder", "vae"))
+    single = Entry("x", denoiser, config=folder, single=True, companions=companions)
+    assert_same(load(single, ("text_encoder", "vae")), folder_parts(folder, ("text_encoder", "vae")))
+
+
+def test_a_companion_that_became_something_else_is_named(flux: Entry, tmp_path: Path) -> None:
+    shutil.copy(tmp_path / "models/vae/ae.safetensors", tmp_path / "models/text_encoders/clip_l.safetensors")
+    with pytest.raises(ModelBroken, match=r"text_encoder that .* needs is not in .*clip_l.safetensors any more"):
+        load(flux, FLUX)
+    (tmp_path / "models/vae/ae.safetensors").unlink()
+    with pytest.raises(ModelBroken, match=r"vae.ae.safetensors is gone"):
+        load(flux, ("transformer", "vae"))
 
 
 def test_flux_in_its_publishers_names_fills_every_parameter() -> None:
@@ -405,19 +423,42 @@ def test_the_shipped_tokenizer_is_clips() -> None:
     """Ids as the published tokenizer gives them; both generations share the vocabulary and differ in their padding."""
     for config, part, padding in (("v1", "tokenizer", 49407), ("v2", "tokenizer", 0), ("xl", "tokenizer_2", 0)):
         each = Entry("model", Path("x"), config=loading.CONFIGS / f"stable-diffusion-{config}", single=True)
-        tokenizer = loading.tokenizer(each, part, transformers.CLIPTokenizer, ())
+        tokenizer = loading.tokenizer(each, part, transformers.CLIPTokenizer)
         assert tokenizer("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
         assert tokenizer.pad_token_id == padding and tokenizer.model_max_length == 77
 
 
-def test_a_tokenizer_that_does_not_ship_is_looked_for_and_asked_for(tmp_path: Path) -> None:
-    each = Entry("flux", Path("x"), config=loading.CONFIGS / "flux-1-dev", single=True)
-    models = tmp_path / "ComfyUI" / "models"
-    models.mkdir(parents=True)
-    with pytest.raises(ModelBroken, match=r"needs the tokenizer of T5 .* Put it as t5_tokenizer into .*models"):
-        loading.tokenizer(each, "tokenizer_2", transformers.T5TokenizerFast, [models])
-    home = tmp_path / "ComfyUI" / "comfy" / "text_encoders" / "t5_tokenizer"
+def t5(home: Path) -> Path:
+    """A T5's tokenizer that knows one word."""
     vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁apple", -1.0), ("▁", -2.0)]
     transformers.T5TokenizerFast(vocab=vocabulary, extra_ids=0).save_pretrained(home)
-    found = loading.tokenizer(each, "tokenizer_2", transformers.T5TokenizerFast, [models])
+    return home
+
+
+def test_a_tokenizer_that_does_not_ship_is_a_companion_too(tmp_path: Path) -> None:
+    home = t5(tmp_path / "ComfyUI" / "comfy" / "text_encoders" / "t5_tokenizer")
+    config = loading.CONFIGS / "flux-1-dev"
+    each = Entry("flux", Path("x"), config=config, single=True, companions=(("tokenizer_2", home),))
+    found = loading.tokenizer(each, "tokenizer_2", transformers.T5TokenizerFast)
     assert found("apple").input_ids[0] == 3 and found.model_max_length == 512
+
+
+@pytest.mark.parametrize(
+    "config", sorted(path.parent for path in loading.CONFIGS.glob("*/model_index.json")), ids=lambda path: path.name
+)
+def test_what_the_catalog_looks_for_is_what_the_configs_need(config: Path) -> None:
+    """The table by which files are known, against the parts that are built and filled."""
+    bases = {
+        "flux-1": "flux1", "flux-2": "flux2", "qwen-image": "qwen-image", "z-image": "z-image",
+        "stable-diffusion-3.5": "sd3.5", "stable-diffusion-3": "sd3", "stable-diffusion-v1": "sd1",
+        "stable-diffusion-v2": "sd2", "stable-diffusion-xl": "sdxl",
+    }  # fmt: skip
+    base = next(base for start, base in bases.items() if config.name.startswith(start))
+    index = json.loads((config / "model_index.json").read_text())
+    needed = {part for part in index if part == "vae" or part.startswith("text_encoder")}
+    assert needed == set(NEEDS[base])
+    for part, want in NEEDS[base].items():
+        kind = index[part][1]
+        assert size_of(kind, json.loads((config / part / "config.json").read_text())) == PARTS[want].size
+        # Other classes of one kind read the same files.
+        assert kind[:4] == PARTS[want].kind[:4]

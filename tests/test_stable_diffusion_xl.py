@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from studio import metadata
 from studio.errors import RecipeError
 from studio.models.manager import Manager
 from studio.recipe import Recipe
@@ -164,7 +165,7 @@ def test_rows_of_one_call_have_their_own_guidance_and_words(worker: TorchWorker)
         assert np.abs(pixels(worker.decode(alone)) - pixels(worker.decode(run))).max() <= 2
 
 
-def test_clip_skip_counts_on_from_the_layer_it_was_trained_on(models: Manager) -> None:
+def test_clip_skip_counts_from_the_last_layer_and_reads_none_behind_its_own(models: Manager) -> None:
     model: Any = models.use("xl")
     kind = diffusers.StableDiffusionXLPipeline
     one, two = model.readers
@@ -179,14 +180,28 @@ def test_clip_skip_counts_on_from_the_layer_it_was_trained_on(models: Manager) -
         add_watermarker=False,
     )
     with torch.inference_mode():
-        for skip in (1, 2):
+        for skip, theirs in ((1, None), (2, None), (3, 1)):  # diffusers counts on from the layer it was trained on
             expected, _, pooled, _ = pipeline.encode_prompt(
-                "a red cat", do_classifier_free_guidance=False, clip_skip=skip - 1 or None
+                "a red cat", do_classifier_free_guidance=False, clip_skip=theirs
             )
             words = model.encode("a red cat", "", False, skip).positive
             assert torch.equal(words.hidden, expected) and torch.equal(words.pooled, pooled)
-        with pytest.raises(RecipeError, match="clip skip of 3"):
-            model.encode("a red cat", "", False, 3)
+        with pytest.raises(RecipeError, match=r"clip skip of 4 .* Use 1 to 3"):
+            model.encode("a red cat", "", False, 4)
+
+
+def test_a1111s_clip_skip_of_two_is_the_picture_that_a1111_drew(models: Manager, worker: TorchWorker) -> None:
+    """A1111 writes it into pictures of SDXL too, where it reads the last layer but one whatever is written."""
+    text = "a red cat\nSteps: 2, Sampler: Euler, CFG scale: 1, Seed: 3, Size: 64x64, Model: xl{}, Version: v1.10.1"
+    plain, skipping = (metadata.parse_parameters(text.format(each)) for each in ("", ", Clip skip: 2"))
+    assert (plain.clip_skip, skipping.clip_skip) == (1, 2)
+    one, other = draw(worker, plain, skipping)
+    assert worker.decode(one).tobytes() == worker.decode(other).tobytes()
+    with torch.inference_mode():
+        reader = models.use("xl").readers[0]
+        ids = torch.tensor([reader._filled(reader.chunks("a red cat")[0][0][0])])
+        expected = reader.encoder(ids, output_hidden_states=True).hidden_states[-2]
+        assert torch.equal(other.prompts.positive.hidden[..., : expected.shape[-1]], expected)
 
 
 def test_long_prompts_are_read_to_their_end(worker: TorchWorker) -> None:

@@ -9,9 +9,12 @@ from studio import tokens
 from studio.families import FAMILIES
 from studio.families.stable_diffusion import StableDiffusion
 from studio.models import loading
+from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.tokens import Length
 from studio.wildcards import Wildcards
+from tests import weights
+from tests.test_loading import t5
 
 
 @pytest.fixture
@@ -62,17 +65,26 @@ def test_a_model_that_takes_no_weights_says_so(models: Manager, wildcards: Wildc
 
 
 def test_a_model_without_a_known_tokenizer_says_nothing(tmp_path: Path) -> None:
-    family = FAMILIES[0]
-    assert tokens.measure(tmp_path, family, "a cat") is None
+    family, entry = FAMILIES[0], Entry("x", tmp_path, config=tmp_path)
+    assert tokens.measure(entry, family, "a cat") is None
     (tmp_path / "tokenizer").mkdir()
     (tmp_path / "text_encoder").mkdir()
     (tmp_path / "text_encoder" / "config.json").write_text("{}")
     (tmp_path / "tokenizer" / "tokenizer_config.json").write_text("{}")
     for library in ("os", "transformers"):
         (tmp_path / "model_index.json").write_text(json.dumps({"tokenizer": [library, "system"]}))
-        assert tokens.measure(tmp_path, family, "a cat") is None
+        assert tokens.measure(entry, family, "a cat") is None
 
 
 def test_a_single_files_prompts_are_counted_in_whole_words() -> None:
-    folder = loading.CONFIGS / "stable-diffusion-v1"
-    assert tokens.measure(folder, StableDiffusion, "a red apple on a table") == Length(6, 75)
+    entry = Entry("x", Path("x"), config=loading.CONFIGS / "stable-diffusion-v1", single=True)
+    assert tokens.measure(entry, StableDiffusion, "a red apple on a table") == Length(6, 75)
+
+
+def test_a_single_files_t5_may_lie_in_a_models_folder(tmp_path: Path, wildcards: Wildcards) -> None:
+    weights.flux_in_parts(tmp_path)
+    models = Manager([tmp_path], "cpu")
+    assert said(models, wildcards, "flux1-dev.safetensors", "an apple").startswith("flux1-dev.safetensors holds only a")
+    t5(tmp_path / "tokenizers" / "t5_tokenizer")
+    models.entries()
+    assert said(models, wildcards, "flux1-dev.safetensors", "apple apple") == "3 of 512 tokens"

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 
 from studio import previews
 from studio.errors import RecipeError
-from studio.families.base import asked, called
+from studio.families.base import called
 from studio.families.flux import pack
+from studio.families.language_models import asked
 from studio.models import catalog
 from studio.models.manager import Manager
 from studio.recipe import Recipe

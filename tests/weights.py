@@ -92,7 +92,7 @@ SDXL: Shapes = {
     **unet(2048, at="4.1"),
     **VAE,
     **below("conditioner.embedders.0.transformer.", CLIP_L),
-    "conditioner.embedders.1.model.positional_embedding": (77, 1280),
+    "conditioner.embedders.1.model.token_embedding.weight": (49408, 1280),
 }
 FLUX: Shapes = {
     "img_in.weight": (3072, 64),
@@ -111,3 +111,13 @@ LORA: Shapes = {
     "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.lora_up.weight": (320, 8),
     "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.alpha": (),
 }
+T5: Shapes = {"shared.weight": (32128, 4096)}
+FLUX_VAE: Shapes = {"decoder.conv_in.weight": (512, 16, 3, 3), "decoder.conv_out.weight": (3, 1)}
+
+
+def flux_in_parts(home: Path) -> None:
+    """FLUX.1 as people of ComfyUI have it: the transformer alone, and what it lacks beside it."""
+    safetensors(home / "unet/flux1-dev.safetensors", FLUX)
+    safetensors(home / "vae/ae.safetensors", FLUX_VAE)
+    safetensors(home / "text_encoders/clip_l.safetensors", CLIP_L)
+    safetensors(home / "text_encoders/t5xxl_fp16.safetensors", T5)

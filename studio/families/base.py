@@ -161,7 +161,7 @@ class Model(ABC):
     ) -> Prompts:
         """Encode both prompts; the negative one only if `guided`.
 
-        clip_skip: which of CLIP's layers is read, counted from the last, for families that read one of choice.
+        clip_skip: which of CLIP's layers is read, for families that read one of choice (`studio.recipe.Recipe`).
         loras: those at work, only part of the cache's key, since they change the encoder.
         """
 
@@ -309,33 +309,6 @@ def called(folder: Path, word: str) -> bool:
         for each in ("model_index.json", "transformer/config.json")
     ]
     return any(word in name.lower() for name in names)
-
-
-def asked(tokenizer: Any, text: str, thinking: bool) -> str:
-    """A prompt as the question in a chat with a Qwen3, up to where the answer begins.
-
-    thinking: False puts an empty thought before the answer, as Qwen3 wants it. A tokenizer without a chat template, as
-    single files are given, gets the published one for a single question (https://huggingface.co/Qwen/Qwen3-4B).
-    """
-    if getattr(tokenizer, "chat_template", None):
-        chat = [{"role": "user", "content": text}]
-        return tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, enable_thinking=thinking)
-    thought = "" if thinking else "<think>\n\n</think>\n\n"
-    return f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n{thought}"
-
-
-def hidden_states(
-    encoder: Any, ids: Sequence[int], device: torch.device, there: Sequence[int] | None = None
-) -> tuple[Tensor, ...]:
-    """The hidden states (1, n, width) between the layers of a language model, what the first one reads at first.
-
-    there: 1 for each token and 0 for filling, which is masked for the model and yet has hidden states.
-    """
-    options: dict[str, Any] = {"output_hidden_states": True, "use_cache": False}
-    if hasattr(encoder, "lm_head"):
-        options["logits_to_keep"] = 1  # nobody reads them, and all of them would be hundreds of megabytes
-    mask = torch.tensor([there or [1] * len(ids)], device=device)
-    return encoder(torch.tensor([ids], device=device), attention_mask=mask, **options).hidden_states
 
 
 def hidden_part(recipe: Recipe, picture: Image.Image | None, mask: Image.Image | None) -> tuple[Tensor, Tensor]:

@@ -91,13 +91,13 @@ class Clip:
 
     def _hidden(self, tokens: Tensor, clip_skip: int) -> tuple[Tensor, Tensor | None]:
         """Hidden states (n, length, width) of the layer asked for, and the first row's summary, if there is one."""
-        back = self.layer + clip_skip - 1
+        back = max(clip_skip - 1, self.layer)
         if not back:
             return self.encoder(tokens)[0], None
         answer = self.encoder(tokens, output_hidden_states=True)
         # The first of the hidden states are the embeddings, before any layer.
         if back >= len(answer.hidden_states) - 1:
-            most = len(answer.hidden_states) - 1 - self.layer
+            most = len(answer.hidden_states) - 1
             raise RecipeError(f"A clip skip of {clip_skip} leaves nothing of this text encoder. Use 1 to {most}.")
         hidden = answer.hidden_states[-1 - back]
         if self.layer:
@@ -110,8 +110,8 @@ def encode(
 ) -> tuple[list[Encoded], int]:
     """Each text as the readers see it, side by side along the width, in equally many chunks; and how many that is.
 
-    clip_skip: as A1111 counts, 1 for the layer that the model was trained on. pooled: of the last reader that has one.
-    Raises RecipeError if so many layers cannot be skipped.
+    clip_skip: counted from the last layer, 1; what lies behind the layer that the model was trained on is never read.
+    pooled: of the last reader that has one.
     """
     cuts = [[reader.chunks(text) for reader in readers] for text in texts]
     count = max(len(chunks) for text in cuts for parts in text for chunks, _ in parts)

@@ -3,9 +3,8 @@
 Klein (4B and 9B, distilled and base) with a Qwen3, and dev with a Mistral 3 and guidance as an input of the model.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +13,8 @@ from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 from PIL import Image
 from torch import Tensor
 
-from studio import samplers
-from studio.addons import Lora
-from studio.errors import RecipeError
-from studio.families.base import Facts, Model, Prompts, Row, asked, guided, hidden_states, sides
+from studio.families.base import Facts, Row, guided, sides
+from studio.families.language_models import ReadByLanguageModel, asked
 from studio.models.files import read_json
 from studio.recipe import Recipe
 from studio.samplers import Sampler
@@ -29,18 +26,11 @@ REFERENCE_TIME = 10
 """Where a picture beside the latents stands on the axis of time."""
 
 
-class Flux2(Model):
+class Flux2(ReadByLanguageModel):
     family = "FLUX.2"
     pipelines = frozenset({"Flux2KleinPipeline", "Flux2KleinInpaintPipeline", "Flux2Pipeline"})
-    samplers = samplers.FLOW
     counted = ("tokenizer", TOKENS)
-    needed = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
     prompts_cached = 32  # of 8 to 16 MB each
-
-    def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
-        self.tokenizer, self.text_encoder = parts["tokenizer"], parts["text_encoder"]
-        self.transformer = parts["transformer"]
-        super().__init__(parts, device, dtype)
 
     @classmethod
     def facts(cls, folder: Path) -> Facts:
@@ -90,18 +80,12 @@ class Flux2(Model):
         """For inpainting, the picture itself: the model was trained to edit what it is shown."""
         return self.encode_picture(picture) if picture and mask else None
 
-    def _encode(
-        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
-    ) -> Prompts:
-        return Prompts(self._read(prompt), self._read(negative_prompt) if guided else None, ())
-
     def _read(self, text: str) -> Tensor:
         """(1, TOKENS, 3 * width): the hidden states at a quarter, a half and three quarters of the language model."""
         ids = self._tokens(text)
-        if len(ids) > TOKENS:
-            raise RecipeError(f"FLUX.2 reads prompts of up to {TOKENS} tokens, and this has {len(ids)}. Shorten it.")
+        self._check_length(len(ids))
         filled = self.tokenizer.pad({"input_ids": ids}, padding="max_length", max_length=TOKENS)
-        states = hidden_states(self.text_encoder, filled["input_ids"], self.device, filled["attention_mask"])
+        states = self._hidden_states(filled["input_ids"], filled["attention_mask"])
         layers = len(states) - 1
         chosen = [states[layers * part // 4] for part in (1, 2, 3)]
         return torch.cat(chosen, -1).to(self.device, self.dtype)

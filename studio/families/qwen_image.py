@@ -3,19 +3,16 @@
 Wu et al., arXiv:2508.02324.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from studio import samplers
-from studio.addons import Lora
-from studio.errors import RecipeError
-from studio.families.base import Facts, Model, Prompts, Row, called, guided, hidden_states, sides, size_shift
+from studio.families.base import Facts, Row, called, guided, sides, size_shift
 from studio.families.flux import pack, unpack
+from studio.families.language_models import ReadByLanguageModel
 from studio.models.files import read_json
 from studio.recipe import Recipe
 from studio.samplers import Sampler
@@ -31,17 +28,10 @@ TEMPLATE = (
 TEMPLATE_TOKENS = 34
 
 
-class QwenImage(Model):
+class QwenImage(ReadByLanguageModel):
     family = "Qwen-Image"
     pipelines = frozenset({"QwenImagePipeline", "QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"})
-    samplers = samplers.FLOW
     counted = ("tokenizer", TOKENS)
-    needed = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
-
-    def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
-        self.tokenizer, self.text_encoder = parts["tokenizer"], parts["text_encoder"]
-        self.transformer = parts["transformer"]
-        super().__init__(parts, device, dtype)
 
     @classmethod
     def facts(cls, folder: Path) -> Facts:
@@ -76,18 +66,11 @@ class QwenImage(Model):
     def _vae_decode(self, latents: Tensor) -> Tensor:
         return super()._vae_decode(latents[:, :, None])[:, :, 0]
 
-    def _encode(
-        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
-    ) -> Prompts:
-        return Prompts(self._read(prompt), self._read(negative_prompt) if guided else None, ())
-
     def _read(self, text: str) -> Tensor:
         """(1, n, width): as many tokens as the prompt and the rest of the template have."""
         ids = self.tokenizer(TEMPLATE.format(text), verbose=False).input_ids
-        tokens = len(ids) - TEMPLATE_TOKENS
-        if tokens > TOKENS:
-            raise RecipeError(f"Qwen-Image reads prompts of up to {TOKENS} tokens, and this has {tokens}. Shorten it.")
-        return hidden_states(self.text_encoder, ids, self.device)[-1][:, TEMPLATE_TOKENS:].to(self.device, self.dtype)
+        self._check_length(len(ids) - TEMPLATE_TOKENS)
+        return self._hidden_states(ids)[-1][:, TEMPLATE_TOKENS:].to(self.device, self.dtype)
 
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:
         both = sides(rows)

@@ -3,17 +3,14 @@
 Base and Turbo (Cai et al., arXiv:2511.22699).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from studio import samplers
-from studio.addons import Lora
-from studio.errors import RecipeError
-from studio.families.base import Facts, Model, Prompts, Row, asked, called, guided, hidden_states, sides, size_shift
+from studio.families.base import Facts, Row, called, guided, sides, size_shift
+from studio.families.language_models import ReadByLanguageModel, asked
 from studio.models.files import read_json
 from studio.recipe import Recipe
 from studio.samplers import Sampler
@@ -22,19 +19,12 @@ TOKENS = 512
 """The longest prompt, with the template around it."""
 
 
-class ZImage(Model):
+class ZImage(ReadByLanguageModel):
     """The guidance scale counts as the model's makers count: 0 is off, and s moves s times the way again."""
 
     family = "Z-Image"
     pipelines = frozenset({"ZImagePipeline", "ZImageImg2ImgPipeline", "ZImageInpaintPipeline"})
-    samplers = samplers.FLOW
     counted = ("tokenizer", TOKENS)
-    needed = ("tokenizer", "text_encoder", "transformer", "vae", "scheduler")
-
-    def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
-        self.tokenizer, self.text_encoder = parts["tokenizer"], parts["text_encoder"]
-        self.transformer = parts["transformer"]
-        super().__init__(parts, device, dtype)
 
     @classmethod
     def facts(cls, folder: Path) -> Facts:
@@ -54,17 +44,11 @@ class ZImage(Model):
         shift = size_shift(self.scheduler_config, tokens)
         return Sampler(self.samplers, recipe.sampler, self.scheduler_config, recipe.steps, shift, recipe.steps_run)
 
-    def _encode(
-        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
-    ) -> Prompts:
-        return Prompts(self._read(prompt), self._read(negative_prompt) if guided else None, ())
-
     def _read(self, text: str) -> Tensor:
         """(n, width): the hidden states before the last layer, as many as the prompt and the template have tokens."""
         ids = self.tokenizer(asked(self.tokenizer, text, thinking=True), verbose=False).input_ids
-        if len(ids) > TOKENS:
-            raise RecipeError(f"Z-Image reads prompts of up to {TOKENS} tokens, and this has {len(ids)}. Shorten it.")
-        return hidden_states(self.text_encoder, ids, self.device)[-2][0].to(self.device, self.dtype)
+        self._check_length(len(ids))
+        return self._hidden_states(ids)[-2][0].to(self.device, self.dtype)
 
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:
         both = sides(rows)

@@ -7,19 +7,17 @@ from pathlib import Path
 
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
 from studio.families import FAMILIES, Facts, Model
-from studio.models import headers
+from studio.models import headers, parts
 from studio.models.files import PICKLES, parameters, read_json, visible, weight_files
 from studio.models.headers import Header
-from studio.models.identify import BASES, NEEDS, Identity, by_name, identify
-from studio.models.places import Found, look
+from studio.models.identify import BASES, Identity, by_name, identify
+from studio.models.parts import CONFIGS, NEEDS
+from studio.models.places import Found, home, is_tokenizer, look, vocabulary
 from studio.models.records import Records
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 BUNDLED = ASSETS / "models"
 """The models that ship with the studio."""
-
-CONFIGS = ASSETS / "configs"
-"""What single files lack, a folder for each kind of model: model_index.json, the parts' configs and tokenizers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +29,8 @@ class Entry:
     kind: of `studio.models.identify.KINDS`. config: the folder with model_index.json and the parts' configs and
     tokenizers: the model's own, or one in assets/configs for a single file. single: whether path is one file.
     identity: what the header tells; what is asked most is to be had directly. companions: part → file or folder, for
-    the parts that a single file needs and does not hold. bytes: size of the weights. sidecars: other files beside it
-    that bear its name. stamp: changes whenever the files do.
+    the parts that a single file needs and does not hold, and for tokenizers whose vocabulary does not ship. bytes: size
+    of the weights. sidecars: other files beside it that bear its name. stamp: changes whenever the files do.
     """
 
     name: str
@@ -100,14 +98,11 @@ class Catalog:
         self.allow_pickles = allow_pickles
         self._lock = threading.Lock()
         self._known: dict[Path, tuple[Found, Entry]] = {}
+        self._vocabularies: dict[str, Path | None] = {}
 
     def entries(self) -> list[Entry]:
         """Every model, the bundled ones first. Folders that don't exist are passed over."""
         return [entry for entry in self.everything() if entry.kind == "model"]
-
-    def addons(self, kind: str) -> dict[str, Entry]:
-        """All of a kind that can be used, by name."""
-        return {entry.name: entry for entry in self.everything() if entry.kind == kind and not entry.problem}
 
     def everything(self) -> list[Entry]:
         """Models, and all else that was found."""
@@ -124,7 +119,12 @@ class Catalog:
             self._known = known
             if read:
                 self.records.remember(read)
-            return list(_accompanied(_named(known.values())))
+            # What was not there may have come since.
+            self._vocabularies = {
+                name: path for name, path in self._vocabularies.items() if path and is_tokenizer(path)
+            }
+            entries = list(_named(known.values()))
+            return [self._accompanied(entry, entries) for entry in entries]
 
     def _describe(self, found: Found, read: list[tuple[Path, tuple[int, ...], Identity]]) -> Entry:
         """The entry for what was found; its name is not final yet. New identities of files are added to `read`."""
@@ -150,6 +150,28 @@ class Catalog:
             return replace(
                 entry, problem=f"The files of {entry.name} changed, or are damaged. Copy or download them again."
             )
+
+    def _accompanied(self, entry: Entry, entries: Iterable[Entry]) -> Entry:
+        """A single file that lacks parts with those that lie elsewhere, or with a problem that says what to add."""
+        if entry.kind != "model" or not entry.single or entry.problem:
+            return entry
+        wanted = {part: want for part, want in NEEDS[entry.base].items() if part not in entry.identity.parts}
+        found = {part: _companion(want, entries) for part, want in wanted.items()}
+        for part, name in parts.vocabularies(entry.config).items():
+            wanted[part], found[part] = name, self._vocabulary(name)
+        if lacking := [wanted[part] for part, path in found.items() if path is None]:
+            place = visible(str(home(self.folders[0]))) if self.folders else "a models folder"
+            return replace(entry, problem=parts.missing(entry.name, lacking, place))
+        return replace(entry, companions=tuple((part, path) for part, path in found.items() if path))
+
+    def _vocabulary(self, name: str) -> Path | None:
+        """A folder with the tokenizer of this one of `studio.models.parts.VOCABULARIES`.
+
+        Looked for only where a model wants it, since it may lie beside what `look` looks at.
+        """
+        if name not in self._vocabularies:
+            self._vocabularies[name] = vocabulary(name, self.folders)
+        return self._vocabularies[name]
 
     def _header(self, path: Path) -> Header:
         if path.suffix.lower() not in PICKLES:
@@ -178,7 +200,7 @@ def _pickle(path: Path) -> ModelUnsafe:
     )
 
 
-# Names and companions
+# Names, and what goes with single files
 
 
 def _named(found: Iterable[tuple[Found, Entry]]) -> Iterator[Entry]:
@@ -210,41 +232,21 @@ def _names(found: Found, entry: Entry) -> Iterator[str]:
         number += 1
 
 
-def _accompanied(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The entries; single files that lack parts get those that lie elsewhere, or a problem that says what to add."""
-    entries = list(entries)
-    for entry in entries:
-        if entry.kind != "model" or not entry.single or entry.problem:
-            yield entry
-            continue
-        missing = {part: want for part, want in NEEDS[entry.base].items() if part not in entry.identity.parts}
-        companions = {part: _companion(part, want, entries) for part, want in missing.items()}
-        if lacking := [_wanted(part, missing[part]) for part, path in companions.items() if path is None]:
-            names = " and ".join(lacking)
-            problem = f"{entry.name} holds only a part of its model. Put {names} into a models folder too."
-            yield replace(entry, problem=problem)
-        else:
-            yield replace(entry, companions=tuple((part, path) for part, path in companions.items() if path))
-
-
-def _companion(part: str, want: str, entries: Iterable[Entry]) -> Path | None:
-    """The file to take for a part: 16 bit before 8 bit before 4 bit."""
-    fit = [each for each in entries if not each.problem and _fits(each, part, want)]
+def _companion(want: str, entries: Iterable[Entry]) -> Path | None:
+    """The file or folder to take for one of `studio.models.parts.PARTS`: 16 bit before 32 before 8."""
+    fit = [each for each in entries if not each.problem and _fits(each, want)]
     rank = {"bfloat16": 0, "float16": 0, "float32": 1}
     best = min(fit, key=lambda each: rank.get(each.precision, 2), default=None)
     return best.path if best else None
 
 
-def _fits(entry: Entry, part: str, want: str) -> bool:
-    if part == "vae":
-        return entry.kind == "vae" and entry.base == want and entry.variant != "tiny"
+def _fits(entry: Entry, want: str) -> bool:
+    # What is packed, in GGUF or in NF4, is read of denoisers alone.
+    if entry.path.suffix.lower() == ".gguf" or entry.precision in ("nf4", "fp4"):
+        return False
+    if entry.kind == "vae":
+        return entry.base == want and entry.variant != "tiny"
     return entry.kind == "text encoder" and entry.variant == want
-
-
-def _wanted(part: str, want: str) -> str:
-    if part == "vae":
-        return f"the VAE of {BASES[want]}"
-    return f"the text encoder {want.upper() if want.startswith(('clip', 't5')) else want}"
 
 
 # Single files

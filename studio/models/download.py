@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
 from studio.errors import DownloadError
+from studio.models import places
 from studio.models.files import visible
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -157,8 +158,7 @@ def check_room(folder: Path, need: int) -> None:
 def destination(folders: Iterable[Path]) -> Path:
     """The first models folder that can be written to, or the `models` in it. Raises DownloadError."""
     for folder in folders:
-        own = folder / "models"
-        folder = own if own.is_dir() and not (folder / "model_index.json").exists() else folder
+        folder = places.home(folder)
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             if os.access(folder, os.W_OK):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studio.models import parts
 from studio.models.headers import Header, Tensor
 
 KINDS = (
@@ -30,19 +31,6 @@ BASES = {
     "z-image": "Z-Image",
 }
 """What a model, or the model that an add-on belongs to, is built like: short name → name for a person."""
-
-NEEDS: dict[str, dict[str, str]] = {
-    "sd1": {"vae": "sd1", "text_encoder": "clip-l"},
-    "sd2": {"vae": "sd1", "text_encoder": "clip-h"},
-    "sdxl": {"vae": "sdxl", "text_encoder": "clip-l", "text_encoder_2": "clip-g"},
-    "sd3": {"vae": "sd3", "text_encoder": "clip-l", "text_encoder_2": "clip-g", "text_encoder_3": "t5-xxl"},
-    "sd3.5": {"vae": "sd3", "text_encoder": "clip-l", "text_encoder_2": "clip-g", "text_encoder_3": "t5-xxl"},
-    "flux1": {"vae": "flux1", "text_encoder": "clip-l", "text_encoder_2": "t5-xxl"},
-    "flux2": {"vae": "flux2", "text_encoder": "qwen3-4b"},
-    "qwen-image": {"vae": "qwen-image", "text_encoder": "qwen2.5-vl-7b"},
-    "z-image": {"vae": "flux1", "text_encoder": "qwen3-4b"},
-}
-"""What a model of this base works with beside its UNet or transformer: part → base of a VAE, variant of an encoder."""
 
 _TEXT, _NOTES, _WORDS = 200, 4000, 40
 """Characters of a title or the like, characters of notes, and number of trigger words that are kept."""
@@ -121,29 +109,22 @@ def _model(header: Header, name: str) -> dict[str, Any] | None:
         names = Names(header.tensors, prefix)
         for judge in (_flux2, _flux, _sd3, _qwen, _z_image, _unet):
             if found := judge(names, header, name):
-                parts = ("unet" if judge is _unet else "transformer", *_bundled(header, found["base"]))
-                return {"kind": "model", "parts": parts, "steps": _few_steps(header, name), **found}
+                denoiser = "unet" if judge is _unet else "transformer"
+                held = (denoiser, *_bundled(header, found["base"], name))
+                return {"kind": "model", "parts": held, "steps": _few_steps(header, name), **found}
     return None
 
 
-def _bundled(header: Header, base: str) -> list[str]:
+def _bundled(header: Header, base: str, name: str) -> list[str]:
     """The components that lie beside the UNet or transformer."""
-    signs = {
-        "vae": ("first_stage_model.", "vae."),
-        "text_encoder": (
-            "cond_stage_model.",
-            "conditioner.embedders.0.",
-            "text_encoders.clip_l.",
-            "text_encoders.qwen",
-        ),
-        "text_encoder_2": ("conditioner.embedders.1.",),
-    }
-    signs["text_encoder_2"] += ("text_encoders.clip_g." if base.startswith("sd3") else "text_encoders.t5xxl.",)
-    signs["text_encoder_3"] = ("text_encoders.t5xxl.",)
-    wanted = NEEDS.get(base, {})
-    return [
-        part for part, starts in signs.items() if part in wanted and any(n.startswith(starts) for n in header.tensors)
-    ]
+    if name.lower().endswith(".gguf"):
+        return []  # nothing but the denoiser is read from these
+    return [part for part, want in parts.NEEDS.get(base, {}).items() if _holds(header, want)]
+
+
+def _holds(header: Header, want: str) -> bool:
+    """Whether the file holds this one of `studio.models.parts.PARTS`."""
+    return bool(parts.held(header.tensors, parts.PARTS[want].kind, parts.PARTS[want].size))
 
 
 def _flux2(names: Names, header: Header, name: str) -> dict[str, Any] | None:
@@ -406,9 +387,9 @@ def _adapter(header: Header, name: str) -> dict[str, Any] | None:
 
 
 def _vae(header: Header, name: str) -> dict[str, Any] | None:
-    for prefix in ("", "first_stage_model.", "vae."):
+    for prefix in parts.VAE_HOMES:
         names = Names(header.tensors, prefix)
-        for first in ("decoder.conv_in.weight", "decoder.conv1.weight"):
+        for first in parts.VAE_FIRST:
             if first in names and ("decoder.conv_out.weight" in names or "decoder.head.2.weight" in names):
                 return {"kind": "vae", **_vae_base(names, header.tensors[prefix + first].shape, name.lower())}
     if "decoder.layers.0.weight" in header.tensors and "encoder.layers.0.weight" in header.tensors:
@@ -428,36 +409,38 @@ def _vae_base(names: Names, first: tuple[int, ...], name: str) -> dict[str, Any]
     return {"base": "flux2" if channels == 32 else "", "variant": f"{channels} channels"}
 
 
-_CLIPS = {768: "clip-l", 1024: "clip-h", 1280: "clip-g"}
-_WORDS_OF = {
-    (32128, 4096): "t5-xxl",
+_ENCODERS = {want: part.size for want, part in parts.PARTS.items() if part.folder == "text_encoders"}
+_OTHER_ENCODERS: dict[tuple[int, ...], str] = {
     (256384, 4096): "umt5-xxl",
-    (152064, 3584): "qwen2.5-vl-7b",
-    (151936, 2560): "qwen3-4b",
     (151936, 4096): "qwen3-8b",
     (131072, 5120): "mistral-small",
     (256000, 2304): "gemma2-2b",
 }
-"""Vocabulary and width of the word embedding → encoder."""
+"""Vocabulary and width of the word embedding → encoder, of those that no single file needs."""
 
+_GGUF_TABLE = "token_embd.weight"
 _TABLES = (
-    *("shared.weight", "token_embd.weight", "embed_tokens.weight"),
-    *("encoder.embed_tokens.weight", "language_model.embed_tokens.weight"),
+    *("shared.weight", "embed_tokens.weight", "encoder.embed_tokens.weight", "language_model.embed_tokens.weight"),
     *("model.embed_tokens.weight", "model.language_model.embed_tokens.weight"),
+    *("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight"),
 )
-"""Where text encoders keep their word embedding: T5, llama.cpp's GGUF, and language models."""
+"""Where text encoders keep their word embedding."""
 
 
 def _text_encoder(header: Header, name: str) -> dict[str, Any] | None:
+    for want in _ENCODERS:
+        if _holds(header, want):
+            return {"kind": "text encoder", "variant": want}
     for prefix in ("", "text_model.", "transformer.", "text_encoder.", "model."):
         names = Names(header.tensors, prefix)
-        for table in ("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight"):
+        for table in (_GGUF_TABLE, *_TABLES):
             if table in names:
-                return {"kind": "text encoder", "variant": _CLIPS.get(names.side(table, 1), "CLIP")}
-        for table in _TABLES:
-            if table in names:
-                shape = (names.side(table, 0), names.side(table, 1))
-                return {"kind": "text encoder", "variant": _WORDS_OF.get(shape, "")}
+                known = dict(_OTHER_ENCODERS)
+                if table == _GGUF_TABLE:  # llama.cpp's names: known, and yet not to be read as one of the others
+                    known |= {size: want for want, size in _ENCODERS.items()}
+                other = "CLIP" if "token_embedding" in table else ""
+                variant = known.get((names.side(table, 0), names.side(table, 1)), other)
+                return {"kind": "text encoder", "variant": variant}
     if any(each.startswith(("vision_model.", "visual.trunk.", "image_encoder.")) for each in header.tensors):
         return {"kind": "image encoder"}
     return None

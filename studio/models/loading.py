@@ -1,16 +1,14 @@
 """From files to the parts of a model: diffusers' folders, and single files in the layouts they are published in.
 
 A single file holds weights only. So the configs and tokenizers beside it come from `assets/configs` (`Entry.config`),
-and parts that it lacks from the files that lie in the models folders, known by their tensors and not by their names.
+and parts that it lacks from the files that the catalog has found for it (`Entry.companions`).
 Names are translated by diffusers' own converters. Nothing here asks the network, and nothing in a file is executed.
 """
 
 import importlib
 import importlib.util
-import json
-import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,34 +25,13 @@ from studio.errors import ModelBroken, ModelError, ModelUnsafe
 from studio.models import weights
 from studio.models.catalog import Entry
 from studio.models.files import PICKLES, parameters, read_json, weight_files
+from studio.models.parts import CONFIGS, held, size_of
 from studio.models.weights import Stored
-
-CONFIGS = Path(__file__).resolve().parents[2] / "assets" / "configs"
-"""Configs of the published architectures, without weights: assets/configs/README.md."""
 
 _TRUSTED = ("diffusers", "transformers")
 _DENOISER = "model.diffusion_model."
 _OTHERS = ("vae.", "first_stage_model.", "cond_stage_model.", "conditioner.", "text_encoders.", "model_ema.")
 """Where a file that holds several parts keeps those that are not the denoiser."""
-
-_CLIP = "text_model.embeddings.token_embedding.weight"
-_CLIP_HOMES = (
-    "cond_stage_model.transformer.",
-    "conditioner.embedders.0.transformer.",
-    "text_encoders.clip_l.transformer.",
-    "text_encoders.clip_g.transformer.",
-    "",
-)
-_OPEN_CLIP_HOMES = ("cond_stage_model.model.", "conditioner.embedders.1.model.", "conditioner.embedders.0.model.", "")
-_T5_HOMES = ("text_encoders.t5xxl.transformer.", "")
-_QWEN_HOMES = ("text_encoders.qwen3_4b.transformer.", "text_encoders.qwen25_7b.transformer.", "")
-_VAE_HOMES = ("first_stage_model.", "vae.", "")
-
-_NO_PARTS = frozenset(
-    {"lora", "loras", "lycoris", "embeddings", "controlnet", "checkpoints", "stable-diffusion", "unet", "ip-adapter"}
-    | {"diffusion_models", "upscale_models", "esrgan", "hypernetworks", "clip_vision", "style_models", "adetailer"}
-)
-"""Folders of other programs without text encoders and VAEs: hundreds of files that need not be looked into."""
 
 _SCALES = (".scale_weight", ".weight_scale")
 _IGNORED = (".scale_input", ".input_scale", "scaled_fp8", ".comfy_quant")
@@ -62,21 +39,35 @@ _IGNORED = (".scale_input", ".input_scale", "scaled_fp8", ".comfy_quant")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """Where a part's weights are. names: tensor in the file → its name for the converter. stamp: of the file."""
+class File:
+    """A file of weights whose header was read. stored: empty for GGUF. stamp: the file's at that moment."""
 
     path: Path
-    names: Mapping[str, str]
     stored: Mapping[str, Stored]
-    stamp: tuple[int, ...] = ()
+    stamp: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a part's weights are: in a file, or in several shards. names: tensor there → its name for the converter."""
+
+    files: tuple[File, ...]
+    names: Mapping[str, str]
+
+    @property
+    def path(self) -> Path:
+        return self.files[0].path
 
     @property
     def bytes(self) -> int:
-        return weights.total(self.stored[name] for name in self.names) or self.path.stat().st_size
+        return weights.total(self._wanted()) or self.path.stat().st_size
 
     @property
     def parameters(self) -> int:
-        return sum(self.stored[name].count for name in self.names) or self.path.stat().st_size
+        return sum(stored.count for stored in self._wanted()) or self.path.stat().st_size
+
+    def _wanted(self) -> list[Stored]:
+        return [stored for file in self.files for name, stored in file.stored.items() if name in self.names]
 
 
 def load_parts(
@@ -84,30 +75,27 @@ def load_parts(
     needed: Iterable[str],
     dtype: torch.dtype,
     report: Callable[[float], None],
-    folders: Sequence[Path] = (),
     allow_pickles: bool = False,
     mapped: bool = False,
 ) -> dict[str, Any]:
     """The components of a model in memory on the CPU, modules as `dtype`; the scheduler as its config.
 
-    report: gets the share of bytes read, on any thread. folders: where parts that a single file lacks are looked for.
-    mapped: leave weights of that very type in their file. Classes come from diffusers and transformers alone: what is
-    loaded is untrusted. Raises ModelBroken, ModelUnsafe, ModelError with a sentence.
+    report: gets the share of bytes read, on any thread. mapped: leave weights of that very type in their file.
+    Classes come from diffusers and transformers alone: what is loaded is untrusted. Raises ModelBroken, ModelUnsafe,
+    ModelError with a sentence.
     """
     # Our own progress is reported; the libraries' bars and hints are not for the person at the page.
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
     load = _load_single if entry.single else _load_folder
-    return load(entry, tuple(needed), dtype, report, tuple(folders), allow_pickles, mapped)
+    return load(entry, tuple(needed), dtype, report, allow_pickles, mapped)
 
 
-def weigh(
-    entry: Entry, needed: Iterable[str], folders: Sequence[Path] = (), allow_pickles: bool = False
-) -> dict[str, int]:
+def weigh(entry: Entry, needed: Iterable[str], allow_pickles: bool = False) -> dict[str, int]:
     """The number of weights of each part, from headers alone. Raises ModelBroken, ModelUnsafe, ModelError."""
     if entry.single:
-        found = sources(entry, needed, tuple(folders), allow_pickles)
+        found = sources(entry, needed, allow_pickles)
         return {name: source.parameters for name, source in found.items()}
     return {name: sum(map(parameters, weight_files(entry.path / name))) for name in needed}
 
@@ -120,7 +108,6 @@ def _load_folder(
     needed: Sequence[str],
     dtype: torch.dtype,
     report: Callable[[float], None],
-    folders: Sequence[Path],
     allow_pickles: bool,
     mapped: bool,
 ) -> dict[str, Any]:
@@ -200,28 +187,40 @@ def _ready(part: Any) -> Any:
 # A single file
 
 
-def sources(
-    entry: Entry, needed: Iterable[str], folders: Sequence[Path] = (), allow_pickles: bool = False
-) -> dict[str, Source]:
-    """Where the weights of each part are: in the entry's file, or in another of the folders.
+def sources(entry: Entry, needed: Iterable[str], allow_pickles: bool = False) -> dict[str, Source]:
+    """Where the weights of each part are: in the entry's file, or in its companion for that part.
 
-    Raises ModelBroken with the file that is missing and where to put it.
+    Raises ModelBroken, ModelUnsafe, ModelError.
     """
     index = read_json(entry.config / "model_index.json")
-    stamp = _stamp(entry.path)
-    stored = open_file(entry.path, allow_pickles)
+    own: tuple[File, ...] = (_file(entry.path, allow_pickles),)
+    companions = dict(entry.companions)
     result: dict[str, Source] = {}
     for name in needed:
         if name == "scheduler" or "tokenizer" in name:
             continue
-        kind, config = index[name][1], read_json(entry.config / name / "config.json")
-        denoiser = name in ("unet", "transformer")
-        names = _denoiser(stored, name) if denoiser else _names(stored, kind, config)
-        if names or denoiser:
-            result[name] = Source(entry.path, names, stored, stamp)
-        else:
-            result[name] = _companion(entry, name, kind, config) or _elsewhere(entry, kind, config, folders)
+        if name in ("unet", "transformer"):
+            result[name] = Source(own, _denoiser(own[0].stored, name))
+            continue
+        files = own
+        if path := companions.get(name):
+            shards = weight_files(path) if path.is_dir() else [path]
+            files = tuple(_file(each, allow_pickles) for each in shards)
+        stored = {each: tensor for file in files for each, tensor in file.stored.items()}
+        kind = index[name][1]
+        names = held(stored, kind, size_of(kind, read_json(entry.config / name / "config.json")))
+        if not names:
+            raise ModelBroken(
+                f"The {name} that {entry.name} needs is not in {path or entry.path} any more. Put the file back, or "
+                "choose another model."
+            )
+        result[name] = Source(files, names)
     return result
+
+
+def _file(path: Path, allow_pickles: bool) -> File:
+    stamp = _stamp(path)
+    return File(path, open_file(path, allow_pickles), stamp)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
@@ -277,121 +276,15 @@ def _denoiser(stored: Mapping[str, Stored], name: str) -> dict[str, str]:
     return names
 
 
-def _names(stored: Mapping[str, Stored], kind: str, config: Mapping[str, Any]) -> dict[str, str]:
-    """The tensors of a file that are the part of this kind and size, and what the converter calls them."""
-    if kind.startswith("CLIPTextModel"):
-        return _clip_names(stored, kind, (config["vocab_size"], config["hidden_size"]))
-    if kind == "T5EncoderModel":
-        shape = (config["vocab_size"], config["d_model"])
-        return _under(stored, _T5_HOMES, ("shared.weight", "encoder.embed_tokens.weight"), shape, _T5_HOMES[0])
-    if kind.startswith("Qwen"):
-        text = config.get("text_config", config)
-        shape = (text["vocab_size"], text["hidden_size"])
-        return _under(
-            stored, _QWEN_HOMES, ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight"), shape
-        )
-    if kind.startswith("Autoencoder"):
-        for key in ("decoder.conv_in.weight", "decoder.conv1.weight"):
-            for home in _VAE_HOMES:
-                found = stored.get(home + key)
-                if (
-                    found
-                    and len(found.shape) > 1
-                    and found.shape[1] == (config.get("latent_channels") or config["z_dim"])
-                ):
-                    return {name: name.removeprefix(home) for name in stored if name.startswith(home)}
-    return {}
-
-
-def _clip_names(stored: Mapping[str, Stored], kind: str, shape: tuple[int, int]) -> dict[str, str]:
-    projected = kind.endswith("WithProjection")
-    for home in _CLIP_HOMES:
-        if home + _CLIP in stored and stored[home + _CLIP].shape == shape:
-            goal = _CLIP_HOMES[0]
-            if projected:  # the converter makes a projection up for the one, and takes it from the file for the other
-                goal = _CLIP_HOMES[3 if home + "text_projection.weight" in stored else 2]
-            return {name: goal + name.removeprefix(home) for name in stored if name.startswith(home)}
-    older, home = _CLIP.removeprefix("text_model."), _CLIP_HOMES[0]
-    if home + older in stored and stored[home + older].shape == shape:
-        return {name: f"{home}text_model.{name.removeprefix(home)}" for name in stored if name.startswith(home)}
-    goal = _OPEN_CLIP_HOMES[1 if projected else 0]
-    return _under(stored, _OPEN_CLIP_HOMES, ("token_embedding.weight",), shape, goal)
-
-
-def _under(
-    stored: Mapping[str, Stored], homes: Iterable[str], keys: Iterable[str], shape: tuple[int, int], goal: str = ""
-) -> dict[str, str]:
-    """The tensors below the first home that has one of the keys in this shape, moved below `goal`."""
-    for home in homes:
-        for key in keys:
-            if home + key in stored and stored[home + key].shape == shape:
-                return {name: goal + name.removeprefix(home) for name in stored if name.startswith(home)}
-    return {}
-
-
-def _companion(entry: Entry, name: str, kind: str, config: Mapping[str, Any]) -> Source | None:
-    """The file that the catalog has found for a part, if it is one that can be read here."""
-    path = dict(entry.companions).get(name)
-    if path is None or path.suffix != ".safetensors":
-        return None
-    stamp, stored = _stamp(path), weights.header(path)
-    names = _names(stored, kind, config)
-    return Source(path, names, stored, stamp) if names else None
-
-
-def _elsewhere(entry: Entry, kind: str, config: Mapping[str, Any], folders: Sequence[Path]) -> Source:
-    """The largest file of the folders that is this part: the one that was rounded least."""
-    found = []
-    for path in _files(folders):
-        try:
-            stamp = _stamp(path)
-            stored = weights.header(path)
-            # A whole model is not taken apart for another.
-            if not any(_DENOISER in name for name in stored) and (names := _names(stored, kind, config)):
-                found.append(Source(path, names, stored, stamp))
-        except ModelError:
-            continue
-    if not found:
-        what, file, folder = _missing(kind, config)
-        home = folders[0] if folders else "a models folder"
-        raise ModelBroken(f"{entry.name} comes without {what}. Put {file} into {home}{os.sep}{folder}, then try again.")
-    return max(found, key=lambda source: source.bytes)
-
-
-def _missing(kind: str, config: Mapping[str, Any]) -> tuple[str, str, str]:
-    """What a part is called, the file people have of it, and the folder that it goes to."""
-    if kind.startswith("Autoencoder"):
-        channels = config.get("latent_channels") or config.get("z_dim")
-        file = {
-            4: "vae-ft-mse-840000-ema-pruned.safetensors (SDXL: sdxl_vae.safetensors)",
-            16: "ae.safetensors (Stable Diffusion 3: its own VAE; Qwen-Image: qwen_image_vae.safetensors)",
-            32: "flux2-vae.safetensors",
-        }.get(int(channels or 0), "its VAE as .safetensors")
-        return "a VAE", file, "vae"
-    if kind == "T5EncoderModel":
-        return "the text encoder T5", "t5xxl_fp16.safetensors or t5xxl_fp8_e4m3fn.safetensors", "text_encoders"
-    if kind.startswith("CLIP"):
-        return "a CLIP text encoder", f"clip_{'g' if config['hidden_size'] > 768 else 'l'}.safetensors", "text_encoders"
-    return "a text encoder", f"the {kind} it was trained with as .safetensors", "text_encoders"
-
-
-def _files(folders: Iterable[Path]) -> Iterator[Path]:
-    for folder in folders:
-        for home, inner, names in os.walk(folder, followlinks=False):
-            inner[:] = sorted(each for each in inner if not each.startswith(".") and each.lower() not in _NO_PARTS)
-            yield from (Path(home, name) for name in sorted(names) if name.endswith(".safetensors"))
-
-
 def _load_single(
     entry: Entry,
     needed: Sequence[str],
     dtype: torch.dtype,
     report: Callable[[float], None],
-    folders: Sequence[Path],
     allow_pickles: bool,
     mapped: bool,
 ) -> dict[str, Any]:
-    found = sources(entry, needed, folders, allow_pickles)
+    found = sources(entry, needed, allow_pickles)
     index = read_json(entry.config / "model_index.json")
     progress = _progress(sum(source.bytes for source in found.values()), report)
     parts: dict[str, Any] = {"model_index": index}
@@ -401,7 +294,7 @@ def _load_single(
             continue
         kind = _class(entry.config, name, index.get(name) or [None, None])
         if "tokenizer" in name:
-            parts[name] = tokenizer(entry, name, kind, folders)
+            parts[name] = tokenizer(entry, name, kind)
         else:
             parts[name] = _ready(_build(entry, name, kind, found[name], dtype, progress, allow_pickles, mapped))
     report(1.0)
@@ -469,19 +362,23 @@ def _pipeline(entry: Entry) -> str:
 def _state(
     source: Source, dtype: torch.dtype, progress: Callable[[int], None], allow_pickles: bool, mapped: bool
 ) -> dict[str, Tensor]:
-    wanted = {name: source.stored[name] for name in source.names if not name.endswith(_IGNORED)}
-    scales = {name: wanted.pop(name) for name in list(wanted) if name.endswith(_SCALES)}
-    if source.path.suffix in PICKLES:
-        opened = _unpickle(source.path, allow_pickles)
-        tensors = {name: _copied(opened[name], dtype) for name in wanted}
-        weights.check(source.path, tensors)
-        progress(source.bytes)
-    else:
-        tensors = weights.read(source.path, wanted, dtype, progress, mapped, source.stamp)
-        for name, scale in weights.read(source.path, scales, torch.float32, progress).items():
-            weight = next(name.removesuffix(each) + ".weight" for each in _SCALES if name.endswith(each))
-            if weight in tensors:
-                tensors[weight].mul_(scale.to(tensors[weight].dtype).reshape(-1, *[1] * (tensors[weight].dim() - 1)))
+    tensors: dict[str, Tensor] = {}
+    for file in source.files:
+        wanted = {name: file.stored[name] for name in source.names if name in file.stored}
+        wanted = {name: stored for name, stored in wanted.items() if not name.endswith(_IGNORED)}
+        scales = {name: wanted.pop(name) for name in list(wanted) if name.endswith(_SCALES)}
+        if file.path.suffix in PICKLES:
+            opened = _unpickle(file.path, allow_pickles)
+            found = {name: _copied(opened[name], dtype) for name in wanted}
+            weights.check(file.path, found)
+            progress(source.bytes)
+        else:
+            found = weights.read(file.path, wanted, dtype, progress, mapped, file.stamp)
+            for name, scale in weights.read(file.path, scales, torch.float32, progress).items():
+                weight = next(name.removesuffix(each) + ".weight" for each in _SCALES if name.endswith(each))
+                if weight in found:
+                    found[weight].mul_(scale.to(found[weight].dtype).reshape(-1, *[1] * (found[weight].dim() - 1)))
+        tensors.update(found)
     return {source.names[name]: tensor for name, tensor in tensors.items()}
 
 
@@ -548,47 +445,16 @@ def _gguf(path: Path, kind: Any, config: Path, name: str, dtype: torch.dtype) ->
 # Tokenizers
 
 
-def tokenizer(entry: Entry, name: str, kind: Any, folders: Sequence[Path]) -> Any:
+def tokenizer(entry: Entry, name: str, kind: Any) -> Any:
     """The tokenizer of a shipped config: its settings are there, its vocabulary is shared or on this machine."""
     settings = read_json(entry.config / name / "tokenizer_config.json")
-    vocabulary = settings.pop("vocabulary", "")
-    home = CONFIGS / vocabulary if vocabulary else entry.config / name
-    if not home.is_dir():
-        home = _vocabulary(vocabulary, folders)
-        if not home:
-            what = "T5 (the folder tokenizer_2 of a FLUX.1, or tokenizer_3 of a Stable Diffusion 3)"
-            raise ModelBroken(
-                f"{entry.name} needs the tokenizer of {what if vocabulary == 't5' else 'Qwen models'}, which "
-                f"does not ship with the studio. Put it as {vocabulary}_tokenizer into "
-                f"{folders[0] if folders else 'a models folder'}, then try again."
-            )
+    shared = settings.pop("vocabulary", "")
+    home = dict(entry.companions).get(name) or (CONFIGS / shared if shared else entry.config / name)
     settings.pop("tokenizer_class", None)
     try:
         return kind.from_pretrained(home, local_files_only=True, **settings)
     except Exception as error:
         raise ModelBroken(f"The tokenizer in {home} cannot be read ({type(error).__name__}). Copy it again.") from error
-
-
-def _vocabulary(name: str, folders: Sequence[Path]) -> Path | None:
-    """A folder on this machine with the tokenizer of that kind: models folders, the ComfyUI or Forge around them, the
-    Hugging Face cache.
-    """
-    kinds = {"t5": ("T5", "t5"), "qwen": ("Qwen2", "qwen2")}[name]
-    cache = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME", "~/.cache/huggingface")) / "hub")
-    around = [
-        each for folder in folders for home in (folder, folder.parent) for each in (home / "comfy", home / "backend")
-    ]
-    for folder in (*folders, *around, cache.expanduser()):
-        for home, inner, names in os.walk(folder):
-            inner[:] = sorted(each for each in inner if not each.startswith("."))
-            if "tokenizer_config.json" in names and ({"tokenizer.json", "spiece.model", "vocab.json"} & set(names)):
-                try:
-                    found = json.loads(Path(home, "tokenizer_config.json").read_text("utf-8"))
-                except (OSError, ValueError):
-                    continue
-                if isinstance(found, dict) and str(found.get("tokenizer_class")).startswith(kinds):
-                    return Path(home)
-    return None
 
 
 def stored_type(entry: Entry) -> torch.dtype | None:

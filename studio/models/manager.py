@@ -229,7 +229,6 @@ class Manager:
             needed,
             plan.dtype,
             report,
-            self.folders,
             self.allow_pickles,
             plan.way == "mapped",
         )
@@ -244,7 +243,7 @@ class Manager:
 
     def _plans(self, entry: Entry) -> list[Plan]:
         needed = catalog.family(entry).wanted(entry.config)
-        parts = loading.weigh(entry, needed, self.folders, self.allow_pickles)
+        parts = loading.weigh(entry, needed, self.allow_pickles)
         facts = entry.facts
         pixels = facts.width * facts.height if facts else 0
         return placement.plans(parts, pixels, self.device, self.dtype, loading.stored_type(entry))

@@ -1,10 +1,10 @@
 """Where models lie: plain folders, installations of other programs, and Hugging Face's cache, as they stand.
 
-Nothing is opened here but the two JSON files by which a folder is known to be one model.
+Nothing is opened here but the JSON files by which a folder is known to be one model, or a tokenizer.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +68,46 @@ def hub_cache() -> Path:
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return Path(HF_HUB_CACHE)
+
+
+def home(folder: Path) -> Path:
+    """Where in a models folder a person, or a download, puts something: the `models` of a program's installation."""
+    own = folder / "models"
+    return own if own.is_dir() and not (folder / "model_index.json").exists() else folder
+
+
+_TOKENIZER = "tokenizer_config.json"
+_CLASSES = {"t5": ("T5", "t5"), "qwen": ("Qwen2", "qwen2")}
+"""Vocabulary → how the classes of its tokenizers begin."""
+
+
+def vocabulary(name: str, folders: Iterable[Path]) -> Path | None:
+    """A folder with the tokenizer of a vocabulary ("t5" or "qwen"): in models folders, within the models there and in
+    Hugging Face's cache if it is one of them, and in the ComfyUI or Forge around them, which bring their own.
+    """
+    folders = tuple(folders)
+    around = [
+        each for folder in folders for root in (folder, folder.parent) for each in (root / "comfy", root / "backend")
+    ]
+    for folder in (*folders, *around):
+        left = _MOST
+        for path, inner, files in os.walk(folder):
+            inner[:] = sorted(each for each in inner if not each.startswith(".") and each not in _NEVER)
+            left -= len(inner) + len(files)
+            if _TOKENIZER in files and {"tokenizer.json", "spiece.model", "vocab.json"} & set(files):
+                try:
+                    kind = str(read_json(Path(path, _TOKENIZER)).get("tokenizer_class"))
+                except ModelBroken:
+                    continue
+                if kind.startswith(_CLASSES[name]):
+                    return Path(path)
+            if left <= 0:
+                break
+    return None
+
+
+def is_tokenizer(folder: Path) -> bool:
+    return (folder / _TOKENIZER).is_file()
 
 
 class _Look:
