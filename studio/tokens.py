@@ -41,7 +41,8 @@ class Length:
 
 def measure(entry: Entry, family: type[Model], text: str) -> Length | None:
     """The length of a prompt for a model; None if that cannot be told."""
-    name, most = family.counted
+    # Without the encoder that reads the most, the first of the others is the measure.
+    name, most = family.counted if family.counted[0] not in entry.without else ("tokenizer", 0)
     try:
         room = most or (_room(entry.config, name) if family.weights else 0)
         home = dict(entry.companions).get(name, entry.config / name)

@@ -121,6 +121,27 @@ def test_a_part_that_is_nowhere_is_named_with_its_place(tmp_path: Path, file: st
         assert {entry.key: entry for entry in watched.everything()} == entries
 
 
+def test_stable_diffusion_3_is_used_without_t5_until_there_is_one(tmp_path: Path) -> None:
+    """Its encoder is nothing without its tokenizer, so it takes both."""
+    home = tmp_path / "models"
+    weights.safetensors(home / "checkpoints/sd3.safetensors", SD3)
+    for name in ("clip-l", "clip-g"):
+        shapes = CLIP_L | {"text_model.embeddings.token_embedding.weight": parts.PARTS[name].size}
+        weights.safetensors(home / f"text_encoders/{name}.safetensors", shapes)
+    without = found(home)["model/sd3.safetensors"]
+    assert not without.problem and without.without == ("tokenizer_3", "text_encoder_3")
+    assert not {"tokenizer_3", "text_encoder_3"} & {*catalog.wanted(without)}
+    assert set(loading.sources(without, catalog.wanted(without))) == {
+        "transformer", "text_encoder", "text_encoder_2", "vae",
+    }  # fmt: skip
+    assert re.search(r"T5-XXL .* into .*text_encoders, the tokenizer of T5 .* into .*models\.", without.advice)
+    weights.safetensors(home / "text_encoders/t5xxl_fp16.safetensors", T5)
+    assert found(home)["model/sd3.safetensors"].without
+    t5(home / "t5_tokenizer")
+    complete = found(home)["model/sd3.safetensors"]
+    assert not complete.without and not complete.advice and "text_encoder_3" in catalog.wanted(complete)
+
+
 SPLIT = {
     "flux2": {"double_stream_modulation_img.lin.weight": (3, 3), "img_in.weight": (3072, 128)},
     "qwen-image": {"transformer_blocks.0.img_mod.1.weight": (3, 3), "txt_norm.weight": (3,)},
@@ -155,7 +176,7 @@ def test_what_is_ready_has_a_source_for_each_part(tmp_path: Path) -> None:
     ready = [entry for entry in found(home).values() if entry.kind == "model"]
     assert len(ready) == len(SPLIT) and not any(entry.problem for entry in ready)
     for entry in ready:
-        wanted = catalog.family(entry).wanted(entry.config)
+        wanted = catalog.wanted(entry)
         sources = loading.sources(entry, wanted)
         assert set(sources) == {part for part in wanted if part != "scheduler" and "tokenizer" not in part}
         away = {part for part, source in sources.items() if source.path != entry.path}

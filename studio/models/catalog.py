@@ -29,8 +29,9 @@ class Entry:
     kind: of `studio.models.identify.KINDS`. config: the folder with model_index.json and the parts' configs and
     tokenizers: the model's own, or one in assets/configs for a single file. single: whether path is one file.
     identity: what the header tells; what is asked most is to be had directly. companions: part → file or folder, for
-    the parts that a single file needs and does not hold, and for tokenizers whose vocabulary does not ship. bytes: size
-    of the weights. sidecars: other files beside it that bear its name. stamp: changes whenever the files do.
+    the parts that a single file needs and does not hold, and for tokenizers whose vocabulary does not ship. without:
+    parts that the model can do without and that a single file is used without, and advice about them. bytes: size of
+    the weights. sidecars: other files beside it that bear its name. stamp: changes whenever the files do.
     """
 
     name: str
@@ -44,6 +45,8 @@ class Entry:
     single: bool = False
     identity: Identity = field(default_factory=Identity)
     companions: tuple[tuple[str, Path], ...] = ()
+    without: tuple[str, ...] = ()
+    advice: str = ""
     bytes: int = 0
     sidecars: tuple[Path, ...] = ()
     stamp: tuple[int, ...] = ()
@@ -159,10 +162,17 @@ class Catalog:
         found = {part: _companion(want, entries) for part, want in wanted.items()}
         for part, name in parts.vocabularies(entry.config).items():
             wanted[part], found[part] = name, self._vocabulary(name)
-        if lacking := [wanted[part] for part, path in found.items() if path is None]:
-            place = visible(str(home(self.folders[0]))) if self.folders else "a models folder"
-            return replace(entry, problem=parts.missing(entry.name, lacking, place))
-        return replace(entry, companions=tuple((part, path) for part, path in found.items() if path))
+        lacking = {part: wanted[part] for part, path in found.items() if path is None}
+        optional, place = family(entry).optional, "a models folder"
+        if self.folders:
+            place = visible(str(home(self.folders[0])))
+        if needed := [want for part, want in lacking.items() if part not in optional]:
+            return replace(entry, problem=parts.missing(entry.name, needed, place))
+        # What is optional goes together: an encoder is nothing without its tokenizer.
+        without = optional if lacking else ()
+        companions = tuple((part, path) for part, path in found.items() if path and part not in without)
+        advice = parts.without(entry.name, lacking.values(), place) if without else ""
+        return replace(entry, companions=companions, without=without, advice=advice)
 
     def _vocabulary(self, name: str) -> Path | None:
         """A folder with the tokenizer of this one of `studio.models.parts.VOCABULARIES`.
@@ -191,6 +201,11 @@ def family(entry: Entry) -> type[Model]:
     if entry.problem:
         raise ModelError(entry.problem)
     return next(each for each in FAMILIES if each.family == entry.family)
+
+
+def wanted(entry: Entry) -> tuple[str, ...]:
+    """The parts of this entry that are loaded."""
+    return tuple(part for part in family(entry).wanted(entry.config) if part not in entry.without)
 
 
 def _pickle(path: Path) -> ModelUnsafe:

@@ -221,7 +221,7 @@ class Manager:
         # What was seen at the last look may have been half copied then, or be gone now.
         self.entries()
         entry = self.entry(name)
-        needed = catalog.family(entry).wanted(entry.config)
+        needed = catalog.wanted(entry)
         plan = self._make_room(entry, alone)
         parts = self._reader.submit(
             loading.load_parts,
@@ -242,7 +242,7 @@ class Manager:
             placement.give_back(self.device)
 
     def _plans(self, entry: Entry) -> list[Plan]:
-        needed = catalog.family(entry).wanted(entry.config)
+        needed = catalog.wanted(entry)
         parts = loading.weigh(entry, needed, self.allow_pickles)
         facts = entry.facts
         pixels = facts.width * facts.height if facts else 0

@@ -95,6 +95,18 @@ def missing(name: str, lacking: Iterable[str], home: str) -> str:
 
     lacking: of PARTS and VOCABULARIES. home: the models folder to name.
     """
+    return f"{name} holds only a part of its model. Put {_where(lacking, home)}. It is found there at once."
+
+
+def without(name: str, lacking: Iterable[str], home: str) -> str:
+    """The sentence about what a single file lacks and can do without; as `missing`."""
+    return (
+        f"{name} is used without a text encoder that it was trained with: long prompts are refused, and what is asked "
+        f"for in detail is followed less. To use it with all, put {_where(lacking, home)}."
+    )
+
+
+def _where(lacking: Iterable[str], home: str) -> str:
     places: dict[str, list[str]] = {}
     for each in dict.fromkeys(lacking):
         if each in VOCABULARIES:
@@ -102,8 +114,7 @@ def missing(name: str, lacking: Iterable[str], home: str) -> str:
         else:
             part = PARTS[each]
             places.setdefault(str(Path(home, part.folder)), []).append(f"the {part.label} ({part.files})")
-    wanted = ", ".join(f"{' and '.join(what)} into {where}" for where, what in places.items())
-    return f"{name} holds only a part of its model. Put {wanted}. It is found there at once."
+    return ", ".join(f"{' and '.join(what)} into {where}" for where, what in places.items())
 
 
 # What a file holds
