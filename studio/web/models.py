@@ -176,6 +176,7 @@ def _described(entry: Entry, picture: str, own: str) -> dict[str, Any]:
         "parameters": entry.parameters,
         "bytes": entry.bytes,
         "problem": entry.problem,
+        "advice": entry.advice,
         "title": entry.title,
         "author": visible(identity.author),
         "license": visible(identity.license),

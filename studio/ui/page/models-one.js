@@ -25,7 +25,7 @@ export async function showModel(each, { bases, changed }) {
   body.append(make("h2", { class: "models-title" }, make("bdi", {}, each.name)));
   if (each.title && each.title !== each.name) body.append(make("p", { class: "models-subtitle" }, make("bdi", {}, each.title)));
   body.append(trouble);
-  if (each.problem) setText(trouble, each.problem);
+  if (each.problem || each.advice) setText(trouble, each.problem || each.advice);
   document.body.append(dialog);
   dialog.showModal();
 
