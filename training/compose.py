@@ -44,8 +44,6 @@ COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown"
 NUMBERS = {2: "two", 3: "three", 4: "four", 5: "five"}
 RELATIONS = ("and", "to the left of", "to the right of", "on top of", "wearing")
 HATS = ("top hat", "crown", "woman’s hat", "billed cap", "graduation cap")
-COMMON_WEIGHT = 4
-"""How much more often a common subject is drawn than another one that is taught."""
 MOST = 5
 """Things in a picture."""
 
@@ -107,12 +105,10 @@ class Planner:
     def __init__(self, corpus: Corpus, rng: np.random.Generator) -> None:
         self.corpus, self.rng = corpus, rng
         self.subjects = np.array(corpus.learnt())
-        weights = np.array([COMMON_WEIGHT if corpus.subjects[i].common else 1 for i in self.subjects], float)
-        self.weights = weights / weights.sum()
         self.hats = [i for i in range(len(corpus.subjects)) if corpus.subjects[i].name in HATS]
 
     def subject(self) -> int:
-        return int(self.rng.choice(self.subjects, p=self.weights))
+        return int(self.rng.choice(self.subjects))
 
     def draw(self) -> Plan:
         """A plan that is not held out."""

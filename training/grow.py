@@ -112,9 +112,7 @@ def grow_vocabulary(tokenizer: CLIPTokenizer, older: CLIPTokenizer, meanings: Te
         else:
             text = tokenizer.decode([number]).strip()
             found[number] = meant(text) if text else meanings.mean(0)
-    corpus = load_corpus()
-    for index in corpus.learnt():
-        subject = corpus.subjects[index]
+    for subject in load_corpus().named():
         for name in subject.tongues.values():
             ids = tokenizer(name, add_special_tokens=False).input_ids
             if len(ids) == 1 and name not in numbers:
