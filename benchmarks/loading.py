@@ -171,7 +171,7 @@ class Drawing:
         self.worker = TorchWorker(self.models, NO_SOURCES)
         self.name = entry().name
         self.model: Any = self.models.use(self.name)
-        self.engine = Engine(self.worker, keep=lambda picture, recipe, done: "kept")
+        self.engine = Engine(self.worker, keep=lambda *_: "kept")
         self.recipe = Recipe(model=self.name, prompt="a red apple", sampler="Euler", guidance_scale=7.0)
         self.pipeline = diffusers.StableDiffusionPipeline(
             vae=self.model.vae,

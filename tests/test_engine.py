@@ -481,7 +481,8 @@ def test_a_model_that_is_not_loaded_waits_for_those_before_and_is_not_overtaken(
         assert isinstance(studio.events.final(job.id), Finished)
     assert studio.worker.log == [["before"]] * 2 + [["other"]] * 2 + [["after"]] * 2
     loading = [event for event in studio.events.of(other[0].id) if isinstance(event, Loading)]
-    assert [(event.model, event.share) for event in loading] == [("another", 0.0), ("another", 0.5), ("another", 1.0)]
+    assert [(event.read, event.bytes) for event in loading] == [(0, 0), (500, 1000), (1000, 1000)]
+    assert {event.model for event in loading} == {"another"}
 
 
 def test_while_a_model_is_read_jobs_on_another_go_on(studio: Studio) -> None:

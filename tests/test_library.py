@@ -330,7 +330,7 @@ def test_a_start_reads_only_files_that_it_does_not_know(
     Image.new("RGB", (8, 8)).save(folder / "no recipe.png")
     reopened(folder)
     read: list[Path] = []
-    monkeypatch.setattr(module, "_read", lambda path: read.append(path) or ((8, 8), (RECIPE, 1), ("", 0)))
+    monkeypatch.setattr(module, "_read", lambda path: read.append(path) or ((8, 8), (RECIPE, 1), ("", 0), ""))
     reopened(folder)
     assert read == []
     Image.new("RGB", (8, 8)).save(folder / "new.png")

@@ -57,7 +57,7 @@ def entry(folder: Path, file: Path, home: Path) -> Entry:
 
 
 def load(each: Entry, needed: tuple[str, ...] = SD, dtype: torch.dtype = torch.float32, **more: Any) -> dict[str, Any]:
-    return loading.load_parts(each, needed, dtype, lambda share: None, **more)
+    return loading.load_parts(each, needed, dtype, lambda read, size: None, **more)
 
 
 def folder_parts(folder: Path, needed: tuple[str, ...]) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def picture(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, *entries: 
     if entries:
         monkeypatch.setattr(catalog.Catalog, "everything", lambda self: list(entries))
     worker = TorchWorker(Manager([folder], "cpu", "float32"), Sources(folder / "sources"))
-    worker.load(name, lambda share: None)
+    worker.load(name, lambda read, size: None)
     run = worker.begin(Recipe(model=name, prompt="a red apple", width=64, height=64, steps=3, sampler="Euler"))
     while run.done < run.total:
         worker.step([run])
@@ -350,9 +350,10 @@ def test_pickles_are_read_only_where_allowed_and_then_as_weights_alone(
 
 
 def test_progress_is_in_bytes_and_ends_at_one(sd: Entry) -> None:
-    shares: list[float] = []
-    loading.load_parts(sd, SD, torch.float16, shares.append)
-    assert shares == sorted(shares) and shares[-1] == 1 and len(shares) > 20
+    told: list[tuple[int, int]] = []
+    loading.load_parts(sd, SD, torch.float16, lambda *bytes: told.append(bytes))
+    size = told[-1][1]
+    assert told == sorted(told) and told[-1] == (size, size) and len(told) > 20
 
 
 def test_tensors_are_parameters_without_a_copy(sd: Entry, monkeypatch: pytest.MonkeyPatch) -> None:

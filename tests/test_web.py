@@ -22,6 +22,7 @@ from studio.events import Finished
 from studio.families import Facts
 from studio.library import Library
 from studio.models.catalog import Entry
+from studio.models.manager import Held, Memory
 from studio.paces import Pace
 from studio.recipe import MAX_SEED, Recipe, Turn
 from studio.settings import Settings
@@ -39,6 +40,13 @@ class FakeModels:
     """Two models, one of which cannot be used."""
 
     folders = ()
+    held: tuple[Held, ...] = ()
+
+    def listen(self, listener: Any) -> None:
+        self.told = listener
+
+    def memory(self) -> Memory:
+        return Memory(False, 8 * 10**9, 3 * 10**9)
 
     def entries(self) -> list[Entry]:
         pickle = Entry("old.ckpt", Path("old.ckpt"), problem="old.ckpt is a pickle. Use the safetensors version.")
