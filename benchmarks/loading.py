@@ -107,7 +107,7 @@ def load(who: str, dtype: str) -> dict[str, float]:
             str(FILE), config=str(CONFIG), local_files_only=True, dtype=kind, tokenizer=tokenizer, safety_checker=None
         )
     elif who == "parts":
-        kept = loading.load_parts(found, needed, kind, lambda share: None)
+        kept = loading.load_parts(found, needed, kind, lambda read, size: None)
     else:
         kept = models.use(found.name)
     seconds, processor = time.perf_counter() - start, time.process_time() - used

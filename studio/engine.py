@@ -65,10 +65,6 @@ class Run(Past, Protocol):
     def total(self) -> int: ...
 
     @property
-    def note(self) -> str:
-        """A sentence if its model is held in a slower way because memory is short."""
-
-    @property
     def notes(self) -> Sequence[str]:
         """What was done for this picture because memory ran out, in sentences: they are kept with it."""
 
@@ -482,9 +478,12 @@ class Engine:
         try:
             with self._lock:
                 users = sum(job.recipe.model == model for job in self._ready())
+            if users == 1:
+                raise ModelBusy(f"A picture is being made with {model}. Stop it first, or wait until it is finished.")
             if users:
-                pictures = "A picture is" if users == 1 else f"{users} pictures are"
-                raise ModelBusy(f"{pictures} being made with {model}. Stop them, or free it when they are finished.")
+                raise ModelBusy(
+                    f"{users} pictures are being made with {model}. Stop them first, or wait until they are finished."
+                )
             self._worker.free(model)
             result.set_result(None)
         except Exception as error:
@@ -668,7 +667,7 @@ class Engine:
         job._moved_at = now
         preview = self._preview(job, run)
         with self._lock:
-            self._publish(job, Step(job.id, run.done, run.total, job._seconds, preview, run.note))
+            self._publish(job, Step(job.id, run.done, run.total, job._seconds, preview, _notes(run)))
 
     def _preview(self, job: Job, run: Run) -> Preview | None:
         try:

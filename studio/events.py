@@ -44,7 +44,7 @@ class Step(Event):
 
     seconds: mean time between this job's recent steps, waiting for its turn included; 0 until known.
     preview: None if the job was submitted with previews off.
-    note: a sentence for the person if memory is short and the model is therefore held in a slower way.
+    note: what was done because memory ran out, in sentences.
     """
 
     done: int

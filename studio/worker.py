@@ -58,7 +58,6 @@ class TorchRun:
         self.total = recipe.steps_run
         self.guides: tuple[Guide, ...] = ()
         self.moments: dict[int, Moment] = {}
-        self.note = ""
         self.notes: tuple[str, ...] = ()
         self.projection = model.projection
         self.remember(model)
@@ -274,7 +273,7 @@ class TorchWorker:
             if not self._models.loaded(recipe.model) or not (note := self._smaller(recipe.model)):
                 raise
             run = self._begin(recipe, origin)
-        run.note, run.notes = self._models.note(recipe.model), ()
+        run.notes = ()
         _note(run, note)
         return run
 
@@ -385,7 +384,7 @@ def _note(run: TorchRun | StockRun, sentence: str) -> None:
     """Tell with a run's picture what was done because memory ran out."""
     if sentence and sentence not in run.notes:
         log.warning(sentence)
-        run.note, run.notes = sentence, (*run.notes, sentence)
+        run.notes = (*run.notes, sentence)
 
 
 def _agree(past: Recipe, step: int, recipe: Recipe) -> bool:

@@ -33,7 +33,6 @@ class FakeRun:
     total: int
     done: int = 0
     weight: int = 1000
-    note: str = ""
     notes: tuple[str, ...] = ()
     kept: bool = True
     """Whether it remembers its steps."""

@@ -459,3 +459,13 @@ def test_a_parent_in_a_file_is_only_text(library: Library, folder: Path) -> None
     with pytest.raises(StorageError, match="not the name"):
         other.forks(odd.parent)
     other.close()
+
+
+def test_what_was_done_when_memory_ran_out_stays_with_the_picture(library: Library, folder: Path) -> None:
+    note = "It was decoded in tiles. \u2713"
+    told, silent = library.add(picture(), RECIPE, 1, note=note), library.add(picture(), RECIPE, 1)
+    assert (library.get(told).note, library.get(silent).note) == (note, "")
+    (folder / "library.sqlite").unlink()
+    other = Library(folder)
+    assert (other.get(told).note, other.get(silent).note) == (note, "")
+    other.close()

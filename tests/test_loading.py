@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
@@ -422,3 +422,38 @@ def test_a_tokenizer_that_does_not_ship_is_looked_for_and_asked_for(tmp_path: Pa
     transformers.T5TokenizerFast(vocab=vocabulary, extra_ids=0).save_pretrained(home)
     found = loading.tokenizer(each, "tokenizer_2", transformers.T5TokenizerFast, [models])
     assert found("apple").input_ids[0] == 3 and found.model_max_length == 512
+
+
+def test_a_folder_is_read_with_progress_too(models_folder: Path) -> None:
+    told: list[tuple[int, int]] = []
+    parts = loading.load_parts(scanned(models_folder / "sd"), SD, torch.float32, lambda *bytes: told.append(bytes))
+    files = sum(file.stat().st_size for name in SD for file in (models_folder / "sd" / name).glob("*.safetensors"))
+    assert told == sorted(told) and told[-1] == (files, files) and len(told) > 20
+    assert_same(parts, folder_parts(models_folder / "sd", SD))
+
+
+def test_a_part_in_several_files_is_read_as_its_index_says(models_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(models_folder / "sd", tmp_path / "sd")
+    unet = tmp_path / "sd" / "unet"
+    whole = load_file(unet / "diffusion_pytorch_model.safetensors")
+    (unet / "diffusion_pytorch_model.safetensors").unlink()
+    names = [f"diffusion_pytorch_model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    placed = {key: names[index % 2] for index, key in enumerate(sorted(whole))}
+    for name in names:
+        save_file({key: value for key, value in whole.items() if placed[key] == name}, unet / name)
+    index = {"metadata": {}, "weight_map": placed}
+    (unet / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    assert_same(load(scanned(tmp_path / "sd")), folder_parts(models_folder / "sd", SD))
+    (unet / names[1]).unlink()
+    with pytest.raises(ModelBroken, match="unet"):
+        load(scanned(tmp_path / "sd"))
+
+
+def test_a_folder_with_values_that_are_no_numbers_is_refused(models_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(models_folder / "sd", tmp_path / "sd")
+    path = tmp_path / "sd" / "unet" / "diffusion_pytorch_model.safetensors"
+    state = load_file(path)
+    next(iter(state.values())).fill_(float("nan"))
+    save_file(state, path)
+    with pytest.raises(ModelBroken, match="no numbers"):
+        load(scanned(tmp_path / "sd"))

@@ -256,8 +256,7 @@ def test_a_step_that_is_short_of_memory_lets_other_models_go_and_tries_once_more
     calls = fail_once(monkeypatch, manager.use("sd"), "predict")
     worker.step([one])
     assert len(calls) == 2 and one.done == 1 and not manager.loaded("velocity")
-    assert [one.note] == list(one.notes)
-    assert "other models were let go" in one.note
+    assert ["other models were let go" in each for each in one.notes] == [True]
 
 
 def test_a_step_that_stays_short_of_memory_says_so_and_loses_nothing(
@@ -287,3 +286,19 @@ def test_a_picture_too_large_to_decode_at_once_is_decoded_in_tiles(
     fail_once(monkeypatch, model, "decode")
     assert worker.decode(one).size == whole.size and "in tiles" in one.notes[-1]
     assert not model.vae.use_tiling
+
+
+def test_what_is_in_memory_is_told_and_can_be_freed(models_folder: Path) -> None:
+    manager = Manager([models_folder], "cpu", "float32")
+    told: list[list[str]] = []
+    manager.listen(lambda: told.append([each.name for each in manager.held]))
+    manager.use("velocity")
+    manager.use("sd")
+    manager.use("velocity")
+    manager.free("sd")
+    manager.free("sd")
+    assert told == [["velocity"], ["sd", "velocity"], ["velocity"]]
+    [held] = manager.held
+    assert held.bytes > 0 and held.precision == "float32" and held.note == ""
+    memory = manager.memory()
+    assert 0 < memory.free < memory.bytes and not memory.card

@@ -195,14 +195,9 @@ def _filled(
     partly_exact = getattr(kind, "_keep_in_fp32_modules", None) and dtype != torch.float32
     if partly_exact or "quantization_config" in read_json(folder / "config.json"):
         return None
-    if len(files) > 1:
-        listed = [read_json(each).get("weight_map") for each in folder.glob("*.safetensors.index.json")]
-        if (
-            len(listed) != 1
-            or not isinstance(listed[0], dict)
-            or set(listed[0].values()) != {each.name for each in files}
-        ):
-            return None
+    listed = [read_json(each).get("weight_map") for each in folder.glob("*.safetensors.index.json")]
+    if len(files) > 1 and [{each.name for each in files}] != [set((names or {}).values()) for names in listed]:
+        return None
     state: dict[str, Tensor] = {}
     for file in files:
         stamp = _stamp(file)

@@ -180,10 +180,6 @@ class Manager:
         there = psutil.virtual_memory()
         return Memory(False, there.total, there.available)
 
-    def note(self, name: str) -> str:
-        """A sentence if a loaded model is not held whole, in its full precision."""
-        return self._loaded[name][2].sentence
-
     def use(self, name: str, report: Report = lambda done, total: None) -> Model:
         """The model on its device, loaded if it must be. `report` gets the bytes that are read.
 

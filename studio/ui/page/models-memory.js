@@ -58,6 +58,6 @@ function makeRow(name) {
 
   return {
     element,
-    draw: ({ bytes, precision, note }) => setText(facts, `about ${size(bytes)} · ${note || `Held whole, in ${precision}.`}`),
+    draw: ({ bytes, precision, note }) => setText(facts, `about ${size(bytes)} · ${note || `whole, in ${precision}`}`),
   };
 }

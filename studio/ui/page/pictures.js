@@ -137,7 +137,7 @@ export function show(pictures, index, events, place, isComparing = false) {
     const job = jobs.get(shown.job);
     live?.update(job);
     if (live && job.state === "step") setText(line, standing(job));
-    const key = live ? `${job.state} ${job.picture}` : "file";
+    const key = live ? `${job.state} ${job.picture} ${job.note ?? ""}` : "file";
     if (key === told) return;
     told = key;
     const { recipe } = shown;
@@ -145,7 +145,7 @@ export function show(pictures, index, events, place, isComparing = false) {
     setText(prompt, recipe.prompt || "(no prompt)");
     setText(negative, recipe.negative_prompt ? `Not: ${recipe.negative_prompt}` : "");
     if (job?.state !== "step") setText(line, `Seed ${recipe.seed} · ${facts(recipe)}${shown.id ? unfinished(shown) : ""}`);
-    setText(note, (shown.id && shown.note) || "");
+    setText(note, shown.note ?? "");
     slot.replaceChildren(...(live && shown.id ? [makeTimeline(job, live.look)] : []));
     acts.replaceChildren(
       ...continuing(shown),

@@ -240,7 +240,7 @@ function makeTile(job, count, place, events) {
     picture.update(now);
     frame.disabled = !now.picture;
     stars.show(now.picture ?? "");
-    const key = `${now.state} ${now.picture} ${Math.min(count, TIMED + 1)} ${now.reason} ${now.picture && now.note}`;
+    const key = `${now.state} ${now.picture} ${Math.min(count, TIMED + 1)} ${now.reason} ${now.note ?? ""}`;
     if (key !== captioned) {
       captioned = key;
       caption.replaceChildren(...captionOf(now, count, events, place));
@@ -406,10 +406,9 @@ function captionOf(job, count, events, place) {
   const turns = (job.recipe.turns ?? []).filter((turn) => turn.step !== job.forked_at).map((turn) => `\u00a0· changed at step ${turn.step}`);
   line.append(count === 1 ? `\u00a0· ${facts(job.recipe)}` : turns.join(""));
   const parts = [line];
-  const note = job.picture ? job.note : "";
-  // Beside others there is no room for the sentence; the large view has it.
-  if (note && count > 1) line.append(make("span", { title: note }, "\u00a0· short of memory"));
-  else if (note) parts.push(make("p", { class: "facts" }, note));
+  // Beside others there is no room for what was done when memory ran out; the large view says it.
+  if (job.note && count > 1) line.append(make("span", { title: job.note }, "\u00a0· short of memory"));
+  else if (job.note) parts.push(make("p", { class: "facts" }, job.note));
   if (count > 1) parts.push(make("div", { class: "own acts" }, ...ownButtons(job)));
   if (job.picture) {
     const acts = actions(described(job), events);

@@ -104,7 +104,6 @@ function stepping(job) {
   if (job.seconds > 0) {
     parts.push(`${duration(job.seconds)} per step`, remaining(job.seconds * (job.total - job.done)));
   }
-  if (job.note) parts.push(job.note);
   return parts.join(" · ");
 }
 
