@@ -218,7 +218,7 @@ def _wire(settings: Settings) -> tuple[Any, contextlib.ExitStack]:
         manager = Manager(catalog, settings.device, settings.dtype)
         sources = Sources(settings.output_folder / "sources")
         sources.prune(library.sources(), UNUSED_KEPT)
-        moments = Moments(settings.output_folder / "steps", settings.steps_kept * 10**6)
+        moments = Moments(settings.output_folder / "steps", settings.steps_kept * 10**6, library.has)
         engine = Engine(TorchWorker(manager, sources, moments), library.add)
         stack.callback(engine.close)
         app = create_app(settings, engine, library, manager, sources)

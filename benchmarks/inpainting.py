@@ -41,7 +41,7 @@ def measure(rounds: int, folder: Path) -> tuple[float, float]:
     """Median seconds of inpainting and of generating."""
     models, sources = Manager(), Sources(folder)
     worker = TorchWorker(models, sources)
-    worker.load("sketchbook", lambda share: None)
+    worker.load("sketchbook", lambda read, size: None)
     alone = replace(models.default_recipe("sketchbook"), prompt="a red apple", width=REGION, height=REGION, steps=20)
     middle = (SIDE - REGION) // 2
     box = (middle, middle, middle + REGION, middle + REGION)

@@ -107,7 +107,7 @@ def load(who: str, dtype: str) -> dict[str, float]:
             str(FILE), config=str(CONFIG), local_files_only=True, dtype=kind, tokenizer=tokenizer, safety_checker=None
         )
     elif who == "parts":
-        kept = loading.load_parts(found, needed, kind, lambda share: None)
+        kept = loading.load_parts(found, needed, kind, lambda read, size: None)
     else:
         kept = models.use(found.name)
     seconds, processor = time.perf_counter() - start, time.process_time() - used
@@ -171,7 +171,7 @@ class Drawing:
         self.worker = TorchWorker(self.models, NO_SOURCES)
         self.name = entry().name
         self.model: Any = self.models.use(self.name)
-        self.engine = Engine(self.worker, keep=lambda picture, recipe, done: "kept")
+        self.engine = Engine(self.worker, keep=lambda *_: "kept")
         self.recipe = Recipe(model=self.name, prompt="a red apple", sampler="Euler", guidance_scale=7.0)
         self.pipeline = diffusers.StableDiffusionPipeline(
             vae=self.model.vae,

@@ -164,7 +164,7 @@ def _read(previews: list[Step], over: threading.Event) -> None:
 def apart(recipes: list[Recipe]) -> int:
     """The most that a pixel of a picture among its neighbours differs from the same picture alone, in float32."""
     worker = TorchWorker(Manager(dtype="float32"), NO_SOURCES)
-    worker.load(recipes[0].model, lambda share: None)
+    worker.load(recipes[0].model, lambda read, size: None)
 
     def draw(wanted: list[Recipe]) -> list[np.ndarray]:
         runs: list[TorchRun] = [worker.begin(each) for each in wanted]

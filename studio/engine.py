@@ -21,7 +21,7 @@ from uuid import uuid4
 
 from PIL.Image import Image
 
-from studio.errors import JobMissing, OutOfMemory, RecipeError, StudioError
+from studio.errors import JobMissing, ModelBusy, OutOfMemory, RecipeError, StudioError
 from studio.events import FINAL, Cancelled, Event, Failed, Finished, Loading, Paused, Preview, Queued, Step
 from studio.paces import Pace
 from studio.recipe import MAX_PICTURES, Recipe
@@ -65,8 +65,8 @@ class Run(Past, Protocol):
     def total(self) -> int: ...
 
     @property
-    def note(self) -> str:
-        """A sentence if its model is held in a slower way because memory is short."""
+    def notes(self) -> Sequence[str]:
+        """What was done for this picture because memory ran out, in sentences: they are kept with it."""
 
     def preview(self, kind: Literal["clean", "noisy"]) -> Preview: ...
 
@@ -86,15 +86,18 @@ class Worker(Protocol[R]):
     def loaded(self, model: str) -> bool:
         """Whether a step with this model needs no loading."""
 
-    def fetch(self, model: str, alone: bool, report: Callable[[float], None]) -> Literal["read", "reading", "wait"]:
+    def fetch(self, model: str, alone: bool, report: Callable[[int, int], None]) -> Literal["read", "reading", "wait"]:
         """Have a model read on a thread while others are used; "read" once only `load` is left to do.
 
         alone: whether models that are loaded may leave to make room; else the answer is "wait" if one would have to.
-        report: gets the share of bytes read, on any thread.
+        report: gets the bytes read and those there are, on any thread.
         """
 
-    def load(self, model: str, report: Callable[[float], None]) -> None:
-        """Bring the model to the device, reporting the share of bytes in place, 0 to 1."""
+    def load(self, model: str, report: Callable[[int, int], None]) -> None:
+        """Bring the model to the device, reporting the bytes in place and those there are."""
+
+    def free(self, model: str) -> None:
+        """Let a model leave memory. No run is stepped with it before it is loaded anew."""
 
     def begin(self, recipe: Recipe, origin: tuple[Any, int] | None = None) -> R:
         """Encode the prompts and draw the starting noise. The model is loaded.
@@ -123,7 +126,7 @@ class Keep(Protocol):
     """Stores a picture for good and returns its id. Raises StorageError."""
 
     def __call__(
-        self, picture: Image, recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = None
+        self, picture: Image, recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = None, note: str = ""
     ) -> str: ...
 
 
@@ -167,6 +170,7 @@ class Engine:
         self._lock = threading.Condition()
         self._jobs: dict[str, Job] = {}
         self._decodes: list[tuple[Job, Future[Image]]] = []
+        self._frees: list[tuple[str, Future[None]]] = []
         self._listeners: list[Callable[[Event], None]] = []
         self._served: Counter[str] = Counter()
         self._numbers = 0
@@ -208,10 +212,11 @@ class Engine:
             job.parent = (picture, step) if picture else None
             return job
 
-    def recall(self, picture: str, recipe: Recipe, done: int, owner: str = "") -> Job:
+    def recall(self, picture: str, recipe: Recipe, done: int, owner: str = "", note: str = "") -> Job:
         """Have a kept picture among the jobs again, finished or stopped after `done` steps, as it was when it was kept.
 
-        So one can look back into it, fork it, and resume it. If the owner has it among the jobs, it is that one.
+        note: what was kept with it. So one can look back into it, fork it, and resume it. If the owner has it among the
+        jobs, it is that one.
         """
         past = self._worker.recall(picture)
         with self._lock:
@@ -221,11 +226,11 @@ class Engine:
             job = self._new(recipe, owner, "clean")
             self._jobs[job.id] = job
             if done >= recipe.steps_run:
-                self._publish(job, Finished(job.id, picture))
+                self._publish(job, Finished(job.id, picture, note))
             else:
                 job._origin = (past, done) if past else None
                 reason = "" if past else "Its steps are no longer remembered: to go on, it starts from the beginning."
-                self._hold(job, Paused(job.id, done, recipe.steps_run, picture, reason))
+                self._hold(job, Paused(job.id, done, recipe.steps_run, picture, reason, note))
             return job
 
     def change(self, job_id: str, changes: dict[str, Any]) -> None:
@@ -291,6 +296,17 @@ class Engine:
             self._lock.notify_all()
         return result
 
+    def free(self, model: str) -> Future[None]:
+        """Let a model leave memory, between two steps. Fails with ModelBusy if pictures are being made with it.
+
+        Stopped pictures keep their latents; the model is loaded anew when they go on.
+        """
+        result: Future[None] = Future()
+        with self._lock:
+            self._frees.append((model, result))
+            self._lock.notify_all()
+        return result
+
     def job(self, job_id: str) -> Job:
         """The job of this id. Raises JobMissing."""
         with self._lock:
@@ -331,8 +347,10 @@ class Engine:
         with self._lock:
             for job in [job for job in self._jobs.values() if job._state != "over"]:
                 self._publish(job, Cancelled(job.id))
-            for _, result in self._decodes:
-                result.cancel()
+            for _, picture in self._decodes:
+                picture.cancel()
+            for _, freed in self._frees:
+                freed.cancel()
 
     def _past(self, job: Job) -> Past | None:
         """What is remembered of a job's steps: in memory, or with its picture."""
@@ -416,16 +434,19 @@ class Engine:
     def _work(self) -> None:
         while True:
             with self._lock:
-                while not (self._closing or self._decodes or self._wishing() or self._ready()):
+                while not (self._closing or self._decodes or self._frees or self._wishing() or self._ready()):
                     self._lock.wait()
                 if self._closing:
                     return
                 decodes, self._decodes = self._decodes, []
+                frees, self._frees = self._frees, []
                 wishing = self._wishing()
             for job, result in decodes:
                 self._grant_decode(job, result)
             for job in wishing:
                 self._grant_wish(job)
+            for model, freed in frees:
+                self._grant_free(model, freed)
             self._fetch()
             with self._lock:
                 batch = self._choose()
@@ -448,6 +469,23 @@ class Engine:
                 raise JobMissing("There is nothing to show of that picture yet, or no longer.")
             self._load(job.recipe.model, [job])
             result.set_result(self._worker.decode(job._run))
+        except Exception as error:
+            result.set_exception(error)
+
+    def _grant_free(self, model: str, result: "Future[None]") -> None:
+        if not result.set_running_or_notify_cancel():
+            return
+        try:
+            with self._lock:
+                users = sum(job.recipe.model == model for job in self._ready())
+            if users == 1:
+                raise ModelBusy(f"A picture is being made with {model}. Stop it first, or wait until it is finished.")
+            if users:
+                raise ModelBusy(
+                    f"{users} pictures are being made with {model}. Stop them first, or wait until they are finished."
+                )
+            self._worker.free(model)
+            result.set_result(None)
         except Exception as error:
             result.set_exception(error)
 
@@ -477,7 +515,8 @@ class Engine:
         if run and 0 < done < total:
             try:
                 self._load(job.recipe.model, [job])
-                picture = self._keep(self._worker.decode(run), job.recipe, done, job.parent)
+                drawn = self._worker.decode(run)
+                picture = self._keep(drawn, job.recipe, done, job.parent, _notes(run))
                 self._keeper.submit(self._keep_steps, run, picture)
             except StudioError as error:
                 reason = reason or f"The partial picture could not be kept. {error}"
@@ -488,7 +527,7 @@ class Engine:
             if by_person and job._wish != "pause":
                 return  # resumed, or cancelled, while the picture was being kept
             job._wish = "" if job._wish == "pause" else job._wish
-            self._hold(job, Paused(job.id, done, total, picture, reason))
+            self._hold(job, Paused(job.id, done, total, picture, reason, _notes(run)))
 
     def _hold(self, job: Job, event: Paused) -> None:
         job._state = "paused"
@@ -533,16 +572,16 @@ class Engine:
             alone = all(job.number >= first.number for job in ready if job not in cold)
         model = first.recipe.model
 
-        def report(share: float) -> None:
+        def report(read: int, size: int) -> None:
             with self._lock:
                 for job in self._ready():
                     if job.recipe.model == model:
-                        self._publish(job, Loading(job.id, model, share))
-                if share == 1:
+                        self._publish(job, Loading(job.id, model, read, size))
+                if read == size:
                     self._lock.notify_all()
 
         if self._fetching[0] != model:
-            report(0.0)
+            report(0, 0)
         elif self._fetching[1] == "wait" and not alone:
             return  # asked and answered
         self._fetching = (model, self._worker.fetch(model, alone, report))
@@ -566,15 +605,15 @@ class Engine:
             self._step(batch)
 
     def _load(self, model: str, jobs: list[Job]) -> None:
-        def report(share: float) -> None:
+        def report(read: int, size: int) -> None:
             with self._lock:
                 for job in jobs:
                     if job._state == "ready":
-                        self._publish(job, Loading(job.id, model, share))
+                        self._publish(job, Loading(job.id, model, read, size))
 
         if not self._worker.loaded(model):
             if self._fetching[0] != model:
-                report(0.0)
+                report(0, 0)
             self._worker.load(model, report)
 
     def _begin(self, job: Job) -> None:
@@ -628,7 +667,7 @@ class Engine:
         job._moved_at = now
         preview = self._preview(job, run)
         with self._lock:
-            self._publish(job, Step(job.id, run.done, run.total, job._seconds, preview, run.note))
+            self._publish(job, Step(job.id, run.done, run.total, job._seconds, preview, _notes(run)))
 
     def _preview(self, job: Job, run: Run) -> Preview | None:
         try:
@@ -654,13 +693,13 @@ class Engine:
 
     def _keep_finished(self, job: Job, run: Run, picture: Image) -> None:
         try:
-            picture_id = self._keep(picture, job.recipe, run.done, job.parent)
+            picture_id = self._keep(picture, job.recipe, run.done, job.parent, _notes(run))
         except Exception as error:
             # The latents are still here: the job waits, and resuming it decodes and writes once more.
             self._hold_unkept(job, run, _sentence(error))
             return
         with self._lock:
-            self._publish(job, Finished(job.id, picture_id))
+            self._publish(job, Finished(job.id, picture_id, _notes(run)))
         self._keep_steps(run, picture_id)
 
     def _keep_steps(self, run: Run, picture_id: str) -> None:
@@ -683,6 +722,10 @@ def _picture(job: Job) -> str:
     """The id of the picture that was kept of a job last, empty if there is none or it went on."""
     event = job.event
     return (event.picture or "") if isinstance(event, Finished | Paused) else ""
+
+
+def _notes(run: Run | None) -> str:
+    return " ".join(run.notes) if run else ""
 
 
 def _sentence(error: Exception) -> str:

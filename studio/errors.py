@@ -5,7 +5,8 @@
     ├── ModelError       a model cannot be used
     │   ├── ModelMissing     no model of that name in the models folders
     │   ├── ModelBroken      the folder is there, but files are missing, cut short or not readable
-    │   └── ModelUnsafe      the weights are a pickle, which could run code; it is never opened
+    │   ├── ModelUnsafe      the weights are a pickle, which could run code; it is never opened
+    │   └── ModelBusy        it cannot leave memory, because pictures are being made with it
     ├── DownloadError    a model cannot be fetched from the hub
     ├── SourceError      a start picture or a mask cannot be used
     ├── StorageError     a picture or the index could not be written or read
@@ -40,6 +41,10 @@ class ModelBroken(ModelError):
 
 class ModelUnsafe(ModelError):
     """A model comes as a pickle, a format that can run any code when it is opened."""
+
+
+class ModelBusy(ModelError):
+    """A model cannot leave memory while pictures are being made with it."""
 
 
 class DownloadError(StudioError):

@@ -28,10 +28,14 @@ class Queued(Event):
 
 @dataclass(frozen=True, slots=True)
 class Loading(Event):
-    """The job's model is being loaded: `share` of its bytes, 0 to 1, are in place."""
+    """The job's model is being loaded: so many of the bytes of its files are read.
+
+    bytes: all of them; 0 while it waits for others to leave, or for its files to be opened.
+    """
 
     model: str
-    share: float
+    read: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class Step(Event):
 
     seconds: mean time between this job's recent steps, waiting for its turn included; 0 until known.
     preview: None if the job was submitted with previews off.
-    note: a sentence for the person if memory is short and the model is therefore held in a slower way.
+    note: what was done because memory ran out, in sentences.
     """
 
     done: int
@@ -56,19 +60,22 @@ class Paused(Event):
 
     picture: library id of the partial picture, None if no step was taken or it could not be kept.
     reason: empty if a person paused it; otherwise a sentence that says what must be put right first.
+    note: what was done because memory ran out, in sentences.
     """
 
     done: int
     total: int
     picture: str | None = None
     reason: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished(Event):
-    """The picture is on disk under this library id."""
+    """The picture is on disk under this library id. note: what was done because memory ran out, in sentences."""
 
     picture: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from studio.errors import StorageError
 from studio.recipe import VERSION as RECIPE_VERSION
 from studio.recipe import Recipe
 
-INDEX_VERSION = 2000 + RECIPE_VERSION
+INDEX_VERSION = 3000 + RECIPE_VERSION
 """Stored in the index; one with another number is thrown away and made anew from the files."""
 
 STARS = 5
@@ -53,7 +53,7 @@ T = TypeVar("T")
 _OWN_ID = re.compile(r"(\d{8}-\d{6})-([0-9a-f]{5})[0-9a-f]{3}")
 _STARS = {str(stars) for stars in range(STARS + 1)}
 _FORBIDDEN = set('/\\:*?"<>|')
-_COLUMNS = "id, made_at, width, height, steps_done, recipe, parent, parent_step"  # those that the file tells
+_COLUMNS = "id, made_at, width, height, steps_done, recipe, parent, parent_step, note"  # those that the file tells
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,7 @@ class Picture:
     steps_done: steps of the recipe that were really taken.
     parent: id of the picture that it was forked from after `parent_step` steps, empty if it was not. That picture may
     be gone.
+    note: what was done because memory ran out while it was made, in sentences.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Picture:
     height: int
     parent: str = ""
     parent_step: int = 0
+    note: str = ""
     rating: int = 0
 
     @property
@@ -99,14 +101,21 @@ class Library:
         self._remove_leftovers()
         self._open_index()
 
-    def add(self, picture: Image.Image, recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = None) -> str:
+    def add(
+        self,
+        picture: Image.Image,
+        recipe: Recipe,
+        steps_done: int,
+        parent: tuple[str, int] | None = None,
+        note: str = "",
+    ) -> str:
         """Store the picture as a PNG file with its recipe and return its id. On return it is safely on disk.
 
-        parent: id of the picture that it was forked from, and after how many steps.
+        parent: id of the picture that it was forked from, and after how many steps. note: `Picture.note`.
         Raises StorageError, and then leaves no file behind.
         """
         data = io.BytesIO()
-        picture.save(data, "PNG", pnginfo=metadata.png_text(recipe, steps_done, parent))
+        picture.save(data, "PNG", pnginfo=metadata.png_text(recipe, steps_done, parent, note))
         picture_id = _new_id()
         path = self._path(picture_id)
         try:
@@ -127,6 +136,10 @@ class Library:
         if not found or not found[0].path.is_file():
             raise StorageError(f"The library has no picture {picture_id}. It may have been moved or deleted.")
         return found[0]
+
+    def has(self, picture_id: str) -> bool:
+        """Whether the file of a picture is there."""
+        return _is_id(picture_id) and self._path(picture_id).is_file()
 
     def recent(self, count: int, before: str | None = None) -> list[Picture]:
         """Up to `count` pictures, newest first: of all, or of those made before the one with the id `before`.
@@ -309,12 +322,12 @@ class Library:
         try:
             changed = path.stat().st_mtime_ns
         except OSError:
-            return (picture_id, 0.0, 0, 0, 0, None, "", 0, 0)
+            return (picture_id, 0.0, 0, 0, 0, None, "", 0, "", 0)
         made_at = _made_at(picture_id) or changed / 1e9
-        (width, height), found, (parent, step) = _read(path)
+        (width, height), found, (parent, step), note = _read(path)
         if not found:
-            return (picture_id, made_at, width, height, 0, None, "", 0, changed)
-        return (picture_id, made_at, width, height, found[1], found[0].to_json(), parent, step, changed)
+            return (picture_id, made_at, width, height, 0, None, "", 0, "", changed)
+        return (picture_id, made_at, width, height, found[1], found[0].to_json(), parent, step, note, changed)
 
     def _select(self, where: str, *values: object) -> list[Picture]:
         return [
@@ -347,7 +360,7 @@ class Library:
         return _made_at(before), before
 
 
-_INSERT = f"INSERT OR REPLACE INTO pictures ({_COLUMNS}, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = f"INSERT OR REPLACE INTO pictures ({_COLUMNS}, changed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
@@ -361,6 +374,7 @@ CREATE TABLE pictures (
     recipe TEXT,                  -- JSON; NULL for a file that has none
     parent TEXT NOT NULL,         -- id of the picture that it was forked from, or empty
     parent_step INTEGER NOT NULL,
+    note TEXT NOT NULL,           -- what was done because memory ran out, or empty
     changed INTEGER NOT NULL,     -- the file's time of change in nanoseconds, as it was read
     rating INTEGER NOT NULL DEFAULT 0  -- stars, from ratings.txt
 ) WITHOUT ROWID;
@@ -418,13 +432,14 @@ def _check_id(text: str) -> None:
         raise StorageError("That is not the name of a picture in the library.")
 
 
-def _read(path: Path) -> tuple[tuple[int, int], tuple[Recipe, int] | None, tuple[str, int]]:
-    """The size of a picture, its recipe with the number of steps taken, and what it was forked from, if it was."""
+def _read(path: Path) -> tuple[tuple[int, int], tuple[Recipe, int] | None, tuple[str, int], str]:
+    """The size of a picture, its recipe with the number of steps taken, what it was forked from, its note."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
-            return image.size, metadata.from_info(image.info), metadata.parent_of(image.info) or ("", 0)
+            found, parent = metadata.from_info(image.info), metadata.parent_of(image.info) or ("", 0)
+            return image.size, found, parent, metadata.note_of(image.info)
     except Exception:  # as in metadata.read: the file may be anything
-        return (0, 0), None, ("", 0)
+        return (0, 0), None, ("", 0), ""
 
 
 def _thumbnail(path: Path, side: int) -> bytes:

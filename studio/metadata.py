@@ -27,19 +27,22 @@ STEPS_DONE = "emerge-steps-done"
 """Only in a picture that was stopped: after how many of its recipe's steps."""
 PARENT = "emerge-parent"
 """Only in a picture that was forked from another: `<step> <picture's id>`."""
+NOTE = "emerge-note"
+"""Only in a picture for which memory ran out: what was done about it, in sentences."""
 
 log = logging.getLogger(__name__)
 
 _FIELD = re.compile(r' {0,4}(\w[\w \-/]{1,40}): {0,4}("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
 """As in webui, with bounds, so that a hostile text cannot make the search slow."""
 _LAST_LINE = 10_000
+_NOTE_LIMIT = 1_000
 _NEGATIVE = "Negative prompt:"
 
 
-def png_text(recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = None) -> PngInfo:
+def png_text(recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = None, note: str = "") -> PngInfo:
     """The text chunks for a picture: tEXt where Latin-1 suffices, otherwise iTXt in UTF-8.
 
-    parent: the id of the picture that it was forked from, and after how many steps.
+    parent: the id of the picture that it was forked from, and after how many steps. note: see NOTE.
     """
     result = PngInfo()
     result.add_text(PARAMETERS, _encodable(parameters(recipe)))
@@ -48,6 +51,8 @@ def png_text(recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = N
         result.add_text(STEPS_DONE, str(steps_done))
     if parent:
         result.add_text(PARENT, _encodable(f"{parent[1]} {parent[0]}"))
+    if note:
+        result.add_text(NOTE, _encodable(note))
     return result
 
 
@@ -75,6 +80,11 @@ def parent_of(info: Mapping[str | tuple[int, int], Any]) -> tuple[str, int] | No
     """What a picture was forked from, as `png_text` wrote it. The id is only text: there may be no such picture."""
     match = re.fullmatch(r"([0-9]{1,6}) (.{1,200})", str(info.get(PARENT, "")))
     return (match[2], int(match[1])) if match else None
+
+
+def note_of(info: Mapping[str | tuple[int, int], Any]) -> str:
+    """What `png_text` wrote of the picture's making, cut to a length that can be shown."""
+    return str(info.get(NOTE, ""))[:_NOTE_LIMIT]
 
 
 def parameters(recipe: Recipe) -> str:

@@ -3,8 +3,8 @@
 One file of safetensors for each picture: the latents, the predicted clean latents, the state of the generator and of
 the sampler after every step, so that a fork goes on bit for bit; and the projection, so that the steps can be looked at
 while the model is not loaded. Tensors that are equal are stored once: samplers hold the same ones for several steps.
-The files are only a convenience. One that is missing, damaged or of another kind counts as not there, and the steps are
-run again.
+They leave with their picture. The files are only a convenience. One that is missing, damaged or of another kind counts
+as not there, and the steps are run again.
 """
 
 import contextlib
@@ -51,13 +51,17 @@ class Moment:
 
 
 class Moments:
-    """Files in one folder, at most `limit` bytes of them: the oldest leave first. `keep` has one caller at a time."""
+    """Files in one folder, at most `limit` bytes of them: the oldest leave first. `keep` has one caller at a time.
 
-    def __init__(self, folder: Path, limit: int) -> None:
-        self.folder, self._limit = Path(folder), limit
+    has: whether the picture of an id is there. Steps of one that is not are deleted here, and whenever others are kept.
+    """
+
+    def __init__(self, folder: Path, limit: int, has: Callable[[str], bool] = lambda picture_id: True) -> None:
+        self.folder, self._limit, self._has = Path(folder), limit, has
         for part in self.folder.glob(".*.part"):  # of a crash while writing
             with contextlib.suppress(OSError):
                 part.unlink()
+        self._there()
 
     def keep(self, picture_id: str, recipe: Recipe, moments: Mapping[int, Moment], projection: Projection) -> None:
         """Write the moments of a picture. Raises OSError."""
@@ -90,16 +94,23 @@ class Moments:
         return self.folder / f"{picture_id}.safetensors"
 
     def _make_room(self) -> None:
-        files = []
-        for path in self.folder.glob("*.safetensors"):
-            with contextlib.suppress(OSError):
-                files.append((path.stat().st_mtime_ns, path.stat().st_size, path))
         room = self._limit
-        for _, size, path in sorted(files, reverse=True):
+        for _, size, path in sorted(self._there(), reverse=True):
             room -= size
             if room < 0:
                 with contextlib.suppress(OSError):
                     path.unlink()
+
+    def _there(self) -> list[tuple[int, int, Path]]:
+        """Time of change in nanoseconds, bytes and path of each file whose picture is there; others are deleted."""
+        files = []
+        for path in self.folder.glob("*.safetensors"):
+            with contextlib.suppress(OSError):
+                if self._has(path.stem):
+                    files.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+                else:
+                    path.unlink()
+        return files
 
 
 class Stored:

@@ -101,7 +101,7 @@ class StockRun:
         self.recipe = recipe
         self.total = sum(stage.total for stage in model.stages(recipe).values())
         self.done = 0
-        self.note = ""
+        self.notes: tuple[str, ...] = ()
         self.picture: Image.Image | None = None
         self._sources = sources
         self._space = model.space

@@ -6,8 +6,7 @@ Everything here runs on the engine's thread, except `check`, `look_back`, `keep_
 import copy
 import logging
 import weakref
-from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, cast
@@ -22,6 +21,7 @@ from studio.errors import OutOfMemory, RecipeError
 from studio.families import Guide, Model, Row, adapters
 from studio.families.stock import Stock
 from studio.models import catalog, placement
+from studio.models.loading import Report
 from studio.models.manager import Manager
 from studio.moments import Moment, Moments, Stored
 from studio.previews import LatentPreview
@@ -58,7 +58,7 @@ class TorchRun:
         self.total = recipe.steps_run
         self.guides: tuple[Guide, ...] = ()
         self.moments: dict[int, Moment] = {}
-        self.note = ""
+        self.notes: tuple[str, ...] = ()
         self.projection = model.projection
         self.remember(model)
 
@@ -178,8 +178,6 @@ class TorchWorker:
     def __init__(self, models: Manager, sources: Sources, moments: Moments | None = None) -> None:
         self._models, self._sources, self._moments = models, sources, moments
         self.preparer = controls.Preparer(sources)
-        self.notes: deque[str] = deque(maxlen=16)
-        """What was done because memory was short, in sentences, the latest at the end."""
 
     def check(self, *recipes: Recipe) -> None:
         self._models.entries()  # once for all of them
@@ -256,23 +254,27 @@ class TorchWorker:
     def loaded(self, model: str) -> bool:
         return self._models.loaded(model)
 
-    def fetch(self, model: str, alone: bool, report: Callable[[float], None]) -> Literal["read", "reading", "wait"]:
+    def fetch(self, model: str, alone: bool, report: Report) -> Literal["read", "reading", "wait"]:
         return self._models.fetch(model, alone, report)
 
-    def load(self, model: str, report: Callable[[float], None]) -> None:
+    def load(self, model: str, report: Report) -> None:
         with _device_errors():
             self._models.use(model, report)
 
+    def free(self, model: str) -> None:
+        self._models.free(model)
+
     def begin(self, recipe: Recipe, origin: tuple[Any, int] | None = None) -> Any:
         """A TorchRun, or a StockRun of a model that runs through its stock pipeline."""
+        note = ""
         try:
             run = self._begin(recipe, origin)
-            run.note = self._models.note(recipe.model)
         except OutOfMemory:
             if not self._models.loaded(recipe.model) or not (note := self._smaller(recipe.model)):
                 raise
             run = self._begin(recipe, origin)
-            run.note = note
+        run.notes = ()
+        _note(run, note)
         return run
 
     def _begin(self, recipe: Recipe, origin: tuple[Any, int] | None) -> TorchRun | StockRun:
@@ -332,7 +334,7 @@ class TorchWorker:
             if len(runs) > 1 or not (note := self._smaller(runs[0].recipe.model)):
                 raise
             self._step(runs)
-            runs[0].note = note
+            _note(runs[0], note)
 
     def _step(self, runs: Sequence[TorchRun]) -> None:
         with _device_errors():
@@ -368,20 +370,21 @@ class TorchWorker:
                 raise
             with _device_errors(), placement.tiled(model.vae):
                 drawn = model.decode(run.clean)
-            self._note("There was too little memory to decode the picture at once, so it was decoded in tiles.")
+            _note(run, "There was too little memory to decode the picture at once, so it was decoded in tiles.")
         with _device_errors():
             return originals.put_back(drawn, run.recipe, self._sources)
 
     def _smaller(self, name: str) -> str:
+        """What was done so that the work on a model needs less memory, in a sentence; empty if nothing can be."""
         with _device_errors():
-            note = self._models.smaller(name)
-        self._note(note)
-        return note
+            return self._models.smaller(name)
 
-    def _note(self, sentence: str) -> None:
-        if sentence:
-            log.warning(sentence)
-            self.notes.append(sentence)
+
+def _note(run: TorchRun | StockRun, sentence: str) -> None:
+    """Tell with a run's picture what was done because memory ran out."""
+    if sentence and sentence not in run.notes:
+        log.warning(sentence)
+        run.notes = (*run.notes, sentence)
 
 
 def _agree(past: Recipe, step: int, recipe: Recipe) -> bool:

@@ -33,7 +33,7 @@ class FakeRun:
     total: int
     done: int = 0
     weight: int = 1000
-    note: str = ""
+    notes: tuple[str, ...] = ()
     kept: bool = True
     """Whether it remembers its steps."""
 
@@ -95,14 +95,18 @@ class FakeWorker:
     def loaded(self, model: str) -> bool:
         return model == self.model
 
-    def fetch(self, model: str, alone: bool, report: Callable[[float], None]) -> str:
+    def fetch(self, model: str, alone: bool, report: Callable[[int, int], None]) -> str:
         return self.fetched.get(model, "read" if alone else "wait")
 
-    def load(self, model: str, report: Callable[[float], None]) -> None:
+    def load(self, model: str, report: Callable[[int, int], None]) -> None:
         self._stumble("load", [model])
-        report(0.5)
+        report(500, 1000)
         self.model = model
-        report(1.0)
+        report(1000, 1000)
+
+    def free(self, model: str) -> None:
+        self._stumble("free", [model])
+        self.model = ""
 
     def begin(self, recipe: Recipe, origin: tuple[FakeRun, int] | None = None) -> FakeRun:
         self._stumble("begin", [recipe.prompt])
@@ -149,13 +153,19 @@ class FakeKeeper:
     def __init__(self) -> None:
         self.pictures: dict[str, tuple[Image.Image, Recipe, int]] = {}
         self.parents: dict[str, tuple[str, int] | None] = {}
+        self.notes: dict[str, str] = {}
         self.error: Exception | None = None
         self.open = threading.Event()
         self.open.set()
         self.asked: queue.Queue[str] = queue.Queue()
 
     def __call__(
-        self, picture: Image.Image, recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = None
+        self,
+        picture: Image.Image,
+        recipe: Recipe,
+        steps_done: int,
+        parent: tuple[str, int] | None = None,
+        note: str = "",
     ) -> str:
         self.asked.put(recipe.prompt)
         assert self.open.wait(PATIENCE)
@@ -164,6 +174,7 @@ class FakeKeeper:
         name = f"picture-{len(self.pictures)}"
         self.pictures[name] = picture, recipe, steps_done
         self.parents[name] = parent
+        self.notes[name] = note
         return name
 
 

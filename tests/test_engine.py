@@ -2,14 +2,15 @@
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 
 import pytest
+from PIL import Image
 
 from studio import engine as module
 from studio.engine import Engine, Job
-from studio.errors import JobMissing, OutOfMemory, RecipeError, StorageError, StudioError
+from studio.errors import JobMissing, ModelBusy, OutOfMemory, RecipeError, StorageError, StudioError
 from studio.events import FINAL, Cancelled, Event, Failed, Finished, Loading, Paused, Queued, Step
 from studio.recipe import Recipe, Turn
 from tests.fakes import PATIENCE, Events, FakeKeeper, FakeRun, FakeWorker
@@ -481,7 +482,8 @@ def test_a_model_that_is_not_loaded_waits_for_those_before_and_is_not_overtaken(
         assert isinstance(studio.events.final(job.id), Finished)
     assert studio.worker.log == [["before"]] * 2 + [["other"]] * 2 + [["after"]] * 2
     loading = [event for event in studio.events.of(other[0].id) if isinstance(event, Loading)]
-    assert [(event.model, event.share) for event in loading] == [("another", 0.0), ("another", 0.5), ("another", 1.0)]
+    assert [(event.read, event.bytes) for event in loading] == [(0, 0), (500, 1000), (1000, 1000)]
+    assert {event.model for event in loading} == {"another"}
 
 
 def test_while_a_model_is_read_jobs_on_another_go_on(studio: Studio) -> None:
@@ -644,3 +646,51 @@ def test_a_change_is_checked_before_it_is_granted(studio: Studio) -> None:
     studio.worker.go_freely()
     studio.events.final(job.id)
     assert job.recipe.turns == ()
+
+
+def test_a_model_that_nobody_uses_can_be_freed(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    [job] = studio.submit("apple")
+    studio.worker.next_call()
+    freed = studio.engine.free("sketchbook")
+    studio.worker.go()
+    with pytest.raises(ModelBusy, match="A picture is being made with sketchbook"):
+        freed.result(PATIENCE)
+    assert studio.worker.model == "sketchbook"
+    studio.worker.next_call()
+    studio.engine.pause(job.id)
+    studio.worker.go()
+    studio.events.until(job.id, Paused)
+    studio.engine.free("sketchbook").result(PATIENCE)
+    assert studio.worker.model == ""
+    studio.engine.resume(job.id)
+    studio.worker.next_call()
+    studio.worker.go_freely()
+    assert isinstance(studio.events.final(job.id), Finished)
+    assert studio.worker.log == [["apple"]] * 3, "it went on where it stood, with the model loaded anew"
+
+
+def test_what_was_done_when_memory_ran_out_is_told_and_kept_with_the_picture(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = studio.worker.decode
+
+    def in_tiles(run: FakeRun) -> Image.Image:
+        run.notes = (*run.notes, "It was decoded in tiles.")
+        return decode(run)
+
+    def short(runs: Sequence[FakeRun]) -> None:
+        step(runs)
+        runs[0].notes = ("Others were let go.",)
+
+    step = studio.worker.step
+    monkeypatch.setattr(studio.worker, "decode", in_tiles)
+    monkeypatch.setattr(studio.worker, "step", short)
+    [job] = studio.submit("apple", steps=1)
+    final = studio.events.final(job.id)
+    assert isinstance(final, Finished) and final.note == "Others were let go. It was decoded in tiles."
+    assert studio.keep.notes[final.picture] == final.note
+    steps = [event for event in studio.events.of(job.id) if isinstance(event, Step)]
+    assert [event.note for event in steps] == ["", "Others were let go."]
+    again = studio.engine.recall(final.picture, job.recipe, 1, "another", final.note)
+    assert isinstance(again.event, Finished) and again.event.note == final.note

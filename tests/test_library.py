@@ -330,7 +330,7 @@ def test_a_start_reads_only_files_that_it_does_not_know(
     Image.new("RGB", (8, 8)).save(folder / "no recipe.png")
     reopened(folder)
     read: list[Path] = []
-    monkeypatch.setattr(module, "_read", lambda path: read.append(path) or ((8, 8), (RECIPE, 1), ("", 0)))
+    monkeypatch.setattr(module, "_read", lambda path: read.append(path) or ((8, 8), (RECIPE, 1), ("", 0), ""))
     reopened(folder)
     assert read == []
     Image.new("RGB", (8, 8)).save(folder / "new.png")
@@ -458,4 +458,14 @@ def test_a_parent_in_a_file_is_only_text(library: Library, folder: Path) -> None
         other.get(odd.parent)
     with pytest.raises(StorageError, match="not the name"):
         other.forks(odd.parent)
+    other.close()
+
+
+def test_what_was_done_when_memory_ran_out_stays_with_the_picture(library: Library, folder: Path) -> None:
+    note = "It was decoded in tiles. \u2713"
+    told, silent = library.add(picture(), RECIPE, 1, note=note), library.add(picture(), RECIPE, 1)
+    assert (library.get(told).note, library.get(silent).note) == (note, "")
+    (folder / "library.sqlite").unlink()
+    other = Library(folder)
+    assert (other.get(told).note, other.get(silent).note) == (note, "")
     other.close()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
@@ -60,7 +60,7 @@ def entry(folder: Path, file: Path, home: Path) -> Entry:
 
 
 def load(each: Entry, needed: tuple[str, ...] = SD, dtype: torch.dtype = torch.float32, **more: Any) -> dict[str, Any]:
-    return loading.load_parts(each, needed, dtype, lambda share: None, **more)
+    return loading.load_parts(each, needed, dtype, lambda read, size: None, **more)
 
 
 def folder_parts(folder: Path, needed: tuple[str, ...]) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def picture(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch, *entries: 
     if entries:
         monkeypatch.setattr(catalog.Catalog, "everything", lambda self: list(entries))
     worker = TorchWorker(Manager([folder], "cpu", "float32"), Sources(folder / "sources"))
-    worker.load(name, lambda share: None)
+    worker.load(name, lambda read, size: None)
     run = worker.begin(Recipe(model=name, prompt="a red apple", width=64, height=64, steps=3, sampler="Euler"))
     while run.done < run.total:
         worker.step([run])
@@ -368,9 +368,10 @@ def test_pickles_are_read_only_where_allowed_and_then_as_weights_alone(
 
 
 def test_progress_is_in_bytes_and_ends_at_one(sd: Entry) -> None:
-    shares: list[float] = []
-    loading.load_parts(sd, SD, torch.float16, shares.append)
-    assert shares == sorted(shares) and shares[-1] == 1 and len(shares) > 20
+    told: list[tuple[int, int]] = []
+    loading.load_parts(sd, SD, torch.float16, lambda *bytes: told.append(bytes))
+    size = told[-1][1]
+    assert told == sorted(told) and told[-1] == (size, size) and len(told) > 20
 
 
 def test_tensors_are_parameters_without_a_copy(sd: Entry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -462,3 +463,38 @@ def test_what_the_catalog_looks_for_is_what_the_configs_need(config: Path) -> No
         assert size_of(kind, json.loads((config / part / "config.json").read_text())) == PARTS[want].size
         # Other classes of one kind read the same files.
         assert kind[:4] == PARTS[want].kind[:4]
+
+
+def test_a_folder_is_read_with_progress_too(models_folder: Path) -> None:
+    told: list[tuple[int, int]] = []
+    parts = loading.load_parts(scanned(models_folder / "sd"), SD, torch.float32, lambda *bytes: told.append(bytes))
+    files = sum(file.stat().st_size for name in SD for file in (models_folder / "sd" / name).glob("*.safetensors"))
+    assert told == sorted(told) and told[-1] == (files, files) and len(told) > 20
+    assert_same(parts, folder_parts(models_folder / "sd", SD))
+
+
+def test_a_part_in_several_files_is_read_as_its_index_says(models_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(models_folder / "sd", tmp_path / "sd")
+    unet = tmp_path / "sd" / "unet"
+    whole = load_file(unet / "diffusion_pytorch_model.safetensors")
+    (unet / "diffusion_pytorch_model.safetensors").unlink()
+    names = [f"diffusion_pytorch_model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    placed = {key: names[index % 2] for index, key in enumerate(sorted(whole))}
+    for name in names:
+        save_file({key: value for key, value in whole.items() if placed[key] == name}, unet / name)
+    index = {"metadata": {}, "weight_map": placed}
+    (unet / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps(index))
+    assert_same(load(scanned(tmp_path / "sd")), folder_parts(models_folder / "sd", SD))
+    (unet / names[1]).unlink()
+    with pytest.raises(ModelBroken, match="unet"):
+        load(scanned(tmp_path / "sd"))
+
+
+def test_a_folder_with_values_that_are_no_numbers_is_refused(models_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(models_folder / "sd", tmp_path / "sd")
+    path = tmp_path / "sd" / "unet" / "diffusion_pytorch_model.safetensors"
+    state = load_file(path)
+    next(iter(state.values())).fill_(float("nan"))
+    save_file(state, path)
+    with pytest.raises(ModelBroken, match="no numbers"):
+        load(scanned(tmp_path / "sd"))

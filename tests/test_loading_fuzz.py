@@ -149,7 +149,7 @@ def test_damaged_files_load_or_say_what_is_wrong(
     for seed in range(850 if LONG else 16):
         path.write_bytes(mutation(data, random.Random(seed)))
         try:
-            loading.load_parts(damaged, PARTS, torch.float32, lambda share: None)
+            loading.load_parts(damaged, PARTS, torch.float32, lambda read, size: None)
         except ModelError as error:
             assert len(str(error)) > 20 and "Traceback" not in str(error)
             said += 1
@@ -184,7 +184,7 @@ def test_a_file_without_a_tensor_names_it(single: Entry, tmp_path: Path) -> None
             Entry("x", tmp_path / "x.safetensors", config=single.config, single=True),
             PARTS,
             torch.float32,
-            lambda share: None,
+            lambda read, size: None,
         )
 
 
@@ -199,7 +199,7 @@ def test_a_file_with_values_that_are_no_numbers_would_draw_black(single: Entry, 
             Entry("x", tmp_path / "x.safetensors", config=single.config, single=True),
             PARTS,
             torch.float32,
-            lambda share: None,
+            lambda read, size: None,
         )
 
 
@@ -223,14 +223,14 @@ def test_a_file_that_changes_while_it_is_read(
     change: Callable[[Path], None], mapped: bool, single: Entry, tmp_path: Path
 ) -> None:
     """Either the weights that were there, or a sentence."""
-    expected = loading.load_parts(single, PARTS, torch.bfloat16, lambda share: None)
+    expected = loading.load_parts(single, PARTS, torch.bfloat16, lambda read, size: None)
     for moment in range(0, 180, 2 if LONG else 45):
         path = tmp_path / "changing.safetensors"
         shutil.copy(single.path, path)
         os.utime(path, (1, 1))  # of some age: a change in the same tick of the clock cannot be seen
         calls = 0
 
-        def meanwhile(share: float, path: Path = path, moment: int = moment) -> None:
+        def meanwhile(read: int, size: int, path: Path = path, moment: int = moment) -> None:
             nonlocal calls
             calls += 1
             if calls == moment + 1:

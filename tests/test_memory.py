@@ -64,7 +64,7 @@ def test_a_manager_takes_the_best_way_that_fits_and_says_so(
     with_room(manager, monkeypatch, lambda: int(half * 1.2))
     assert half < whole
     assert manager.use("sd").dtype == torch.bfloat16
-    assert "bfloat16 instead of float32" in manager.status()[0].note
+    assert "bfloat16 instead of float32" in manager.held[0].note
 
 
 def test_weights_may_stay_in_their_file(models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,12 +79,12 @@ def test_weights_may_stay_in_their_file(models_folder: Path, tmp_path: Path, mon
     with_room(manager, monkeypatch, lambda: 10**8)
     assert draw(manager, "sd.safetensors", tmp_path) == expected
     assert manager.use("sd.safetensors").dtype == torch.float32
-    assert "stay in their file" in manager.status()[0].note
+    assert "stay in their file" in manager.held[0].note
 
 
 def draw(manager: Manager, name: str, folder: Path) -> bytes:
     worker = TorchWorker(manager, Sources(folder / "sources"))
-    worker.load(name, lambda share: None)
+    worker.load(name, lambda read, size: None)
     run = worker.begin(recipe(name))
     finish(worker, run)
     return worker.decode(run).tobytes()
@@ -150,16 +150,20 @@ def test_another_model_is_read_beside_while_one_is_used(
 
     manager = Manager([models_folder], "cpu", "float32")
     worker = TorchWorker(manager, Sources(tmp_path))
-    worker.load("sd", lambda share: None)
+    worker.load("sd", lambda read, size: None)
     monkeypatch.setattr(loading, "load_parts", slow)
-    shares: list[float] = []
-    assert worker.fetch("flux", False, shares.append) == "reading"
+    told: list[tuple[int, int]] = []
+
+    def report(read: int, size: int) -> None:
+        told.append((read, size))
+
+    assert worker.fetch("flux", False, report) == "reading"
     finish(worker, worker.begin(recipe("sd")))
-    assert worker.fetch("flux", False, shares.append) == "reading" and not shares
+    assert worker.fetch("flux", False, report) == "reading" and not told
     go_on.set()
     assert manager._reading and manager._reading.parts.result(20)
-    assert worker.fetch("flux", False, shares.append) == "read" and shares[-1] == 1
-    worker.load("flux", lambda share: pytest.fail("It was read already."))
+    assert worker.fetch("flux", False, report) == "read" and told[-1][0] == told[-1][1] > 0
+    worker.load("flux", lambda read, size: pytest.fail("It was read already."))
     assert manager.loaded("flux") and manager.loaded("sd")
 
 
@@ -167,8 +171,8 @@ def test_nobody_is_pushed_out_for_a_model_that_waits(models_folder: Path, monkey
     manager = Manager([models_folder], "cpu", "float32")
     manager.use("sd")
     with_room(manager, monkeypatch, lambda: 0 if manager._loaded else 10**12)
-    assert manager.fetch("flux", False, lambda share: None) == "wait" and manager.loaded("sd")
-    assert manager.fetch("flux", True, lambda share: None) in ("reading", "read") and not manager.loaded("sd")
+    assert manager.fetch("flux", False, lambda read, size: None) == "wait" and manager.loaded("sd")
+    assert manager.fetch("flux", True, lambda read, size: None) in ("reading", "read") and not manager.loaded("sd")
     manager.use("flux")
     assert manager.loaded("flux")
 
@@ -181,7 +185,7 @@ def test_a_model_that_cannot_be_read_says_so_when_it_is_used(
     manager.use("sketchbook")
     broken = tmp_path / "sd" / "vae" / "config.json"
     broken.write_text(broken.read_text().replace('"latent_channels": 4', '"latent_channels": 7'))
-    while manager.fetch("sd", True, lambda share: None) == "reading":
+    while manager.fetch("sd", True, lambda read, size: None) == "reading":
         assert manager._reading and manager._reading.parts.exception(20)
     with pytest.raises(ModelBroken, match="vae of the model"):
         manager.use("sd")
@@ -190,7 +194,7 @@ def test_a_model_that_cannot_be_read_says_so_when_it_is_used(
 
 def test_a_reading_that_nobody_wants_any_more_makes_way(models_folder: Path) -> None:
     manager = Manager([models_folder], "cpu", "float32")
-    manager.fetch("velocity", True, lambda share: None)
+    manager.fetch("velocity", True, lambda read, size: None)
     manager.use("sd")
     assert manager.loaded("sd") and not manager.loaded("velocity") and manager._reading is None
 
@@ -214,7 +218,7 @@ def test_after_ten_rounds_through_four_models_the_memory_is_back(
 
     def round_trip() -> int:
         for each in names:
-            worker.load(each.name, lambda share: None)
+            worker.load(each.name, lambda read, size: None)
             one = worker.begin(recipe(each.name))
             finish(worker, one)
             worker.decode(one)
@@ -247,13 +251,12 @@ def test_a_step_that_is_short_of_memory_lets_other_models_go_and_tries_once_more
     manager = Manager([models_folder], "cpu", "float32")
     worker = TorchWorker(manager, Sources(tmp_path))
     manager.use("velocity")
-    worker.load("sd", lambda share: None)
+    worker.load("sd", lambda read, size: None)
     one = worker.begin(recipe("sd"))
     calls = fail_once(monkeypatch, manager.use("sd"), "predict")
     worker.step([one])
     assert len(calls) == 2 and one.done == 1 and not manager.loaded("velocity")
-    assert one.note == worker.notes[-1]
-    assert "other models were let go" in worker.notes[-1]
+    assert ["other models were let go" in each for each in one.notes] == [True]
 
 
 def test_a_step_that_stays_short_of_memory_says_so_and_loses_nothing(
@@ -262,7 +265,7 @@ def test_a_step_that_stays_short_of_memory_says_so_and_loses_nothing(
     manager = Manager([models_folder], "cpu", "float32")
     worker = TorchWorker(manager, Sources(tmp_path))
     manager.use("velocity")
-    worker.load("sd", lambda share: None)
+    worker.load("sd", lambda read, size: None)
     one = worker.begin(recipe("sd"))
     calls = fail_once(monkeypatch, manager.use("sd"), "predict", times=9)
     with pytest.raises(OutOfMemory, match="choose a smaller size"):
@@ -275,11 +278,27 @@ def test_a_picture_too_large_to_decode_at_once_is_decoded_in_tiles(
 ) -> None:
     manager = Manager([models_folder], "cpu", "float32")
     worker = TorchWorker(manager, Sources(tmp_path))
-    worker.load("sd", lambda share: None)
+    worker.load("sd", lambda read, size: None)
     one = worker.begin(recipe("sd"))
     finish(worker, one)
     whole = worker.decode(one)
     model = manager.use("sd")
     fail_once(monkeypatch, model, "decode")
-    assert worker.decode(one).size == whole.size and "in tiles" in worker.notes[-1]
+    assert worker.decode(one).size == whole.size and "in tiles" in one.notes[-1]
     assert not model.vae.use_tiling
+
+
+def test_what_is_in_memory_is_told_and_can_be_freed(models_folder: Path) -> None:
+    manager = Manager([models_folder], "cpu", "float32")
+    told: list[list[str]] = []
+    manager.listen(lambda: told.append([each.name for each in manager.held]))
+    manager.use("velocity")
+    manager.use("sd")
+    manager.use("velocity")
+    manager.free("sd")
+    manager.free("sd")
+    assert told == [["velocity"], ["sd", "velocity"], ["velocity"]]
+    [held] = manager.held
+    assert held.bytes > 0 and held.precision == "float32" and held.note == ""
+    memory = manager.memory()
+    assert 0 < memory.free < memory.bytes and not memory.card

@@ -131,11 +131,12 @@ def test_a_model_added_later_is_found(folder: Path) -> None:
 
 
 def test_loading_reports_progress_to_the_end(models_folder: Path) -> None:
-    shares: list[float] = []
+    told: list[tuple[int, int]] = []
     manager = Manager([models_folder], "cpu", "float32")
-    manager.use("sd", shares.append)
-    assert shares == sorted(shares) and shares[-1] == 1 and len(shares) > 3
-    manager.use("sd", lambda share: pytest.fail("It was loaded already."))
+    manager.use("sd", lambda *bytes: told.append(bytes))
+    size = told[-1][1]
+    assert told == sorted(told) and told[-1] == (size, size) and len(told) > 3
+    manager.use("sd", lambda read, size: pytest.fail("It was loaded already."))
 
 
 def test_what_does_not_fit_beside_lets_the_least_recently_used_go(

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
+from studio.engine import Engine
 from studio.errors import StudioError
 from studio.library import Library
 from studio.models import sidecars
@@ -21,6 +22,7 @@ from studio.recipe import Recipe
 from studio.web import models as models_web
 from studio.web.server import _sentence
 from tests import weights
+from tests.fakes import FakeWorker
 from tests.weights import LORA
 
 NASTY = "<img src=x onerror=alert(1)>\u202e${alert(2)}"
@@ -51,11 +53,18 @@ def library(tmp_path: Path) -> Iterator[Library]:
 
 
 @pytest.fixture
-def client(folder: Path, models_folder: Path, library: Library) -> TestClient:
+def engine(library: Library) -> Iterator[Engine]:
+    engine = Engine(FakeWorker(), library.add)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def client(folder: Path, models_folder: Path, library: Library, engine: Engine) -> TestClient:
     app = FastAPI()
     app.add_exception_handler(StudioError, _sentence)
     manager = Manager(Catalog([folder, models_folder]), "cpu")
-    app.include_router(models_web.routes(manager, library, [folder, folder / "none"], Tasks()))
+    app.include_router(models_web.routes(manager, library, engine, [folder, folder / "none"], Tasks()))
     return TestClient(app)
 
 

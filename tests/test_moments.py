@@ -169,3 +169,21 @@ def test_what_a_crash_left_is_removed_and_no_name_leads_out(tmp_path: Path) -> N
     assert Moments(tmp_path, 10).recall("a") is None
     assert list(tmp_path.iterdir()) == []
     assert module.FORMAT.startswith("emerge")
+
+
+def test_steps_leave_with_their_picture(disk: TorchWorker, tmp_path: Path) -> None:
+    [run] = draw(disk, recipe(steps=2))
+    there = {"a", "b", "c"}
+
+    def keep(into: Moments, *names: str) -> None:
+        for name in names:
+            into.keep(name, run.recipe, run.moments, run.projection)
+
+    moments = Moments(tmp_path / "steps", 10**8, there.__contains__)
+    keep(moments, "a", "b")
+    there.remove("a")
+    keep(moments, "c")
+    assert {path.stem for path in (tmp_path / "steps").iterdir()} == {"b", "c"}
+    there.remove("b")
+    Moments(tmp_path / "steps", 0, there.__contains__)
+    assert {path.stem for path in (tmp_path / "steps").iterdir()} == {"c"}, "also at a start"

@@ -52,7 +52,7 @@ def test_no_seam_is_seen(worker: TorchWorker, corners: tuple[str, str, str, str]
     recipe = Recipe(
         source=sources.add_image(original), mask=sources.add_image(mask), box=box, steps=8, fill="blur", sampler="DDIM"
     )
-    worker.load(recipe.model, lambda share: None)
+    worker.load(recipe.model, lambda read, size: None)
     run = worker.begin(recipe.check())
     while run.done < run.total:
         worker.step([run])

@@ -5,6 +5,7 @@ import base64
 import io
 import json
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, aclosing
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +18,12 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from studio.engine import Engine
-from studio.errors import ModelMissing, RecipeError
+from studio.errors import ModelBusy, ModelMissing, RecipeError
 from studio.events import Finished
 from studio.families import Facts
 from studio.library import Library
 from studio.models.catalog import Entry
+from studio.models.manager import Held, Memory
 from studio.paces import Pace
 from studio.recipe import MAX_SEED, Recipe, Turn
 from studio.settings import Settings
@@ -39,6 +41,13 @@ class FakeModels:
     """Two models, one of which cannot be used."""
 
     folders = ()
+    held: tuple[Held, ...] = ()
+
+    def listen(self, listener: Any) -> None:
+        self.told = listener
+
+    def memory(self) -> Memory:
+        return Memory(False, 8 * 10**9, 3 * 10**9)
 
     def entries(self) -> list[Entry]:
         pickle = Entry("old.ckpt", Path("old.ckpt"), problem="old.ckpt is a pickle. Use the safetensors version.")
@@ -922,3 +931,36 @@ def test_an_animation_of_the_steps(kind: str) -> None:
         frames.append(file.getvalue())
     with Image.open(io.BytesIO(live._film(frames, kind))) as film:
         assert film.n_frames == 3 and film.size == (32, 32)  # type: ignore[attr-defined]
+
+
+def test_what_is_in_memory_is_told_and_freed_on_request(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = (Held("sketchbook", 10**9, "bfloat16", "Its layers come one after the other."),)
+    monkeypatch.setattr(FakeModels, "held", models)
+    answer = studio.client.get("/models/memory").json()
+    assert answer["models"] == [asdict(models[0])]
+    assert (answer["card"], answer["bytes"], answer["free"]) == (False, 8 * 10**9, 3 * 10**9)
+    studio.make(prompt="so that it is loaded", steps=1)
+    assert studio.worker.model == "sketchbook"
+    assert studio.client.post("/models/free", params={"name": "sketchbook"}).json() == {}
+    assert studio.worker.model == ""
+    refused: Future[None] = Future()
+    refused.set_exception(ModelBusy("A picture is being made with it."))
+    monkeypatch.setattr(studio.engine, "free", lambda name: refused)
+    answer = studio.client.post("/models/free", params={"name": "sketchbook"})
+    assert answer.status_code == 400 and answer.json() == {"error": "A picture is being made with it."}
+
+
+def test_every_window_is_told_of_ratings_and_of_memory(engine: Engine) -> None:
+    async def scene() -> None:
+        streams = live.Live(engine)
+        async with aclosing(streams.stream("ann")) as ann, aclosing(streams.stream("bob")) as bob:
+            await anext(ann)
+            await anext(bob)
+            streams.tell("rating x", "rating", {"id": "x", "rating": 2})
+            streams.tell("rating x", "rating", {"id": "x", "rating": 3})
+            streams.tell("memory", "memory", {})
+            for stream in (ann, bob):
+                assert await until(stream, "rating") == {"id": "x", "rating": 3}
+                assert await until(stream, "memory") == {}
+
+    asyncio.run(scene())

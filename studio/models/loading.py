@@ -19,6 +19,7 @@ import transformers
 from accelerate import init_empty_weights
 from diffusers.loaders import single_file_utils
 from diffusers.models.model_loading_utils import load_model_dict_into_meta
+from diffusers.models.modeling_utils import LegacyModelMixin
 from torch import Tensor
 
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
@@ -27,6 +28,9 @@ from studio.models.catalog import Entry
 from studio.models.files import PICKLES, parameters, read_json, weight_files
 from studio.models.parts import CONFIGS, held, size_of
 from studio.models.weights import Stored
+
+Report = Callable[[int, int], None]
+"""Gets how many bytes of a model's files have been read, and how many there are."""
 
 _TRUSTED = ("diffusers", "transformers")
 _DENOISER = "model.diffusion_model."
@@ -74,15 +78,14 @@ def load_parts(
     entry: Entry,
     needed: Iterable[str],
     dtype: torch.dtype,
-    report: Callable[[float], None],
+    report: Report,
     allow_pickles: bool = False,
     mapped: bool = False,
 ) -> dict[str, Any]:
     """The components of a model in memory on the CPU, modules as `dtype`; the scheduler as its config.
 
-    report: gets the share of bytes read, on any thread. mapped: leave weights of that very type in their file.
-    Classes come from diffusers and transformers alone: what is loaded is untrusted. Raises ModelBroken, ModelUnsafe,
-    ModelError with a sentence.
+    report: on any thread. mapped: leave weights of that very type in their file. Classes come from diffusers and
+    transformers alone: what is loaded is untrusted. Raises ModelBroken, ModelUnsafe, ModelError with a sentence.
     """
     # Our own progress is reported; the libraries' bars and hints are not for the person at the page.
     for library in (diffusers, transformers):
@@ -107,22 +110,32 @@ def _load_folder(
     entry: Entry,
     needed: Sequence[str],
     dtype: torch.dtype,
-    report: Callable[[float], None],
+    report: Report,
     allow_pickles: bool,
     mapped: bool,
 ) -> dict[str, Any]:
     index = read_json(entry.path / "model_index.json")
     sizes = {name: sum(file.stat().st_size for file in weight_files(entry.path / name)) for name in needed}
-    whole, done = sum(sizes.values()) or 1, 0
+    whole, done = sum(sizes.values()), 0
+    progress = _progress(whole, report)
     parts: dict[str, Any] = {"model_index": index}
     for name in needed:
-        parts[name] = _load_part(entry.path, name, index.get(name) or [None, None], dtype, allow_pickles)
+        place = index.get(name) or [None, None]
+        parts[name] = _load_part(entry.path, name, place, dtype, allow_pickles, progress)
         done += sizes[name]
-        report(done / whole)
+        progress(done - progress(0))  # what the libraries read is counted afterwards
+    report(whole, whole)
     return parts
 
 
-def _load_part(folder: Path, name: str, where: Sequence[str | None], dtype: torch.dtype, allow_pickles: bool) -> Any:
+def _load_part(
+    folder: Path,
+    name: str,
+    where: Sequence[str | None],
+    dtype: torch.dtype,
+    allow_pickles: bool,
+    progress: Callable[[int], int],
+) -> Any:
     if name == "scheduler":
         return read_json(folder / "scheduler" / "scheduler_config.json")
     library, kind = where
@@ -142,8 +155,10 @@ def _load_part(folder: Path, name: str, where: Sequence[str | None], dtype: torc
     if config.exists():
         _can_dequantise(folder.name, read_json(config).get("quantization_config") or {})
     try:
-        part = found.from_pretrained(folder / name, local_files_only=True, **options)
-    except MemoryError:
+        part = _filled(found, folder / name, files, dtype, progress)
+        if part is None:
+            part = found.from_pretrained(folder / name, local_files_only=True, **options)
+    except (MemoryError, ModelError):
         raise
     except ImportError as error:
         package = "torchvision" if "orchvision" in str(error) else "a package that is not installed"
@@ -154,6 +169,38 @@ def _load_part(folder: Path, name: str, where: Sequence[str | None], dtype: torc
             "Copy or download the folder again."
         ) from error
     return _ready(part)
+
+
+def _filled(
+    kind: Any, folder: Path, files: Sequence[Path], dtype: torch.dtype, progress: Callable[[int], int]
+) -> torch.nn.Module | None:
+    """The part with its weights read here, once and with progress; None of kinds that only the libraries can read."""
+    library = issubclass(kind, (diffusers.ModelMixin, transformers.PreTrainedModel))
+    if not library or issubclass(kind, LegacyModelMixin) or not files or not (folder / "config.json").exists():
+        return None
+    partly_exact = getattr(kind, "_keep_in_fp32_modules", None) and dtype != torch.float32
+    if partly_exact or "quantization_config" in read_json(folder / "config.json"):
+        return None
+    listed = [read_json(each).get("weight_map") for each in folder.glob("*.safetensors.index.json")]
+    if len(files) > 1 and [{each.name for each in files}] != [set((names or {}).values()) for names in listed]:
+        return None
+    state: dict[str, Tensor] = {}
+    for file in files:
+        stamp = _stamp(file)
+        state |= weights.read(file, weights.header(file), dtype, progress, seen=stamp)
+    if issubclass(kind, transformers.PreTrainedModel):
+        config = kind.config_class.from_pretrained(folder, local_files_only=True)
+        part = kind.from_pretrained(None, config=config, state_dict=state, dtype=dtype, local_files_only=True)
+        if (folder / "generation_config.json").exists():
+            part.generation_config = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
+    else:
+        with init_empty_weights():
+            part = kind.from_config(kind.load_config(folder, local_files_only=True))
+        part._fix_state_dict_keys_on_load(state)
+        load_model_dict_into_meta(part, state, dtype=dtype)
+    if any(tensor.is_meta for tensor in part.state_dict().values()):
+        raise ValueError("its files lack tensors")
+    return part
 
 
 def _can_dequantise(model: str, config: Mapping[str, Any]) -> None:
@@ -280,13 +327,14 @@ def _load_single(
     entry: Entry,
     needed: Sequence[str],
     dtype: torch.dtype,
-    report: Callable[[float], None],
+    report: Report,
     allow_pickles: bool,
     mapped: bool,
 ) -> dict[str, Any]:
     found = sources(entry, needed, allow_pickles)
     index = read_json(entry.config / "model_index.json")
-    progress = _progress(sum(source.bytes for source in found.values()), report)
+    whole = sum(source.bytes for source in found.values())
+    progress = _progress(whole, report)
     parts: dict[str, Any] = {"model_index": index}
     for name in needed:
         if name == "scheduler":
@@ -297,21 +345,22 @@ def _load_single(
             parts[name] = tokenizer(entry, name, kind)
         else:
             parts[name] = _ready(_build(entry, name, kind, found[name], dtype, progress, allow_pickles, mapped))
-    report(1.0)
+    report(whole, whole)
     return parts
 
 
-def _progress(whole: int, report: Callable[[float], None]) -> Callable[[int], None]:
-    """Counts bytes from several threads, and reports each half percent once."""
+def _progress(whole: int, report: Report) -> Callable[[int], int]:
+    """Counts bytes from several threads, and reports each half percent once. Returns what was counted so far."""
     lock, done, told = threading.Lock(), 0, -1
 
-    def count(size: int) -> None:
+    def count(size: int) -> int:
         nonlocal done, told
         with lock:
             done += size
             if (share := 200 * done // max(whole, 1)) > told:
                 told = share
-                report(min(done / max(whole, 1), 1.0))
+                report(min(done, whole), whole)
+            return done
 
     return count
 
@@ -322,7 +371,7 @@ def _build(
     kind: Any,
     source: Source,
     dtype: torch.dtype,
-    progress: Callable[[int], None],
+    progress: Callable[[int], int],
     allow_pickles: bool,
     mapped: bool,
 ) -> torch.nn.Module:
@@ -360,7 +409,7 @@ def _pipeline(entry: Entry) -> str:
 
 
 def _state(
-    source: Source, dtype: torch.dtype, progress: Callable[[int], None], allow_pickles: bool, mapped: bool
+    source: Source, dtype: torch.dtype, progress: Callable[[int], int], allow_pickles: bool, mapped: bool
 ) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for file in source.files:

@@ -16,6 +16,7 @@ from studio.errors import ModelMissing, OutOfMemory, RecipeError
 from studio.families import Facts, Model
 from studio.models import catalog, loading, placement
 from studio.models.catalog import Catalog, Entry
+from studio.models.loading import Report
 from studio.models.placement import Plan
 from studio.recipe import Recipe
 
@@ -29,11 +30,25 @@ ROOM = 1.05
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A loaded model, as a person may be told. bytes: an estimate. note: a sentence if it is not held whole."""
+    """A loaded model, as a person may be told.
+
+    bytes: what it takes of the device, its work included; an estimate. note: a sentence if it is not held whole in its
+    full precision.
+    """
 
     name: str
     bytes: int
+    precision: str
     note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What models have to fit into: bytes that there are, and bytes that are free. card: the graphics card's memory."""
+
+    card: bool
+    bytes: int
+    free: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +67,8 @@ class Manager:
     device: "auto", "cpu", "cuda" or "mps"; dtype: "auto", "float32", "bfloat16" or "float16" (`studio.settings`).
     allow_pickles: whether weights in pickles are read (by torch.load with weights_only, never otherwise); a catalog
     knows it by itself.
-    `use`, `fetch`, `smaller` and `loaded` may be called from the engine's thread alone, all else from any.
+    `use`, `fetch`, `smaller`, `free` and `loaded` may be called from the engine's thread alone, all else from any.
+    held: the loaded models by name; a new tuple whenever models come, go or are held otherwise.
     """
 
     def __init__(
@@ -67,6 +83,8 @@ class Manager:
         self.dtype = placement.dtype(dtype, self.device)
         self.allow_pickles = self.catalog.allow_pickles
         self._loaded: OrderedDict[str, tuple[Entry, Model, Plan, dict[str, Any]]] = OrderedDict()
+        self.held: tuple[Held, ...] = ()
+        self._listeners: list[Callable[[], None]] = []
         self._reading: _Reading | None = None
         self._reader = ThreadPoolExecutor(1, "loader")
         self._lock = threading.Lock()
@@ -150,16 +168,20 @@ class Manager:
     def loaded(self, name: str) -> bool:
         return name in self._loaded
 
-    def status(self) -> list[Held]:
-        """The loaded models, the one used last at the end."""
-        return [Held(name, plan.bytes, plan.sentence) for name, (_, _, plan, _) in list(self._loaded.items())]
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` whenever `held` has changed: on the engine's thread, so it must return at once."""
+        self._listeners.append(listener)
 
-    def note(self, name: str) -> str:
-        """A sentence if a loaded model is not held whole, in its full precision."""
-        return self._loaded[name][2].sentence
+    def memory(self) -> Memory:
+        """The memory of the device on which models are held."""
+        if self.device.type == "cuda":
+            free, there = torch.cuda.mem_get_info(self.device)
+            return Memory(True, there, free)
+        there = psutil.virtual_memory()
+        return Memory(False, there.total, there.available)
 
-    def use(self, name: str, report: Callable[[float], None] = lambda share: None) -> Model:
-        """The model on its device, loaded if it must be. `report` gets the share of its bytes that are in place.
+    def use(self, name: str, report: Report = lambda done, total: None) -> Model:
+        """The model on its device, loaded if it must be. `report` gets the bytes that are read.
 
         Raises ModelMissing, ModelBroken, ModelUnsafe, OutOfMemory.
         """
@@ -174,10 +196,16 @@ class Manager:
             model = catalog.family(reading.entry)(parts, self.device, reading.plan.dtype)
             self._loaded[name] = reading.entry, model, reading.plan, parts
             log.info("Loaded %s on %s as %s. %s", name, self.device, reading.plan.dtype, reading.plan.sentence)
+            self._tell()
         self._loaded.move_to_end(name)
         return self._loaded[name][1]
 
-    def fetch(self, name: str, alone: bool, report: Callable[[float], None]) -> Literal["read", "reading", "wait"]:
+    def free(self, name: str) -> None:
+        """Let a model go, if it is loaded."""
+        if name in self._loaded:
+            self._release(name)
+
+    def fetch(self, name: str, alone: bool, report: Report) -> Literal["read", "reading", "wait"]:
         """Have a model read on a thread, while others are used. The rest is for `use`, which raises what went wrong.
 
         alone: whether others may leave to make room; else the answer is "wait" if one would have to. Only one model is
@@ -212,11 +240,11 @@ class Manager:
             return ""
         placement.place(parts, self.device, later[0])
         self._loaded[name] = entry, model, later[0], parts
+        self._tell()
         placement.give_back(self.device)
-        log.warning("%s ran out of memory. %s", name, later[0].sentence)
-        return later[0].sentence
+        return f"There was too little memory, so its model was held in another way. {later[0].sentence}"
 
-    def _read(self, name: str, report: Callable[[float], None], alone: bool = True) -> None:
+    def _read(self, name: str, report: Report, alone: bool = True) -> None:
         """Start reading a model for which there is room, or for which room is made."""
         # What was seen at the last look may have been half copied then, or be gone now.
         self.entries()
@@ -266,10 +294,20 @@ class Manager:
 
     def _release(self, name: str) -> None:
         del self._loaded[name]
-        log.info("Let %s go to make room.", name)
+        log.info("Let %s go.", name)
         placement.give_back(self.device)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Say so if what is loaded is not what was said last."""
+        plans = ((name, self._loaded[name][2]) for name in sorted(self._loaded))
+        held = tuple(
+            Held(name, plan.bytes, str(plan.dtype).removeprefix("torch."), plan.sentence) for name, plan in plans
+        )
+        if held != self.held:
+            self.held = held
+            for listener in self._listeners:
+                listener()
 
     def _free(self) -> int:
-        if self.device.type == "cuda":
-            return torch.cuda.mem_get_info(self.device)[0]
-        return psutil.virtual_memory().available
+        return self.memory().free

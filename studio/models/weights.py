@@ -91,7 +91,7 @@ def read(
     path: Path,
     wanted: Mapping[str, Stored],
     dtype: torch.dtype | None,
-    progress: Callable[[int], None] = lambda count: None,
+    progress: Callable[[int], object] = lambda count: None,
     mapped: bool = False,
     seen: tuple[int, ...] = (),
 ) -> dict[str, Tensor]:
@@ -214,7 +214,7 @@ def _read(
     file: Any,
     stored: Stored,
     dtype: torch.dtype | None,
-    progress: Callable[[int], None],
+    progress: Callable[[int], object],
     buffers: tuple[Tensor, Tensor],
 ) -> Tensor:
     file.seek(stored.start)
@@ -234,7 +234,7 @@ def _read(
     return target.reshape(stored.shape)
 
 
-def _fill(file: Any, target: Tensor, progress: Callable[[int], None]) -> None:
+def _fill(file: Any, target: Tensor, progress: Callable[[int], object]) -> None:
     if not target.numel():
         return
     view = memoryview(target.view(torch.uint8).numpy())

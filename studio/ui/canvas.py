@@ -83,6 +83,20 @@ def easel(place: str, mode: Literal["paint", "mask"], start: str) -> gr.HTML:
     )
 
 
+def held(model: str | None) -> gr.HTML:
+    """A sentence if the model of this name, the value, is in memory and not held whole in its full precision."""
+    return gr.HTML(
+        model or "",
+        html_template='<p class="notice" role="note"></p>',
+        js_on_load="""
+            const named = { get: () => props.value, watch: (listener) => watch("value", listener) };
+            import("/page/held.js").then(({ mount }) => mount(element, named));
+        """,
+        apply_default_css=False,
+        elem_classes="sentence",
+    )
+
+
 def notice(value: str = "", *, alert: bool = False, elem_id: str | None = None) -> gr.HTML:
     """A sentence for the person, empty most of the time. The value is plain text."""
     role = "alert" if alert else "note"

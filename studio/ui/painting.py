@@ -20,7 +20,7 @@ from studio.recipe import RANDOM_SEEDS, Recipe
 from studio.sources import Sources
 from studio.styles import Styles
 from studio.ui import addons, form
-from studio.ui.canvas import notice
+from studio.ui.canvas import held, notice
 from studio.web.live import Live, owner_of
 from studio.wildcards import Wildcards
 
@@ -95,6 +95,9 @@ class Settings:
 
     def choice_of_model(self) -> None:
         self.fields["model"] = gr.Dropdown(self.names, value=self.model, label="Model", filterable=len(self.names) > 8)
+        self.fields["model"].change(
+            js="(model) => model", inputs=self.fields["model"], outputs=held(self.model), **IN_PAGE
+        )
 
     def shape(self) -> None:
         """Shapes that fill in the size."""

@@ -117,6 +117,13 @@ class Live:
                 if reader == owner:
                     mailbox.put(f"shown {place}", news)
 
+    def tell(self, key: str, kind: str, values: Any) -> None:
+        """Tell all windows of everyone something that is no job's; of one `key` only the newest. Any thread."""
+        news = _message(kind, values)
+        with self._lock:
+            for _, mailbox in self._readers:
+                mailbox.put(key, news)
+
     def layout(self, owner: str, place: str) -> "Layout | None":
         """How the pictures of a tab stand in a grid, None if they don't."""
         with self._lock:
@@ -136,7 +143,7 @@ class Live:
         return [job for job in map(self._find, ids) if job]
 
     async def stream(self, owner: str) -> AsyncIterator[str]:
-        """Server-sent events: `jobs` and `shown` once, then `job` and `shown` as things happen."""
+        """Server-sent events: `jobs` once, then `job`, `shown` and what is told to all (`tell`) as things happen."""
         mailbox = Mailbox()
         reader = (owner, mailbox)
         # Listening starts before the snapshot, so that nothing falls between the two.
@@ -226,7 +233,8 @@ def routes(engine: Engine, live: Live, library: Library) -> APIRouter:
     def recall(picture_id: str, request: Request, place: str = Query(pattern="^[a-z_]{1,40}$")) -> JSONResponse:
         """Have a picture stand on a tab's stage again, with its timeline."""
         picture, owner = library.get(picture_id), owner_of(request)
-        live.show(owner, place, [engine.recall(picture_id, picture.recipe, picture.steps_done, owner)])
+        job = engine.recall(picture_id, picture.recipe, picture.steps_done, owner, picture.note)
+        live.show(owner, place, [job])
         return JSONResponse({})
 
     @router.get("/jobs/{job_id}/steps/{step}.jpg")

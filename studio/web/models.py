@@ -1,5 +1,6 @@
 """The Models tab's own requests: what is on disk, thumbnails, notes, defaults, hashes and downloads."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from studio.engine import Engine
 from studio.errors import DownloadError, ModelError, ModelMissing, RecipeError
 from studio.library import Library
 from studio.models import catalog, download, sidecars
@@ -31,7 +33,7 @@ _MAX_BODY = 2_000_000
 _THUMBNAILS_KEPT = 256
 
 
-def routes(models: Manager, library: Library, folders: Iterable[Path], tasks: Tasks) -> APIRouter:
+def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[Path], tasks: Tasks) -> APIRouter:
     """`/models` and what is below it. folders: where downloads may go, the first that can be written to."""
     router = APIRouter(prefix="/models")
     folders = tuple(folders)
@@ -55,6 +57,17 @@ def routes(models: Manager, library: Library, folders: Iterable[Path], tasks: Ta
         ]
         places = [{"path": visible(str(each)), "there": each.is_dir()} for each in folders]
         return JSONResponse({"models": found, "folders": places, "bases": BASES}, headers=NOT_KEPT)
+
+    @router.get("/memory")
+    def memory() -> JSONResponse:
+        """What is loaded, and the memory that it lies in; windows are told by `memory` when to ask anew."""
+        held = [asdict(each) for each in models.held]
+        return JSONResponse({**asdict(models.memory()), "models": held}, headers=NOT_KEPT)
+
+    @router.post("/free")
+    async def free(name: str) -> JSONResponse:
+        await asyncio.wrap_future(engine.free(name))
+        return JSONResponse({})
 
     @router.get("/one")
     def one(key: str) -> JSONResponse:

@@ -11,6 +11,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from studio.errors import StorageError
 from studio.library import Library, Picture
 from studio.recipe import Recipe
+from studio.web.live import Live
 
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 """A picture never changes under its id."""
@@ -18,7 +19,7 @@ FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 MOST = 100
 
 
-def routes(library: Library) -> APIRouter:
+def routes(library: Library, live: Live) -> APIRouter:
     """`/pictures`, `/pictures/{id}.png` (`?download=1` to save it), its lineage, `/thumbnails/{id}`, and ratings."""
     router = APIRouter()
 
@@ -40,6 +41,7 @@ def routes(library: Library) -> APIRouter:
     @router.post("/pictures/{picture_id}/rating")
     def rate(picture_id: str, stars: int) -> JSONResponse:
         library.rate(picture_id, stars)
+        live.tell(f"rating {picture_id}", "rating", {"id": picture_id, "rating": stars})
         return JSONResponse({"rating": stars})
 
     @router.get("/ratings")
@@ -78,6 +80,7 @@ def described(picture: Picture) -> dict[str, Any]:
         "steps_done": picture.steps_done,
         "recipe": asdict(picture.recipe),
         "rating": picture.rating,
+        "note": picture.note,
     }
 
 

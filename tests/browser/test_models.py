@@ -125,3 +125,76 @@ def test_it_fits_the_window(page: Page, loras: Path, width: int, height: int) ->
     sheet = page.get_by_role("dialog", name="sketchbook")
     box = sheet.bounding_box()
     assert box and box["width"] <= width and sheet.evaluate("each => each.scrollWidth <= each.clientWidth")
+
+
+def make(page: Page, model: str, steps: int) -> Locator:
+    """Start a picture on the first tab, and return its tile."""
+    form = panel(page, "text_to_image")
+    page.get_by_role("tab", name="Text to image").click()
+    form.get_by_label("Model", exact=True).first.click()
+    page.get_by_role("option", name=model, exact=True).click()
+    expect(form.get_by_label("Steps", exact=True).first).not_to_have_value("")
+    form.get_by_label("Steps", exact=True).first.fill(str(steps))
+    page.get_by_role("button", name="Generate").click()
+    return form.locator(".tile").first
+
+
+def test_models_in_memory_are_shown_and_can_be_freed(page: Page, faults: list[str]) -> None:
+    tile = make(page, "velocity", 4)
+    expect(tile).to_have_attribute("data-state", "finished")
+    here = open_tab(page)
+    memory = here.get_by_role("region", name="Models in memory")
+    row = memory.get_by_role("listitem").filter(has_text="velocity")
+    expect(row).to_contain_text(re.compile(r"about \d+ [kM]B · whole, in \w+"))
+    expect(memory).to_contain_text(re.compile(r"[\d.]+ GB of [\d.]+ GB free"))
+    row.get_by_role("button", name="Free velocity").click()
+    expect(row).to_have_count(0)
+
+    tile = make(page, "velocity", 500)
+    expect(tile).to_have_attribute("data-state", "step")
+    open_tab(page)
+    row.get_by_role("button", name="Free velocity").click()
+    expect(row.get_by_role("alert")).to_contain_text("A picture is being made with velocity.")
+    page.get_by_role("tab", name="Text to image").click()
+    expect(tile).to_have_attribute("data-state", "step")
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_role("button", name="Discard").click()
+    forgive(faults)
+
+
+def test_how_a_model_is_held_stands_beside_its_choice(page: Page) -> None:
+    note = f"Its layers come one after the other: much slower. {NASTY}"
+    held = {"card": True, "bytes": 8 * 10**9, "free": 10**9}
+    models = [{"name": "velocity", "bytes": 5 * 10**9, "precision": "bfloat16", "note": note}]
+    page.route("**/models/memory", lambda route: route.fulfill(json={**held, "models": models}))
+    try:
+        page.reload()
+        form = panel(page, "text_to_image")
+        form.locator(".stage[data-ready]").wait_for()
+        expect(form.get_by_text(note, exact=True)).to_have_count(0)
+        form.get_by_label("Model", exact=True).first.click()
+        page.get_by_role("option", name="velocity", exact=True).click()
+        expect(form.get_by_text(note, exact=True)).to_be_visible()
+        here = open_tab(page)
+        expect(here.get_by_text(f"about 5.0 GB · {note}")).to_be_visible()
+        expect(here.get_by_text("1.0 GB of 8.0 GB free on the graphics card")).to_be_visible()
+    finally:
+        page.unroute("**/models/memory")
+
+
+def test_loading_is_told_in_bytes(page: Page) -> None:
+    events = [(0, 0), (0, 4_300_000_000), (1_234_000_000, 4_300_000_000), (5_000_000, 38_000_000), (7, 7)]
+    told = page.evaluate(
+        """async (events) => {
+            const { standing } = await import("/page/words.js");
+            return events.map(([read, bytes]) => standing({ state: "loading", model: "sd", read, bytes }));
+        }""",
+        events,
+    )
+    assert told == [
+        "Waiting to load sd",
+        "Loading sd, 0.0 of 4.3 GB",
+        "Loading sd, 1.2 of 4.3 GB",
+        "Loading sd, 5 of 38 MB",
+        "Getting sd ready",
+    ]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import BrowserContext, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from studio.recipe import Recipe
 from tests.browser.conftest import Studio, panel, visit
@@ -420,3 +420,23 @@ def test_nothing_jumps_while_a_picture_is_made(page: Page) -> None:
     assert here(page).locator(".frame").bounding_box() == first
     after = here(page).locator(".strip").bounding_box()
     assert strip is None or (after and after["y"] == strip["y"])
+
+
+def test_a_rating_appears_in_other_windows(page: Page, browser: Browser, studio: Studio) -> None:
+    fill(page, Prompt="rated elsewhere", Steps=2)
+    start(page)
+    tile = here(page).locator(".tile[data-kept]")
+    tile.wait_for()
+    stranger = browser.new_context()
+    try:
+        other = stranger.new_page()
+        visit(other, studio)
+        mark = panel(other, "text_to_image").locator(".thumbnail").first.locator(".star-mark")
+        expect(mark).to_have_text("")
+        tile.locator(".frame").focus()
+        page.keyboard.press("4")
+        expect(mark).to_have_text("4")
+        page.keyboard.press("0")
+        expect(mark).to_have_text("")
+    finally:
+        stranger.close()

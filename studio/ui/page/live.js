@@ -19,7 +19,7 @@ let hasSnapshot = false;
 let hiding = 0;
 
 /**
- * Call `listener` after every change, with the change: `{kind: "jobs" | "job" | "shown" | "connection", …}`.
+ * Call `listener` after every change, with the change: `{kind: "jobs" | "job" | "shown" | "memory" | "rating" | "connection", …}`.
  * Who comes late, in a tab that is built later, is told of the jobs that are known already.
  */
 export function listen(listener) {
@@ -60,6 +60,9 @@ function open() {
   on("jobs", takeAll);
   on("job", take);
   on("shown", takeShown);
+  // Told to everyone; who listens knows what to do.
+  on("memory", () => {});
+  on("rating", () => {});
 }
 
 function on(kind, handle) {

@@ -2,8 +2,7 @@
 
 import { icon } from "./icons.js";
 import { ask, follow, onTask } from "./models-server.js";
-import { size } from "./models.js";
-import { make, setText } from "./words.js";
+import { make, setText, size } from "./words.js";
 
 /** The button that opens it, the panel, and `follow()`. `arrived` is called when a download has ended. */
 export function makeHub(arrived) {

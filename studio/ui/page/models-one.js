@@ -1,10 +1,10 @@
 // One model: its picture, what is known of it, own notes, defaults, hash, and the way to use it.
 
 import { icon } from "./icons.js";
-import { pictureOf, size } from "./models.js";
+import { pictureOf } from "./models.js";
 import { ask, follow, onTask } from "./models-server.js";
 import { ask as askTab } from "./places.js";
-import { make, setText } from "./words.js";
+import { make, setText, size } from "./words.js";
 
 const FIELDS = [
   ["width", "Width", "number"], ["height", "Height", "number"], ["steps", "Steps", "number"],

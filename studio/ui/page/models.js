@@ -1,10 +1,11 @@
 // Everything that was found in the models folders: a list that can be searched, and one model at a time.
 
 import { makeHub } from "./models-hub.js";
+import { makeMemory } from "./models-memory.js";
 import { showModel } from "./models-one.js";
 import { ask as request } from "./models-server.js";
 import { icon } from "./icons.js";
-import { make, setText } from "./words.js";
+import { make, setText, size } from "./words.js";
 
 const KINDS = [
   ["model", "Models"], ["lora", "LoRAs"], ["vae", "VAEs"], ["embedding", "Embeddings"], ["controlnet", "ControlNets"],
@@ -13,12 +14,6 @@ const KINDS = [
 
 /** Cards that are put on the page at once; more follow when the last ones come near. */
 const BATCH = 90;
-
-/** "6.9 GB", "144 MB", "12 kB". */
-export function size(bytes) {
-  if (bytes >= 1e9) return `${(bytes / 1e9).toFixed(1)} GB`;
-  return bytes >= 1e6 ? `${Math.round(bytes / 1e6)} MB` : `${Math.max(1, Math.round(bytes / 1e3))} kB`;
-}
 
 /** Fill `root` with the tab. */
 export function mount(root) {
@@ -32,9 +27,10 @@ export function mount(root) {
   const empty = make("div", { class: "models-empty" });
   const trouble = make("p", { class: "notice", role: "alert" });
   const hub = makeHub(load);
+  const memory = makeMemory();
   section.append(
     make("div", { class: "models-bar" }, search, family, count, hub.button),
-    hub.panel, kinds, trouble, list, end, empty,
+    hub.panel, memory.element, kinds, trouble, list, end, empty,
   );
 
   let all = [];
@@ -44,6 +40,11 @@ export function mount(root) {
   let matching = [];
   let drawn = 0;
   let known = "";
+
+  function look() {
+    load();
+    memory.look();
+  }
 
   async function load() {
     try {
@@ -127,8 +128,8 @@ export function mount(root) {
   });
   new IntersectionObserver((seen) => seen[0].isIntersecting && drawn < matching.length && more(), { rootMargin: "800px" }).observe(end);
   // The folders are looked at whenever the tab comes into sight, and when the person comes back to the window.
-  new IntersectionObserver((seen) => seen[0].isIntersecting && load()).observe(section);
-  window.addEventListener("focus", () => section.checkVisibility() && load());
+  new IntersectionObserver((seen) => seen[0].isIntersecting && look()).observe(section);
+  window.addEventListener("focus", () => section.checkVisibility() && look());
   hub.follow();
 }
 

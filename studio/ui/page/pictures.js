@@ -77,6 +77,7 @@ export function show(pictures, index, events, place, isComparing = false) {
   const prompt = make("p", { class: "viewer-prompt" });
   const negative = make("p", { class: "viewer-negative" });
   const line = make("p", { class: "viewer-facts" });
+  const note = make("p", { class: "viewer-facts" });
   const acts = make("div", { class: "acts" });
   const slot = make("div", { class: "viewer-timeline" });
   const kin = make("div", { class: "viewer-kin" });
@@ -85,7 +86,7 @@ export function show(pictures, index, events, place, isComparing = false) {
   const close = make("button", { type: "button", class: "act viewer-close", title: "Close", "aria-label": "Close" }, "×");
   const before = make("button", { type: "button", class: "viewer-turn" }, "‹");
   const after = make("button", { type: "button", class: "viewer-turn" }, "›");
-  const text = make("div", { class: "viewer-text" }, name, stars.element, slot, prompt, negative, line, acts, sentence, kin);
+  const text = make("div", { class: "viewer-text" }, name, stars.element, slot, prompt, negative, line, note, acts, sentence, kin);
   const seen = make("div", { class: "viewer-seen" }, image);
   const picture = make("div", { class: "viewer-picture" }, before, seen, after);
   // A dialog itself cannot fill the screen; what is in it can.
@@ -136,7 +137,7 @@ export function show(pictures, index, events, place, isComparing = false) {
     const job = jobs.get(shown.job);
     live?.update(job);
     if (live && job.state === "step") setText(line, standing(job));
-    const key = live ? `${job.state} ${job.picture}` : "file";
+    const key = live ? `${job.state} ${job.picture} ${job.note ?? ""}` : "file";
     if (key === told) return;
     told = key;
     const { recipe } = shown;
@@ -144,6 +145,7 @@ export function show(pictures, index, events, place, isComparing = false) {
     setText(prompt, recipe.prompt || "(no prompt)");
     setText(negative, recipe.negative_prompt ? `Not: ${recipe.negative_prompt}` : "");
     if (job?.state !== "step") setText(line, `Seed ${recipe.seed} · ${facts(recipe)}${shown.id ? unfinished(shown) : ""}`);
+    setText(note, shown.note ?? "");
     slot.replaceChildren(...(live && shown.id ? [makeTimeline(job, live.look)] : []));
     acts.replaceChildren(
       ...continuing(shown),

@@ -240,7 +240,7 @@ function makeTile(job, count, place, events) {
     picture.update(now);
     frame.disabled = !now.picture;
     stars.show(now.picture ?? "");
-    const key = `${now.state} ${now.picture} ${Math.min(count, TIMED + 1)} ${now.reason}`;
+    const key = `${now.state} ${now.picture} ${Math.min(count, TIMED + 1)} ${now.reason} ${now.note ?? ""}`;
     if (key !== captioned) {
       captioned = key;
       caption.replaceChildren(...captionOf(now, count, events, place));
@@ -380,7 +380,7 @@ function makeLive(canvas, recipe, side) {
 
 function share(job) {
   if (job.state === "finished") return 1;
-  if (job.state === "loading") return job.share;
+  if (job.state === "loading") return job.bytes ? job.read / job.bytes : 0;
   return job.total ? (job.done ?? 0) / job.total : 0;
 }
 
@@ -396,6 +396,7 @@ export const described = (job) => ({
   id: job.picture,
   recipe: job.recipe,
   steps_done: job.state === "paused" ? job.done : stepsRun(job.recipe),
+  note: job.note,
 });
 
 function captionOf(job, count, events, place) {
@@ -405,6 +406,9 @@ function captionOf(job, count, events, place) {
   const turns = (job.recipe.turns ?? []).filter((turn) => turn.step !== job.forked_at).map((turn) => `\u00a0· changed at step ${turn.step}`);
   line.append(count === 1 ? `\u00a0· ${facts(job.recipe)}` : turns.join(""));
   const parts = [line];
+  // Beside others there is no room for what was done when memory ran out; the large view says it.
+  if (job.note && count > 1) line.append(make("span", { title: job.note }, "\u00a0· short of memory"));
+  else if (job.note) parts.push(make("p", { class: "facts" }, job.note));
   if (count > 1) parts.push(make("div", { class: "own acts" }, ...ownButtons(job)));
   if (job.picture) {
     const acts = actions(described(job), events);

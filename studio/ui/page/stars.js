@@ -1,6 +1,7 @@
 // Ratings that a person gives to pictures of the library, as one to five stars; 0 is none.
 
 import { icon } from "./icons.js";
+import { listen } from "./live.js";
 import { make } from "./words.js";
 
 export const MOST = 5;
@@ -18,6 +19,9 @@ const wanted = new Set();
 const drawers = new WeakMap();
 const listeners = new Set();
 let sending = Promise.resolve();
+/** Ids of pictures whose stars are on their way to the server: what it says of them meanwhile is older. */
+const sent = [];
+let hasSnapshot = false;
 
 export const ratingOf = (id) => known.get(id) ?? 0;
 
@@ -32,16 +36,18 @@ export function watchRatings(listener) {
 
 /** What the server said of pictures: `id` and `rating` of each. */
 export function learn(pictures) {
-  for (const { id, rating } of pictures) if (known.get(id) !== rating) set(id, rating);
+  for (const { id, rating } of pictures) if (known.get(id) !== rating && !sent.includes(id)) set(id, rating);
 }
 
 /** Give a picture stars. The answer is a sentence if they could not be kept, else empty. */
 export async function rate(id, stars) {
   const before = ratingOf(id);
   set(id, stars);
+  sent.push(id);
   // One after another: of two that are given quickly, the last must be the one that is kept.
   sending = sending.then(() => send(id, stars));
   const failure = await sending;
+  sent.splice(sent.indexOf(id), 1);
   if (failure && ratingOf(id) === stars) set(id, before);
   return failure;
 }
@@ -130,11 +136,18 @@ async function ask() {
   const ids = [...wanted];
   wanted.clear();
   for (let first = 0; first < ids.length; first += AT_ONCE) {
-    const some = ids.slice(first, first + AT_ONCE).filter((id) => !known.has(id));
-    if (some.length === 0) continue;
+    const some = ids.slice(first, first + AT_ONCE);
     const answer = await fetch(`/ratings?${new URLSearchParams(some.map((id) => ["id", id]))}`).catch(() => null);
     if (!answer?.ok) continue;
     const { ratings } = await answer.json();
     learn(some.map((id) => ({ id, rating: ratings[id] ?? 0 })));
   }
 }
+
+// What another window rates appears here. What was rated while this one was not told is asked for when it is told again.
+listen(({ kind, data }) => {
+  if (kind === "rating") learn([data]);
+  if (kind !== "jobs") return;
+  if (hasSnapshot) for (const { dataset } of document.querySelectorAll(".stars")) if (dataset.picture) want(dataset.picture);
+  hasSnapshot = true;
+});

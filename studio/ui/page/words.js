@@ -59,7 +59,7 @@ export function standing(job) {
     case "queued":
       return job.done ? `Waiting to go on from step ${job.done}` : "Waiting for its turn";
     case "loading":
-      return `Loading ${job.model}, ${Math.round(job.share * 100)} %`;
+      return loading(job);
     case "step":
       return stepping(job);
     case "paused":
@@ -71,6 +71,30 @@ export function standing(job) {
   }
 }
 
+function loading({ model, read, bytes }) {
+  if (!bytes) return `Waiting to load ${model}`;
+  return read < bytes ? `Loading ${model}, ${part(read, bytes)}` : `Getting ${model} ready`;
+}
+
+/** "6.9 GB", "144 MB", "12 kB". */
+export function size(bytes) {
+  const [unit, name] = unitOf(bytes);
+  return `${inUnit(bytes, unit)} ${name}`;
+}
+
+/** "1.2 of 4.3 GB": both in the unit of the whole, so that only the first number moves. */
+function part(some, whole) {
+  const [unit, name] = unitOf(whole);
+  return `${inUnit(some, unit)} of ${inUnit(whole, unit)} ${name}`;
+}
+
+function unitOf(bytes) {
+  if (bytes >= 1e9) return [1e9, "GB"];
+  return bytes >= 1e6 ? [1e6, "MB"] : [1e3, "kB"];
+}
+
+const inUnit = (bytes, unit) => (unit === 1e9 ? (bytes / unit).toFixed(1) : String(Math.max(bytes ? 1 : 0, Math.round(bytes / unit))));
+
 /** Where a paused job stands. */
 export const stoppedAtStep = (job) => `Stopped at step ${job.done} of ${job.total}`;
 
@@ -80,7 +104,6 @@ function stepping(job) {
   if (job.seconds > 0) {
     parts.push(`${duration(job.seconds)} per step`, remaining(job.seconds * (job.total - job.done)));
   }
-  if (job.note) parts.push(job.note);
   return parts.join(" · ");
 }
 
