@@ -44,7 +44,7 @@ def disc() -> np.ndarray:
 def known(disc: np.ndarray) -> Corpus:
     """A corpus of discs with different names."""
     names = ["banana", "strawberry", "lemon", "top hat", "cat"]
-    subjects = [Subject("🔴", name, (name,), number < 3, {"de": f"{name}lein"}) for number, name in enumerate(names)]
+    subjects = [Subject("🔴", name, (name,), {"de": f"{name}lein"}) for name in names]
     return Corpus(subjects, {style: np.stack([disc] * len(names)) for style in STYLE_SHARES})
 
 

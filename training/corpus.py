@@ -52,14 +52,12 @@ LEFT_OUT_NAMES = re.compile(
 class Subject:
     """One thing that can be drawn.
 
-    words: what an English caption may call it, the usual one first. tongues: its name by language. common: whether it
-    is among those that are learnt first.
+    words: what an English caption may call it, the usual one first. tongues: its name by language.
     """
 
     emoji: str
     name: str
     words: tuple[str, ...]
-    common: bool
     tongues: dict[str, str] = field(default_factory=dict)
 
 
@@ -115,11 +113,10 @@ def fetch_packages(root: Path = CACHE / "npm") -> Path:
 
 
 def list_subjects(modules: Path) -> list[Subject]:
-    """All subjects of the corpus, common ones marked, with names and those synonyms that mean no other subject."""
+    """All subjects of the corpus, with names and those synonyms that mean no other subject."""
     names = json.loads((modules / "unicode-emoji-json/data-by-emoji.json").read_text())
     keywords = json.loads((modules / "emojilib/dist/emoji-en-US.json").read_text())
-    text, tongues = NAMED.read_text(), read_tongues(modules)
-    named, common = read_named(text), read_named(text.partition(NEXT)[0])
+    named, tongues = read_named(NAMED.read_text()), read_tongues(modules)
     kept = {}
     for emoji, entry in names.items():
         wanted = entry["group"] not in LEFT_OUT_GROUPS and not LEFT_OUT_NAMES.search(entry["name"])
@@ -141,7 +138,7 @@ def list_subjects(modules: Path) -> list[Subject]:
                 :3
             ],
         )
-        subjects.append(Subject(emoji, name, words, name in common, tongues.get(emoji, {})))
+        subjects.append(Subject(emoji, name, words, tongues.get(emoji, {})))
     return subjects
 
 
@@ -237,7 +234,7 @@ def unpack(path: Path) -> Corpus:
     """Read what `pack` wrote. Some seconds."""
     with zipfile.ZipFile(path) as file:
         values = json.loads(file.read("subjects.json"))
-        subjects = [Subject(**{**value, "words": tuple(value["words"])}) for value in values]
+        subjects = [Subject(v["emoji"], v["name"], tuple(v["words"]), v["tongues"]) for v in values]
         shape = (len(subjects), PICTURE_SIZE, PICTURE_SIZE, 4)
         pictures = {style: np.zeros(shape, np.uint8) for style in STYLES}
         members = [(name, file.read(name)) for name in file.namelist() if name.endswith(".webp")]

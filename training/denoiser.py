@@ -108,8 +108,10 @@ def learn_tokenizer() -> CLIPTokenizer:
     words = ["a an the of on in with and as to style background painting picture photo two three four five"] * 50
     words += [*COLOURS, *PLACE_NAMES, *RELATIONS, *(word for ways in WORDS_FOR.values() for word in ways)] * 50
     words += [*FILLERS, *ADJECTIVES, *DOINGS] * 10
-    for subject in load_corpus().named():
-        words += [*subject.words] * (30 if subject.common else 10)
+    corpus = load_corpus()
+    common = {corpus.subjects[i].name for i in corpus.learnt()}
+    for subject in corpus.named():
+        words += [*subject.words] * (30 if subject.name in common else 10)
         for language, name in subject.tongues.items():
             words += [name] * (14 if language in MOST_ASKED else 1)
     return train_tokenizer(words, TOKENIZER)

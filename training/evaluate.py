@@ -75,12 +75,10 @@ def usual(corpus: Corpus, plan: Plan, first: str = "") -> str:
     return f"{things}, {WORDS_FOR[plan.seen_as][0]}, {plan.place}"
 
 
-def ask(corpus: Corpus, count: int, seed: int = 7, only_common: bool = False) -> list[Question]:
-    """Held-out combinations, each subject once before any comes twice, the common ones first."""
+def ask(corpus: Corpus, count: int, seed: int = 7) -> list[Question]:
+    """Held-out combinations, each subject that is taught once before any comes twice."""
     rng = np.random.default_rng(seed)
-    usable = corpus.learnt()
-    common = [i for i in usable if corpus.subjects[i].common]
-    order = [*rng.permutation(common)] if only_common else [*rng.permutation(common), *rng.permutation(usable)]
+    order = rng.permutation(corpus.learnt())
     questions: list[Question] = []
     while len(questions) < count:
         subject = int(order[len(questions) % len(order)])
@@ -97,7 +95,7 @@ def ask(corpus: Corpus, count: int, seed: int = 7, only_common: bool = False) ->
 def ask_colours(corpus: Corpus, count: int) -> list[Question]:
     """Things in a colour that the caption names, drawn as they are, without a medium."""
     rng, found = np.random.default_rng(8), []
-    for question in ask(corpus, count, 8, only_common=True):
+    for question in ask(corpus, count, 8):
         thing = replace(question.plan.things[0], colour=str(rng.choice(COLOURS)))
         plan = replace(question.plan, things=(thing,), medium="", place="on a gray background")
         found.append(Question(usual(corpus, plan), plan))
@@ -106,7 +104,7 @@ def ask_colours(corpus: Corpus, count: int) -> list[Question]:
 
 def ask_pairs(corpus: Corpus, count: int) -> list[Question]:
     """Two things beside each other."""
-    ones = ask(corpus, 2 * count, 9, only_common=True)
+    ones = ask(corpus, 2 * count, 9)
     found = []
     for first, second in zip(ones[::2], ones[1::2], strict=True):
         if "3d render" in corpus.styles_of(first.plan.things[0].subject):
