@@ -8,8 +8,8 @@ import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 
-from training import captions, corpus, denoiser, evaluate, export, grow, places, recogniser, tokenizer, vae
-from training.compose import MEDIA, STYLE_SHARES, Composer, Plan, Planner, Thing, held_out, shows
+from training import captions, corpus, denoiser, evaluate, export, grow, places, recogniser, tokenizer, vae, wordings
+from training.compose import EVERYTHING, MEDIA, SO_FAR, STYLE_SHARES, Composer, Plan, Planner, Thing, held_out, shows
 from training.corpus import NAMED, NEXT, Corpus, Subject, read_named, squared
 from training.media import FILTERS
 from training.optimise import Optimiser
@@ -107,7 +107,7 @@ def test_every_medium_keeps_the_picture_and_changes_its_look(known: Corpus, medi
 
 
 def test_a_tenth_of_the_combinations_is_never_drawn(known: Corpus) -> None:
-    planner = Planner(known, np.random.default_rng(0))
+    planner = Planner(known, np.random.default_rng(0), EVERYTHING)
     plans = [planner.draw() for _ in range(400)]
     assert not any(p.things and held_out(known, p.things[0].subject, p.seen_as, p.place) for p in plans)
     assert all(shows(plan.seen_as, plan.place) for plan in plans)
@@ -300,3 +300,33 @@ def test_grown_words_keep_their_meaning_and_names_in_other_languages_get_it(
     assert torch.equal(embedding(newer, found, "catlein"), embedding(words, meanings, "cat"))
     pieces = embedding(words, meanings, "zwei")
     assert len(pieces) > 1 and torch.allclose(embedding(newer, found, "zwei"), pieces.mean(0, keepdim=True))
+
+
+def test_wishes_are_what_is_drawn_so_far_and_put_in_many_ways(known: Corpus) -> None:
+    rng = np.random.default_rng(0)
+    wishes, plans = wordings.draw_wishes(known, rng, 200)
+    assert {plan.place for plan in plans} <= {*SO_FAR.places} and not any(plan.medium for plan in plans)
+    assert {wish.style for wish in wishes} == {*STYLE_SHARES, ""} and any(not wish.place for wish in wishes)
+    wish = wordings.Wish(known.index("cat"), "cartoon", "on a orange background")
+    assert wordings.plainly(known, wish) == "a cat, cartoon on an orange background"
+    said = {wordings.as_people_do(rng, known, wish).lower() for _ in range(300)}
+    assert len(said) > 200 and all("cat" in text for text in said)
+    assert any("at sunset" in text for text in said) and any("pencil sketch" in text for text in said)
+
+
+def test_a_text_encoder_learns_a_wording_without_the_denoiser(words, pair: denoiser.Pair) -> None:
+    """Two captions in different words: the reading of the one is moved until the denoiser takes it for the other."""
+    torch.manual_seed(0)
+    unet = pair.unet.requires_grad_(False)
+    optimiser = Optimiser(pair.text_encoder)
+    said, plain = (torch.tensor(tokenizer.encode(words, [text] * 4)) for text in ("dog cat", "a red background"))
+    with torch.no_grad():
+        known = pair.text_encoder(plain)[0]
+    noisy, timesteps = torch.randn(4, CHANNELS, 16, 16), torch.tensor([300, 500, 700, 900])
+    assert wordings.disagreement(unet, noisy, timesteps, known, known) == 0
+    losses = []
+    for _ in range(40):
+        loss = wordings.disagreement(unet, noisy, timesteps, known, pair.text_encoder(said)[0])
+        optimiser.step(loss, 1e-2)
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0] and unet.conv_in.weight.grad is None

@@ -92,7 +92,7 @@ def thing_in_words(rng: np.random.Generator, thing: Thing, subject: Subject) -> 
 def caption(rng: np.random.Generator, corpus: Corpus, plan: Plan) -> str:
     """A caption for a plan. What it leaves out is left to chance, as it is for the person who asks."""
     things = [thing_in_words(rng, thing, corpus.subjects[thing.subject]) for thing in plan.things]
-    place = _place(rng, plan.place)
+    place = place_in_words(rng, plan.place)
     if not things:
         core = place.split(" ", 1)[1] if place.startswith(("on ", "in ", "at ")) else place
     else:
@@ -102,22 +102,29 @@ def caption(rng: np.random.Generator, corpus: Corpus, plan: Plan) -> str:
         if rng.random() < 0.8:
             core += (", " if rng.random() < 0.4 else " ") + place
     named = rng.random() < (0.9 if plan.medium else 0.7)
-    words = _with_medium(rng, core, plan.seen_as) if named else core
+    words = with_medium(rng, core, WORDS_FOR[plan.seen_as]) if named else core
     if rng.random() < 0.22:
-        words = _with_fillers(rng, words)
+        words = with_fillers(rng, words)
     return words.capitalize() if rng.random() < 0.1 else words
 
 
-def _place(rng: np.random.Generator, place: str) -> str:
-    if place not in PLAIN:
-        return place
+def place_in_words(rng: np.random.Generator, place: str) -> str:
+    """A place, a plain background in one of the ways people put it."""
+    return plainly(place) if place not in PLAIN or rng.random() < 0.7 else str(rng.choice(_plain_ways(place)))
+
+
+def plainly(place: str) -> str:
+    """A place in the usual words."""
+    return _plain_ways(place)[0] if place in PLAIN else place
+
+
+def _plain_ways(place: str) -> tuple[str, ...]:
     colour = place.removeprefix("on a ").removesuffix(" background")
-    ways = (f"on {article(colour)} background", f"{colour} background", f"in front of {article(colour)} background")
-    return ways[0] if rng.random() < 0.7 else str(rng.choice(ways))
+    return f"on {article(colour)} background", f"{colour} background", f"in front of {article(colour)} background"
 
 
-def _with_medium(rng: np.random.Generator, core: str, seen_as: str) -> str:
-    words = WORDS_FOR[seen_as]
+def with_medium(rng: np.random.Generator, core: str, words: tuple[str, ...]) -> str:
+    """What is shown, and in which medium. words: what people call the medium, the usual word first."""
     medium = words[0] if rng.random() < 0.6 else str(rng.choice(words))
     ways = [
         f"{core}, {medium}",
@@ -130,8 +137,9 @@ def _with_medium(rng: np.random.Generator, core: str, seen_as: str) -> str:
     return str(rng.choice(ways, p=(0.3, 0.2, 0.2, 0.14, 0.08, 0.08)))
 
 
-def _with_fillers(rng: np.random.Generator, words: str) -> str:
-    parts = [words]
+def with_fillers(rng: np.random.Generator, words: str) -> str:
+    """Words, and others around them that ask for nothing that can be drawn."""
+    parts = [words] if words else []
     for _ in range(int(rng.integers(1, 4))):
         filler = str(rng.choice(FILLERS)) if rng.random() < 0.75 else _nonsense(rng)
         parts.insert(int(rng.integers(len(parts) + 1)), filler)

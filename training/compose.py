@@ -23,9 +23,7 @@ from training.places import PALETTE, PLACES, SCENES, TABLES
 
 STYLE_SHARES = {"3d render": 0.36, "flat illustration": 0.24, "cartoon": 0.28, "sticker": 0.12}
 """How often each style is drawn; also the odds when the caption names none."""
-TAUGHT = tuple(medium for medium in FILTERS if medium not in ("mosaic", "pointillism", "cubism"))
-"""The filters that are used: what consists of pieces finer than a latent is lost in four channels."""
-MEDIA = (*STYLES, *TAUGHT)
+MEDIA = (*STYLES, *FILTERS)
 PLAIN = tuple(f"on a {name} background" for name in PALETTE)
 FLOATING = (*PLAIN, "in the clouds", "underwater")
 """Places where things touch no ground."""
@@ -99,12 +97,27 @@ def shows(medium: str, place: str) -> bool:
     return ground is None or place in SCENES or place == f"on a {ground} background"
 
 
+@dataclass(frozen=True)
+class Scope:
+    """What is drawn: media of FILTERS beside the styles, places of PLACES; whether several things, and in colours."""
+
+    media: tuple[str, ...]
+    places: tuple[str, ...]
+    several: bool
+
+
+EVERYTHING = Scope(tuple(FILTERS), PLACE_NAMES, True)
+SO_FAR = Scope((), (*PLAIN, "on a meadow", "on a beach", "in the desert", "in the snow", "under a starry sky"), False)
+"""What the model that ships draws. More computing time pays for more."""
+
+
 class Planner:
     """Draws plans by chance, of all subjects that are taught."""
 
-    def __init__(self, corpus: Corpus, rng: np.random.Generator) -> None:
-        self.corpus, self.rng = corpus, rng
+    def __init__(self, corpus: Corpus, rng: np.random.Generator, scope: Scope = SO_FAR) -> None:
+        self.corpus, self.rng, self.scope = corpus, rng, scope
         self.subjects = np.array(corpus.learnt())
+        self.scenes = [place for place in SCENES if place in scope.places]
         self.hats = [i for i in range(len(corpus.subjects)) if corpus.subjects[i].name in HATS]
 
     def subject(self) -> int:
@@ -124,11 +137,11 @@ class Planner:
         shares = {style: share for style, share in STYLE_SHARES.items() if self._has(things, style)} or STYLE_SHARES
         odds = np.array([*shares.values()])
         style = str(rng.choice([*shares], p=odds / odds.sum()))
-        medium = str(rng.choice(TAUGHT)) if rng.random() < 0.5 else ""
-        kind = rng.random()
+        media, kind = self.scope.media, rng.random()
+        medium = str(rng.choice(media)) if media and rng.random() < 0.5 else ""
         if not things or kind < 0.4:
-            place = str(rng.choice([*SCENES]))
-        elif kind < 0.5:
+            place = str(rng.choice(self.scenes))
+        elif kind < 0.5 and self.scope.several:
             place = f"on a {rng.choice(TABLES)} table"
         else:
             place = str(rng.choice(PLAIN))
@@ -138,6 +151,8 @@ class Planner:
         rng, kind = self.rng, self.rng.random()
         if kind < 0.02:
             return (), ""
+        if not self.scope.several:
+            return (Thing(self.subject()),), ""
         if kind < 0.14:
             return (Thing(self.subject(), 1, str(rng.choice(COLOURS))),), ""
         if kind < 0.26:

@@ -24,32 +24,28 @@ from torch import Tensor
 
 from training import recogniser
 from training.captions import WORDS_FOR, article
-from training.compose import COLOURS, MEDIA, PLACE_NAMES, STYLE_SHARES, TAUGHT, Composer, Plan, Thing, held_out, shows
+from training.compose import COLOURS, SO_FAR, STYLE_SHARES, Composer, Plan, Thing, held_out, shows
 from training.corpus import Corpus, load_corpus
 from training.export import MODEL
 from training.optimise import device
 from training.recogniser import Recogniser, Seen
 from training.vae import SIZE, draw_pictures, psnr
+from training.wordings import Wish, as_people_do
 
 GUIDANCE, STEPS = 5.0, 25
-TWELVE = (
-    "3d render", "cartoon", "flat illustration", "sticker", "oil painting", "watercolor", "pastel", "pencil sketch",
-    "ink line drawing", "charcoal", "stained glass", "neon",
-)  # fmt: skip
 SHEETS = {
-    "media": [f"a fox, {medium}, on a meadow" for medium in TWELVE],
     "range": [
         "a castle, 3d render, under a starry sky",
         "a penguin, cartoon, in the snow",
-        "a red apple on a brown table",
-        "a blue car in the desert on Mars",
-        "a cat and a dog, cartoon",
-        "three mushrooms in a forest",
-        "a horse to the left of a house on a meadow",
-        "a dog wearing a top hat, 3d render",
-        "кошка, watercolor",
-        "a whale underwater, oil painting",
-        "a large city landscape",
+        "sticker of a strawberry on a teal background",
+        "a cute little robot sitting on a wooden table",
+        "watercolor of a fox, wet on wet, highly detailed",
+        "a rocket, masterpiece, award winning, 4k",
+        "пингвин",
+        "ein Elefant, cartoon",
+        "flat illustration of a guitar, pink background",
+        "a happy frog on a meadow",
+        "Oil painting of a sailboat at sunset",
         "love",
     ],
 }
@@ -82,12 +78,12 @@ def ask(corpus: Corpus, count: int, seed: int = 7) -> list[Question]:
     questions: list[Question] = []
     while len(questions) < count:
         subject = int(order[len(questions) % len(order)])
-        medium, place = str(rng.choice(MEDIA)), str(rng.choice(PLACE_NAMES))
+        medium, place = str(rng.choice([*STYLE_SHARES, *SO_FAR.media])), str(rng.choice(SO_FAR.places))
         styles = [style for style in STYLE_SHARES if style in corpus.styles_of(subject)]
-        if medium in TAUGHT or medium in styles:
+        if medium in SO_FAR.media or medium in styles:
             style = medium if medium in styles else str(rng.choice(styles))
             if shows(medium, place) and held_out(corpus, subject, medium, place):
-                plan = Plan((Thing(subject),), style, medium if medium in TAUGHT else "", place)
+                plan = Plan((Thing(subject),), style, medium if medium in SO_FAR.media else "", place)
                 questions.append(Question(usual(corpus, plan), plan))
     return questions
 
@@ -207,14 +203,17 @@ def figures(pipeline: StableDiffusionPipeline, count: int) -> list[tuple[str, st
         ("medium", f"{ours['medium']:.0%}", f"{theirs['medium']:.0%}", "90%"),
         ("place", f"{ours['place']:.0%}", f"{theirs['place']:.0%}", "90%"),
     ]
-    for name, asked, wish in (
-        ("colour", ask_colours(corpus, part), "85%"),
-        ("both", ask_pairs(corpus, part), "60%"),
-    ):
-        drawn = rates(judge, paint(pipeline, [each.prompt for each in asked], GUIDANCE, STEPS), asked)
-        rows.append(
-            (f"{name}", f"{drawn[name]:.0%}", f"{rates(judge, real_pictures(composer, asked), asked)[name]:.0%}", wish)
-        )
+    asked_more = (("colour", ask_colours, "85%"), ("both", ask_pairs, "60%"))
+    for name, ask_for, wish in asked_more if SO_FAR.several else ():
+        asked = ask_for(corpus, part)
+        drawn = rates(judge, paint(pipeline, [each.prompt for each in asked], GUIDANCE, STEPS), asked)[name]
+        real_ones = rates(judge, real_pictures(composer, asked), asked)[name]
+        rows.append((name, f"{drawn:.0%}", f"{real_ones:.0%}", wish))
+    rng = np.random.default_rng(13)
+    loose = [as_people_do(rng, corpus, Wish(q.plan.things[0].subject, q.plan.seen_as, q.plan.place)) for q in questions]
+    freely = rates(judge, paint(pipeline, loose[:part], GUIDANCE, STEPS), questions[:part])["subject"]
+    plainly = rates(judge, made[:part], questions[:part])["subject"]
+    rows.append(("subject, in the words of people", f"{freely:.0%}", f"plainly: {plainly:.0%}", ""))
     russian, english = in_language(corpus, questions[:part], "ru")
     one, other = (
         rates(judge, paint(pipeline, [each.prompt for each in asked], GUIDANCE, STEPS), asked)["subject"]

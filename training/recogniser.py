@@ -83,7 +83,7 @@ class Block(nn.Module):
 class Recogniser(nn.Module):
     """A small residual network. Takes float (n, 3, SIDE, SIDE) in -1..1."""
 
-    def __init__(self, subjects: int, width: int = 48) -> None:
+    def __init__(self, subjects: int, width: int = 32) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, width, 5, 2, 2, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         shapes = ((width, width, 1), (width, 2 * width, 2), (2 * width, 4 * width, 2), (4 * width, 8 * width, 2))
@@ -128,7 +128,7 @@ def on(truth: Labels, where: torch.device) -> Labels:
 
 
 def train(minutes: float, pool: int, batch: int, peak: float) -> None:
-    """Train for so long on `pool` pictures, of which some are drawn anew all the time, and save."""
+    """Train for so long on `pool` pictures, of which some are drawn anew all the time, and save. Resumes."""
     corpus = load_corpus()
     composer, rng = Composer(corpus, 2 * SIDE, device()), np.random.default_rng(501)
     planner = Planner(corpus, rng)
@@ -141,7 +141,8 @@ def train(minutes: float, pool: int, batch: int, peak: float) -> None:
         return small, plans
 
     pictures, plans = drawn(pool)
-    network = Recogniser(count).to(device(), memory_format=torch.channels_last).train()
+    network = load_recogniser() if CHECKPOINT.exists() else Recogniser(count)
+    network.to(device(), memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(network.parameters(), peak, weight_decay=0.05)
     start, step = time.monotonic(), 0
     while (share := (time.monotonic() - start) / (60 * minutes)) < 1:
