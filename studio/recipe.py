@@ -122,8 +122,8 @@ class Recipe:
     prompt: str = ""
     negative_prompt: str = ""
     model: str = "sketchbook"
-    width: int = 128
-    height: int = 128
+    width: int = 256
+    height: int = 256
     steps: int = 20
     guidance_scale: float = 5.0
     sampler: str = "DPM++ 2M"

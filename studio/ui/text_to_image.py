@@ -10,10 +10,11 @@ PLACE = "text_to_image"
 
 EXAMPLES = (
     "a mushroom on a meadow",
-    "a ghost on a purple background",
     "a panda, 3d render, on a pink background",
-    "a frog, cartoon",
-    "a rocket under a starry sky",
+    "sticker of a strawberry on a teal background",
+    "a cute little robot under a starry sky, highly detailed",
+    "пингвин, cartoon",
+    "a rocket",
 )
 
 

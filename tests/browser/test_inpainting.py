@@ -301,18 +301,18 @@ def test_an_intent_sets_the_rest(page: Page) -> None:
     expect(tab.get_by_role("radio", name="Whole picture")).to_be_checked()
     tab.get_by_role("button", name="Change").click()
     expect(tab.get_by_role("radio", name="Inside the mask")).to_be_checked()
-    expect(tab.get_by_text("12 of 20 steps are run")).to_be_visible()
+    expect(tab.get_by_text("15 of 25 steps are run")).to_be_visible()
 
 
 def test_image_to_image_follows_the_picture_and_the_strength(page: Page, studio: Studio, picture: Path) -> None:
     tab = open_tab(page, "Image to image")
     bring_in(tab, picture)
-    expect(tab.get_by_label("Height", exact=True)).to_have_value("112")
-    expect(tab.get_by_label("Width", exact=True)).to_have_value("144")
+    expect(tab.get_by_label("Height", exact=True)).to_have_value("192")
+    expect(tab.get_by_label("Width", exact=True)).to_have_value("256")
     fill(tab, Prompt="a house", Steps=4, Strength=0)
     generate(tab)
     same, _ = newest(studio)
-    fitted = np.asarray(Image.open(picture).convert("RGB").resize((144, 112), Image.Resampling.LANCZOS)).astype(int)
+    fitted = np.asarray(Image.open(picture).convert("RGB")).astype(int)
     assert np.abs(same - fitted).mean() < 12
     fill(tab, Strength=1)
     generate(tab)

@@ -355,7 +355,7 @@ def test_recent_pictures_appear_by_themselves_and_open_large(page: Page) -> None
 
 def test_another_model_brings_its_own_settings(page: Page) -> None:
     choose(page, "Model", "flux")
-    expect(field(page, "Width")).not_to_have_value("128")
+    expect(field(page, "Width")).not_to_have_value("256")
     expect(here(page).get_by_label("Negative prompt")).to_have_count(0)
     fill(page, Prompt="a cat", Steps=2)
     start(page)
