@@ -13,8 +13,7 @@ EXAMPLES = (
     "a panda, 3d render, on a pink background",
     "sticker of a strawberry on a teal background",
     "a cute little robot under a starry sky, highly detailed",
-    "пингвин, cartoon",
-    "a rocket",
+    "a fox, masterpiece, trending, 4k",
 )
 
 
