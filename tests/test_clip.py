@@ -75,7 +75,7 @@ def test_the_bundled_model_reads_its_words_as_before() -> None:
     manager = Manager(device="cpu", dtype="float32")
     model: Any = manager.use(next(entry.name for entry in catalog.scan([]) if not entry.problem))
     for text in ("a red fox", "a panda, 3d render, on a pink background"):
-        ids = model.tokenizer(text, padding="max_length", max_length=32).input_ids
+        ids = model.tokenizer(text, padding="max_length", max_length=model.tokenizer.model_max_length).input_ids
         with torch.inference_mode():
             expected = model.text_encoder(torch.tensor([ids]))[0]
             assert torch.equal(model.encode(text, "", False).positive, expected)

@@ -114,7 +114,7 @@ def test_a_batch_shares_every_call(studio: Studio) -> None:
 
 
 def test_different_sizes_do_not_share_a_call(studio: Studio) -> None:
-    jobs = studio.submit("a", steps=2) + studio.submit("b", steps=2, width=256)
+    jobs = studio.submit("a", steps=2) + studio.submit("b", steps=2, width=512)
     for job in jobs:
         studio.events.final(job.id)
     assert sorted(studio.worker.log) == [["a"], ["a"], ["b"], ["b"]]

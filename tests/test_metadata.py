@@ -75,7 +75,7 @@ def test_other_tools_find_the_text_they_know(tmp_path: Path) -> None:
     assert image.info["parameters"] == (
         "a red fox\n"
         "Negative prompt: blur\n"
-        "Steps: 20, Sampler: DPM++ 2M Karras, CFG scale: 5, Seed: 1, Size: 128x128, Model: sketchbook, "
+        "Steps: 20, Sampler: DPM++ 2M Karras, CFG scale: 5, Seed: 1, Size: 256x256, Model: sketchbook, "
         f"Version: Emerge Studio {__version__}"
     )
     assert json.loads(image.info["emerge-recipe"])["prompt"] == "a red fox"
@@ -89,7 +89,7 @@ def test_webuis_own_reader_understands_it() -> None:
     values = {key: json.loads(value) if value[0] == '"' else value for key, value in field.findall(last)}
     assert lines == ["p"]
     assert values["Model"] == 'a, b: "c"\nd'
-    assert (values["Steps"], values["CFG scale"], values["Size"]) == ("20", "7.5", "128x128")
+    assert (values["Steps"], values["CFG scale"], values["Size"]) == ("20", "7.5", "256x256")
 
 
 def test_no_line_for_an_empty_negative_prompt() -> None:

@@ -15,7 +15,7 @@ def test_nothing_is_said_before_anything_was_measured() -> None:
     assert pace.seconds([ONE], 4) is None  # no picture was finished yet
     pace.ended(ONE, 0.5)
     assert pace.seconds([ONE], 4) == pytest.approx(1.5)
-    assert pace.seconds([ONE, Recipe(width=256)], 4) is None and pace.seconds([Recipe(model="other")], 4) is None
+    assert pace.seconds([ONE, Recipe(width=512)], 4) is None and pace.seconds([Recipe(model="other")], 4) is None
 
 
 def test_shared_calls_cost_what_they_were_measured_to_cost() -> None:

@@ -119,7 +119,7 @@ def test_json_brings_back_what_a_picture_started_from() -> None:
 
 def test_the_steps_that_are_run() -> None:
     assert Recipe(steps=20, strength=0.5).steps_run == 20
-    source = {"source": "128x128-" + "0" * 24}
+    source = {"source": "256x256-" + "0" * 24}
     for strength, run in ((0, 0), (0.04, 0), (0.05, 1), (0.3, 6), (0.99, 19), (1, 20)):
         assert Recipe(steps=20, strength=strength, **source).check().steps_run == run
 
@@ -132,7 +132,7 @@ def test_the_steps_that_are_run() -> None:
         ({"strength": "much"}, "must be a number"),
         ({"fill": "red"}, "'red' is nothing to fill with"),
         ({"source": "../../etc/passwd"}, "not the name of a start picture"),
-        ({"source": NAME}, "has 200x120 pixels, and 128x128 are asked for"),
+        ({"source": NAME}, "has 200x120 pixels, and 256x256 are asked for"),
         ({"mask": NAME}, "no picture that it belongs to"),
         ({**MASKED, "mask": "64x64-" + "0" * 24}, "differ in size"),
         ({**MASKED, "box": (0, 0, 201, 120)}, "does not lie in a picture of 200x120"),

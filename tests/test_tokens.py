@@ -27,23 +27,23 @@ def said(models: Manager, wildcards: Wildcards, name: str, text: str) -> str:
     return tokens.line(models.entry(name), text, 0, wildcards, "prompt")
 
 
-def test_the_bundled_model_has_chunks_of_thirty(wildcards: Wildcards) -> None:
+def test_the_bundled_model_has_chunks_of_forty_six(wildcards: Wildcards) -> None:
     models = Manager(device="cpu")
 
     def line(text: str) -> str:
         return said(models, wildcards, "sketchbook", text)
 
     assert line("") == line("  \n") == ""
-    assert line("a red fox") == "3 of 30 tokens"
-    assert line("a (red:1.3) [fox]") == "3 of 30 tokens"
-    assert line("<lora:ink:0.8> a red fox") == "3 of 30 tokens"
-    assert line("a red fox, " * 7 + "a cat") == "30 of 30 tokens"
-    assert line("a red fox " * 10 + "Tables") == "33 tokens · 2 chunks; the second begins at ‘tables’"
-    assert line("a red fox BREAK on a table") == "7 tokens · 2 chunks; the second begins at ‘on’"
-    assert line("cat BREAK fox BREAK table") == "4 tokens · 3 chunks; they go on at ‘fox’, ‘table’"
+    assert line("a red fox") == "3 of 46 tokens"
+    assert line("a (red:1.3) [fox]") == "3 of 46 tokens"
+    assert line("<lora:ink:0.8> a red fox") == "3 of 46 tokens"
+    assert line("a red fox, " * 11 + "a cat") == "46 of 46 tokens"
+    assert line("a red fox " * 15 + "a Tables") == "48 tokens · 2 chunks; the second begins at ‘tables’"
+    assert line("a red fox BREAK on a table") == "6 tokens · 2 chunks; the second begins at ‘on’"
+    assert line("cat BREAK fox BREAK table") == "3 tokens · 3 chunks; they go on at ‘fox’, ‘table’"
     assert line("a BREAK " * 5 + "cat") == "6 tokens · 6 chunks; they go on at ‘a’, ‘a’, ‘a’, …"
-    assert line("apple::2 a red tart::1") == "5 of 30 tokens"
-    assert line("a [cat:very red fox:0.5]") == "4 of 30 tokens"
+    assert line("apple::2 a red tart::1") == "5 of 46 tokens"
+    assert line("a [cat:very red fox:0.5]") == "5 of 46 tokens"
     assert not models.loaded("sketchbook")
 
 
