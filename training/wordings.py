@@ -86,9 +86,9 @@ def plainly(corpus: Corpus, wish: Wish) -> str:
 
 
 def as_people_do(rng: np.random.Generator, corpus: Corpus, wish: Wish) -> str:
-    """The same wish in one of the ways that people put it; now and then with a number, a colour or a second thing,
+    """The same wish in one of the ways that people put it.
 
-    which the denoiser does not draw.
+    Now and then with a number, a colour or a second thing, which the denoiser does not draw.
     """
     count = int(rng.choice([*NUMBERS])) if rng.random() < 0.06 else 1
     colour = str(rng.choice(COLOURS)) if rng.random() < 0.08 else ""
@@ -150,9 +150,9 @@ def train(older: StableDiffusionPipeline, count: int, minutes: float, batch: int
         rows = rng.integers(len(latents), size=batch)
         plain = [plainly(corpus, wishes[row]) for row in rows]
         said = [as_people_do(rng, corpus, wishes[row]) for row in rows]
-        for place in np.flatnonzero(rng.random(batch) < 0.1):
+        for row in np.flatnonzero(rng.random(batch) < 0.1):
             # Nothing is asked for, in no words or in words that mean nothing.
-            plain[place], said[place] = "", with_fillers(rng, "") if rng.random() < 0.5 else ""
+            plain[row], said[row] = "", with_fillers(rng, "") if rng.random() < 0.5 else ""
         timesteps = (LATEST + (torch.arange(batch) + torch.rand(batch)) * spread).long().to(device())
         some = latents[torch.from_numpy(rows)].to(device())
         noisy = scheduler.add_noise(some, torch.randn_like(some), timesteps)
