@@ -125,6 +125,7 @@ def list_subjects(modules: Path) -> list[Subject]:
     missing = set(named) - set(kept.values())
     if missing:
         raise ValueError(f"subjects.txt names what the corpus does not have: {sorted(missing)}")
+    called = {entry["name"]: emoji for emoji, entry in names.items()}
     taken = {word for words in named.values() for word in words} | {name.lower() for name in kept.values()}
     uses: dict[str, int] = {}
     for emoji in kept:
@@ -138,20 +139,27 @@ def list_subjects(modules: Path) -> list[Subject]:
                 :3
             ],
         )
-        subjects.append(Subject(emoji, name, words, tongues.get(emoji, {})))
+        # "cat" is our word for the emoji "cat face": the other emoji, "cat", has the word's name in other languages.
+        same = called.get(words[0], emoji)
+        subjects.append(Subject(emoji, name, words, tongues.get(_bare(emoji), {}) | tongues.get(_bare(same), {})))
     return subjects
 
 
 def read_tongues(modules: Path) -> dict[str, dict[str, str]]:
-    """Emoji → language → its name there, in small letters. A name that two have is neither's."""
+    """Emoji without variation sign → language → its name, in small letters. A name that two have is neither's."""
     found: dict[str, dict[str, str]] = {}
     for language in LANGUAGES:
         entries = json.loads((modules / f"emojibase-data/{language}/data.json").read_text("utf-8"))
         labels = [entry["label"].lower() for entry in entries]
         for entry, label in zip(entries, labels, strict=True):
             if labels.count(label) == 1:
-                found.setdefault(entry["emoji"], {})[language] = label
+                found.setdefault(_bare(entry["emoji"]), {})[language] = label
     return found
+
+
+def _bare(emoji: str) -> str:
+    """Without the variation sign, which some lists write and others leave out."""
+    return emoji.replace("\ufe0f", "")
 
 
 def _code(emoji: str, sign: bool) -> str:

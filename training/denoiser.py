@@ -11,7 +11,6 @@ left empty for classifier-free guidance (Ho & Salimans, arXiv:2207.12598).
 import argparse
 import copy
 import functools
-import math
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -27,7 +27,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from training import vae as autoencoder
 from training.captions import ADJECTIVES, DOINGS, FILLERS, MOST_ASKED, WORDS_FOR, caption
 from training.compose import COLOURS, PLACE_NAMES, RELATIONS, Composer, Plan, Planner
-from training.corpus import CACHE, Corpus, load_corpus
+from training.corpus import CACHE, LANGUAGES, Corpus, load_corpus
 from training.optimise import Optimiser, device
 from training.tokenizer import LENGTH, encode, train_tokenizer
 
@@ -67,6 +67,8 @@ SCHEDULE = {
     "set_alpha_to_one": True,
 }
 EMPTY_CAPTIONS = 0.1
+FRAME = "a an the of on in with and as to style background painting picture photo two three four five"
+"""Words between the others in captions."""
 SNR_LIMITS = (0.4, 5.0)
 
 
@@ -105,7 +107,7 @@ def learn_tokenizer() -> CLIPTokenizer:
     """The tokenizer, from all the words that captions can hold, the usual ones most often."""
     if (TOKENIZER / "vocab.json").exists():
         return CLIPTokenizer.from_pretrained(TOKENIZER)
-    words = ["a an the of on in with and as to style background painting picture photo two three four five"] * 50
+    words = [FRAME] * 50
     words += [*COLOURS, *PLACE_NAMES, *RELATIONS, *(word for ways in WORDS_FOR.values() for word in ways)] * 50
     words += [*FILLERS, *ADJECTIVES, *DOINGS] * 10
     corpus = load_corpus()
@@ -113,8 +115,32 @@ def learn_tokenizer() -> CLIPTokenizer:
     for subject in corpus.named():
         words += [*subject.words] * (30 if subject.name in common else 10)
         for language, name in subject.tongues.items():
-            words += [name] * (14 if language in MOST_ASKED else 1)
+            words += [name] * ((100 if subject.name in common else 14) if language in MOST_ASKED else 1)
     return train_tokenizer(words, TOKENIZER)
+
+
+def same_words(tokenizer: CLIPTokenizer, corpus: Corpus) -> Tensor:
+    """For each token (tokens,) the one that it is learnt as: of a thing's name in another language the English name's.
+
+    So a language costs no learning, where both names are one token. English words of captions mean what they say, also
+    where another language has the word for something else ("and" is a Danish duck).
+    """
+
+    def number(words: str) -> int | None:
+        ids = tokenizer(words, add_special_tokens=False).input_ids
+        return ids[0] if len(ids) == 1 else None
+
+    english = [FRAME, *PLACE_NAMES, *COLOURS, *RELATIONS, *ADJECTIVES, *DOINGS, *FILLERS]
+    english += [words for ways in (*WORDS_FOR.values(), *(each.words for each in corpus.subjects)) for words in ways]
+    taken = {number(word) for words in english for word in words.split()}
+    same = torch.arange(len(tokenizer))
+    for language in (*MOST_ASKED, *LANGUAGES):
+        for subject in (corpus.subjects[i] for i in corpus.learnt()):
+            name, word = number(subject.tongues.get(language, "")), number(subject.words[0])
+            if word is not None and name not in taken:
+                taken.add(name)
+                same[name] = word
+    return same
 
 
 def plan_with_captions(seed: int, count: int) -> tuple[list[Plan], list[str]]:
@@ -136,6 +162,7 @@ def fill_bank(count: int, workers: int, piece: int = 1000) -> None:
     part = 250 if device().type == "cuda" else 40  # what a processor's cache holds
     vae = autoencoder.load().to(device(), torch.bfloat16, memory_format=torch.channels_last)
     tokenizer, composer = learn_tokenizer(), Composer(_corpus(), autoencoder.SIZE, device())
+    same = same_words(tokenizer, _corpus())
     BANK.mkdir(parents=True, exist_ok=True)
     first = len(list(BANK.glob("*.npz")))
     seeds = [1000 + first + number for number in range(count // piece)]
@@ -149,40 +176,41 @@ def fill_bank(count: int, workers: int, piece: int = 1000) -> None:
                 pictures = composer.pictures(plans[start : start + part], rng)
                 wanted = autoencoder.to_tensor(pictures).to(vae.dtype, memory_format=torch.channels_last)
                 latents += [vae.encode(each).latents.half().cpu() for each in wanted.split(50)]
-            ids = np.array(encode(tokenizer, captions), np.int16)
+            ids = same[torch.tensor(encode(tokenizer, captions))].short().numpy()
             np.savez(BANK / f"{seed:06}.npz", latents=torch.cat(latents).numpy(), ids=ids)
             print(f"bank: {seed}, {(seed - seeds[0] + 1) * piece / (time.monotonic() - began):.0f}/s", flush=True)
 
 
-def load_bank() -> Bank:
-    """Everything in the bank, scaled to unit variance, on the device."""
+def load_bank(scale: float | None = None) -> Bank:
+    """Everything in the bank on the device, times `scale`; without one scaled to unit variance."""
     files = [np.load(path) for path in sorted(BANK.glob("*.npz"))]
     latents = torch.from_numpy(np.concatenate([file["latents"] for file in files])).to(device())
     ids = torch.from_numpy(np.concatenate([file["ids"] for file in files]).astype(np.int64)).to(device())
-    scale = 1 / latents[:4000].float().std().item()
+    scale = scale or 1 / latents[:4000].float().std().item()
     return Bank(latents.mul_(scale), ids, scale)
 
 
 def training_loss(pair: Pair, scheduler: DDIMScheduler, latents: Tensor, ids: Tensor, empty: Tensor) -> Tensor:
-    """The weighted error of the predicted velocity.
+    """The mean square error of the predicted velocity.
 
     latents: clean, (n, c, h, w). empty: token ids (LENGTH,) of the empty caption.
     """
     count = len(latents)
     steps = scheduler.config.num_train_timesteps
-    # One timestep from each of `count` equal parts: an even spread makes the gradient calmer than chance does.
-    timesteps = ((torch.arange(count) + torch.rand(count)) * steps / count).long().to(latents.device)
-    ids = torch.where(torch.rand(count, 1, device=ids.device) < EMPTY_CAPTIONS, empty, ids)
-    noise = torch.randn_like(latents)
-    noisy = scheduler.add_noise(latents, noise, timesteps)
-    velocity = scheduler.get_velocity(latents, noise, timesteps)
-    signal = scheduler.alphas_cumprod.to(latents.device)[timesteps]
+    signal = scheduler.alphas_cumprod
     snr = signal / (1 - signal)
     # The weight of min-SNR for predicted velocity is min(snr, limit) / (snr + 1). The lower limit is ours: near pure
     # noise the caption alone decides what the picture is, and a weight of nearly nothing would leave that unlearned.
     weight = snr.clamp(*SNR_LIMITS) / (snr + 1)
-    error = (predict(pair, noisy, timesteps, ids).float() - velocity).square().mean(dim=(1, 2, 3))
-    return (weight * error).mean() / weight.mean()
+    # Timesteps are drawn as often as they weigh, for a step that weighs little would cost as much as any other; and one
+    # from each of `count` equal parts, because an even spread makes the gradient calmer than chance does.
+    places = (torch.arange(count) + torch.rand(count)) / count
+    timesteps = torch.searchsorted(weight.cumsum(0) / weight.sum(), places).clamp(max=steps - 1).to(latents.device)
+    ids = torch.where(torch.rand(count, 1, device=ids.device) < EMPTY_CAPTIONS, empty, ids)
+    noise = torch.randn_like(latents)
+    noisy = scheduler.add_noise(latents, noise, timesteps)
+    velocity = scheduler.get_velocity(latents, noise, timesteps)
+    return (predict(pair, noisy, timesteps, ids).float() - velocity).square().mean()
 
 
 def predict(pair: Pair, noisy: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
@@ -197,11 +225,12 @@ def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float],
     stretch: which part of the learning rate's course this is: (0, 1) is all of it, (0, 0.5) its first half.
     compiled: have the denoiser compiled first, which takes two minutes and makes each step a fifth shorter.
     """
-    bank, tokenizer = load_bank(), learn_tokenizer()
+    tokenizer = learn_tokenizer()
     pair = Pair(len(tokenizer)).to(device())
-    step = 0
+    step, scale = 0, None
     if CHECKPOINT.exists():
         saved = torch.load(CHECKPOINT, weights_only=True)
+        scale = saved["scale"]
         pair.load_state_dict(saved["weights"])
         step = saved["step"]
     mean = copy.deepcopy(pair)
@@ -211,16 +240,19 @@ def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float],
     pair.unet.to(memory_format=torch.channels_last)
     if compiled:
         pair.unet.compile()
+    torch.manual_seed(step * 100 + (dist.get_rank() if dist.is_initialized() else 0))
     optimiser = Optimiser(pair)
+    bank = load_bank(scale)
     empty = torch.tensor(encode(tokenizer, [""])[0], device=device())
     scheduler = DDIMScheduler(**SCHEDULE)
     print(f"{sum(p.numel() for p in pair.parameters()) / 1e6:.1f} M weights, {len(bank.ids)} pictures", flush=True)
     spent, first, since, seen = 0.0, step, time.monotonic(), 0.0
-    while (share := spent / (60 * minutes)) < 1:
+    while (share := slowest(spent / (60 * minutes))) < 1:
         began = time.monotonic()
         loss = training_loss(pair, scheduler, *bank.batch(batch), empty)
         place = stretch[0] + share * (stretch[1] - stretch[0])
-        rate = peak * min(1, (step - first + 1) / 200) * 0.5 * (1 + math.cos(math.pi * place))
+        # Held, and let fall in the last third: what was learnt before that is a place to go on from.
+        rate = peak * min(1, (step - first + 1) / 200, 3 * (1 - place))
         optimiser.step(loss, rate)
         step += 1
         average(mean, optimiser.masters, min(0.999, (step + 1) / (step + 30)))
@@ -228,12 +260,27 @@ def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float],
             seen = 0.8 * seen + 0.2 * loss.item() if seen else loss.item()
         # A step that takes this long was held up: a suspended training goes on where it was.
         spent += min(time.monotonic() - began, 5)
-        if step % 100 == 0:
+        if step % 100 == 0 and leads():
             print(f"{share:4.0%} step {step} loss {seen:.4f} {(step - first) * batch / spent:.0f}/s", flush=True)
-        if time.monotonic() - since > 180:
+        if time.monotonic() - since > 180 and leads():
             save(optimiser.state(pair), mean, step, bank.scale)
             since = time.monotonic()
-    save(optimiser.state(pair), mean, step, bank.scale)
+    if leads():
+        save(optimiser.state(pair), mean, step, bank.scale)
+
+
+def leads() -> bool:
+    """Whether this process writes checkpoints: where several train together, the first."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def slowest(share: float) -> float:
+    """The largest of this value among the processes that train together, which so agree on where they are."""
+    if dist.is_initialized():
+        shares = torch.tensor(share, device=device())
+        dist.all_reduce(shares, dist.ReduceOp.MAX)
+        share = shares.item()
+    return share
 
 
 def average(mean: nn.Module, weights: list[Tensor], keep: float) -> None:
@@ -264,4 +311,6 @@ if __name__ == "__main__":
     if given.bank:
         fill_bank(given.bank, given.workers)
     if given.minutes:
+        if dist.is_torchelastic_launched():
+            dist.init_process_group()
         train(given.minutes, given.batch, given.rate, tuple(given.stretch), given.compile)

@@ -1,6 +1,7 @@
 """Write what was trained as an ordinary diffusers folder: `python -m training.export`.
 
-Takes the mean (EMA) weights from the checkpoint, in float16 safetensors. `--restore` goes the other way.
+Takes the mean (EMA) weights from the checkpoint, in float16 safetensors, and gives names in other languages the meaning
+of the English ones. `--restore` goes the other way.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from transformers import CLIPTokenizer
 
 from training import denoiser
 from training import vae as autoencoder
+from training.corpus import load_corpus
 
 MODEL = Path(__file__).resolve().parent.parent / "assets" / "models" / "sketchbook"
 KEPT = ("README.md", "NOTICE", "media.webp", "range.webp", "guidance.webp", "defaults.json")
@@ -25,6 +27,9 @@ def pipeline() -> StableDiffusionPipeline:
     tokenizer = denoiser.learn_tokenizer()
     pair = denoiser.Pair(len(tokenizer))
     pair.load_state_dict(saved["mean"])
+    with torch.no_grad():
+        meanings = pair.text_encoder.get_input_embeddings().weight
+        meanings.copy_(meanings[denoiser.same_words(tokenizer, load_corpus())])
     vae = AutoencoderTiny(**autoencoder.CONFIG, scaling_factor=saved["scale"])
     vae.load_state_dict(autoencoder.load().state_dict())
     return assemble(vae, pair, tokenizer)

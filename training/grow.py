@@ -132,7 +132,7 @@ def main() -> None:
         autoencoder.save(grow_autoencoder(older.vae).state_dict(), autoencoder.CHECKPOINT)
     else:
         pair = grow_pair(older)
-        denoiser.save(pair.state_dict(), pair, 1000, denoiser.load_bank().scale)
+        denoiser.save(pair.state_dict(), pair, 1000, older.vae.config.scaling_factor)
 
 
 if __name__ == "__main__":

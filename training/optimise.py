@@ -1,6 +1,7 @@
 """What both trainings share: where they run, and AdamW on weights that compute in bfloat16."""
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 
@@ -12,7 +13,8 @@ def device() -> torch.device:
 class Optimiser:
     """AdamW that keeps float32 copies (`masters`) of bfloat16 weights: a bfloat16 number has no room for a small step.
 
-    Gradients are clipped to a norm of 1.
+    Gradients are clipped to a norm of 1. Where several processes train together (`torchrun`), each follows the mean of
+    their gradients, so that the weights stay the same in all.
     """
 
     def __init__(self, module: nn.Module, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.01) -> None:
@@ -23,6 +25,8 @@ class Optimiser:
     def step(self, loss: Tensor, rate: float) -> None:
         """Follow the loss's gradient, with this learning rate."""
         loss.backward()
+        if dist.is_initialized():
+            self._share_gradients()
         for weight, master in zip(self._weights, self.masters, strict=True):
             master.grad = weight.grad.float() if weight.grad is not None else None
             weight.grad = None
@@ -32,6 +36,14 @@ class Optimiser:
         self._adam.step()
         with torch.no_grad():
             torch._foreach_copy_(self._weights, self.masters)
+
+    def _share_gradients(self) -> None:
+        gradients = [weight.grad for weight in self._weights if weight.grad is not None]
+        together = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(together)
+        together /= dist.get_world_size()
+        for gradient, mean in zip(gradients, together.split([each.numel() for each in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
     def state(self, module: nn.Module) -> dict[str, Tensor]:
         """The module's weights in float32, the trained ones as they really are."""

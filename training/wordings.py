@@ -28,19 +28,17 @@ from training.optimise import Optimiser, device
 from training.tokenizer import encode
 
 NEAR = {
-    "on a meadow": ("in a forest", "in a park", "in the grass", "in a garden"),
+    "on a meadow": ("in a park", "in the grass", "in a garden", "in a field"),
     "on a beach": ("at the sea", "on the sand"),
-    "in the desert": ("in the desert on Mars", "on Mars"),
+    "in the desert on Mars": ("on Mars",),
     "in the snow": ("in winter", "in the ice"),
-    "under a starry sky": ("on the moon", "in space", "at night"),
-    "on a blue background": ("underwater", "in the sea"),
-    "on a light blue background": ("in the clouds", "in the sky"),
-    "on a orange background": ("at sunset", "at dusk"),
-    "on a brown background": ("on a wooden floor", "on a brown table", "on a wooden table"),
-    "on a gray background": ("in a city", "on a stone floor", "in the street"),
-    "on a red background": ("in front of a brick wall", "on a rug", "on a red table"),
-    "on a white background": ("on a white table", "on paper"),
-    "on a green background": ("on a green table", "in the jungle"),
+    "under a starry sky": ("in space", "at night"),
+    "in a forest": ("in the jungle", "in the woods"),
+    "underwater": ("in the sea", "in the ocean"),
+    "in the clouds": ("in the sky",),
+    "at sunset": ("at dusk",),
+    "in a city": ("in the street", "in a town"),
+    "on a wooden floor": ("on the floor", "in a room"),
 }
 """Places that it does not know, by those that come nearest."""
 DRAWN = ("pencil sketch", "ink line drawing", "charcoal", "woodcut", "neon", "pixel art", "stained glass")
