@@ -46,7 +46,7 @@ def disc() -> np.ndarray:
 def known(disc: np.ndarray) -> Corpus:
     """A corpus of discs with different names."""
     names = ["banana", "strawberry", "lemon", "top hat", "cat"]
-    subjects = [Subject("🔴", name, (name,), {"de": f"{name}lein"}) for name in names]
+    subjects = [Subject("🔴", name, (name,), {"de": (f"{name}lein",)}) for name in names]
     return Corpus(subjects, {style: np.stack([disc] * len(names)) for style in STYLE_SHARES})
 
 
@@ -337,7 +337,7 @@ def test_grown_words_keep_their_meaning_and_names_in_other_languages_get_it(
 
 
 def test_a_name_in_another_language_is_learnt_as_the_english_one(known: Corpus, tmp_path, monkeypatch) -> None:
-    names = {known.index("cat"): {"de": "catlein"}, known.index("lemon"): {"de": "and", "fr": "catlein"}}
+    names = {known.index("cat"): {"de": ("catlein",)}, known.index("lemon"): {"de": ("catlein", "and")}}
     subjects = [replace(each, tongues=names.get(i, {})) for i, each in enumerate(known.subjects)]
     corpus_of_two = Corpus(subjects, known.pictures)
     monkeypatch.setattr(Corpus, "learnt", lambda self: [*names])
@@ -350,14 +350,18 @@ def test_a_name_in_another_language_is_learnt_as_the_english_one(known: Corpus, 
 
 def test_a_cat_is_called_so_in_other_languages_too(tmp_path: Path) -> None:
     """Our "cat" is the emoji "cat face", whose names elsewhere mean a face; and one list writes variation signs."""
+    names = {"🐱": "cat face", "🐈": "cat", "😻": "smiling cat with heart-eyes", "🐶": "dog face"}
+    russian = {
+        "🐱": ("морда кошки", ["кот", "животное", "Морда"]),
+        "🐈\ufe0f": ("Кошка", ["кот", "животное", "домашняя кошка"]),
+        "😻": ("влюбленный кот", ["кот", "сердце"]),
+        "🐶": ("морда собаки", ["животное", "морда"]),
+    }
     for folder, data in {
-        "unicode-emoji-json/data-by-emoji": {
-            "🐱": {"name": "cat face", "group": "Animals"},
-            "🐈": {"name": "cat", "group": "Animals"},
-        },
+        "unicode-emoji-json/data-by-emoji": {e: {"name": name, "group": "Animals"} for e, name in names.items()},
         "emojilib/dist/emoji-en-US": {},
         **{f"emojibase-data/{language}/data": [] for language in corpus.LANGUAGES},
-        "emojibase-data/ru/data": [{"emoji": "🐱", "label": "морда кошки"}, {"emoji": "🐈\ufe0f", "label": "Кошка"}],
+        "emojibase-data/ru/data": [{"emoji": e, "label": label, "tags": tags} for e, (label, tags) in russian.items()],
     }.items():
         (tmp_path / folder).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / f"{folder}.json").write_text(json.dumps(data))
@@ -366,7 +370,8 @@ def test_a_cat_is_called_so_in_other_languages_too(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus, "NAMED", named)
         found = {subject.name: subject for subject in corpus.list_subjects(tmp_path)}
-    assert found["cat face"].words[0] == "cat" and found["cat face"].tongues == {"ru": "кошка"}
+    assert found["cat face"].words[0] == "cat"
+    assert found["cat face"].tongues == {"ru": ("кошка", "морда кошки", "кот")}
 
 
 def test_wishes_are_what_is_drawn_so_far_and_put_in_many_ways(known: Corpus) -> None:

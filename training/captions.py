@@ -78,7 +78,7 @@ def thing_in_words(rng: np.random.Generator, thing: Thing, subject: Subject) -> 
     word = subject.words[0] if rng.random() < 0.6 else str(rng.choice(subject.words))
     if thing.count == 1 and not thing.colour and subject.tongues and rng.random() < 0.14:
         odds = np.array([4.0 if language in MOST_ASKED else 1.0 for language in subject.tongues])
-        return subject.tongues[str(rng.choice([*subject.tongues], p=odds / odds.sum()))]
+        return subject.tongues[str(rng.choice([*subject.tongues], p=odds / odds.sum()))][0]
     if thing.colour:
         word = f"{thing.colour} {word}"
     if rng.random() < 0.12:

@@ -17,6 +17,7 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -52,13 +53,13 @@ LEFT_OUT_NAMES = re.compile(
 class Subject:
     """One thing that can be drawn.
 
-    words: what an English caption may call it, the usual one first. tongues: its name by language.
+    words: what an English caption may call it, the usual one first. tongues: by language likewise.
     """
 
     emoji: str
     name: str
     words: tuple[str, ...]
-    tongues: dict[str, str] = field(default_factory=dict)
+    tongues: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def list_subjects(modules: Path) -> list[Subject]:
     missing = set(named) - set(kept.values())
     if missing:
         raise ValueError(f"subjects.txt names what the corpus does not have: {sorted(missing)}")
-    called = {entry["name"]: emoji for emoji, entry in names.items()}
+    called = {entry["name"]: _bare(emoji) for emoji, entry in names.items()}
     taken = {word for words in named.values() for word in words} | {name.lower() for name in kept.values()}
     uses: dict[str, int] = {}
     for emoji in kept:
@@ -139,21 +140,46 @@ def list_subjects(modules: Path) -> list[Subject]:
                 :3
             ],
         )
-        # "cat" is our word for the emoji "cat face": the other emoji, "cat", has the word's name in other languages.
-        same = called.get(words[0], emoji)
-        subjects.append(Subject(emoji, name, words, tongues.get(_bare(emoji), {}) | tongues.get(_bare(same), {})))
+        # "cat" is our word for the emoji "cat face": the emoji "cat" has the better names elsewhere; and a word that is
+        # listed with cats of all kinds, but with nothing else, is one for a cat.
+        usual = re.compile(rf"\b{re.escape(words[0])}s?\b")
+        own = {_bare(emoji), *(each for called_so, each in called.items() if usual.search(called_so))}
+        same = called.get(words[0], "")
+        spoken = {language: tongue.names(_bare(emoji), same, own) for language, tongue in tongues.items()}
+        subjects.append(Subject(emoji, name, words, {language: said for language, said in spoken.items() if said}))
     return subjects
 
 
-def read_tongues(modules: Path) -> dict[str, dict[str, str]]:
-    """Emoji without variation sign → language → its name, in small letters. A name that two have is neither's."""
-    found: dict[str, dict[str, str]] = {}
+class Tongue(NamedTuple):
+    """A language: the names of emoji, where no two have the same; and the emoji that each word is listed with."""
+
+    labels: dict[str, str]
+    listed: dict[str, set[str]]
+
+    def names(self, emoji: str, same: str, own: set[str]) -> tuple[str, ...]:
+        """What `emoji` is called, the usual name first: its label, and words that are listed with no other than `own`.
+
+        same: the emoji whose English name is our word for it, which has the better label.
+        """
+        labels = [self.labels[each] for each in (same, emoji) if each in self.labels]
+        words = sorted(word for word, emojis in self.listed.items() if emoji in emojis and emojis <= own)
+        return tuple(dict.fromkeys((*labels, *words)))
+
+
+def read_tongues(modules: Path) -> dict[str, Tongue]:
+    """The names of emoji, without variation signs and in small letters, by language."""
+    found = {}
     for language in LANGUAGES:
         entries = json.loads((modules / f"emojibase-data/{language}/data.json").read_text("utf-8"))
         labels = [entry["label"].lower() for entry in entries]
+        tongue = found[language] = Tongue({}, {})
         for entry, label in zip(entries, labels, strict=True):
+            emoji = _bare(entry["emoji"])
             if labels.count(label) == 1:
-                found.setdefault(_bare(entry["emoji"]), {})[language] = label
+                tongue.labels[emoji] = label
+            for word in {label, *(tag.lower() for tag in entry.get("tags", ()))}:
+                if " " not in word:
+                    tongue.listed.setdefault(word, set()).add(emoji)
     return found
 
 
@@ -242,7 +268,7 @@ def unpack(path: Path) -> Corpus:
     """Read what `pack` wrote. Some seconds."""
     with zipfile.ZipFile(path) as file:
         values = json.loads(file.read("subjects.json"))
-        subjects = [Subject(v["emoji"], v["name"], tuple(v["words"]), v["tongues"]) for v in values]
+        subjects = [_subject(v) for v in values]
         shape = (len(subjects), PICTURE_SIZE, PICTURE_SIZE, 4)
         pictures = {style: np.zeros(shape, np.uint8) for style in STYLES}
         members = [(name, file.read(name)) for name in file.namelist() if name.endswith(".webp")]
@@ -254,6 +280,11 @@ def unpack(path: Path) -> Corpus:
     with ThreadPoolExecutor() as pool:
         list(pool.map(read, members))
     return Corpus(subjects, pictures)
+
+
+def _subject(values: dict) -> Subject:
+    tongues = {language: tuple(names) for language, names in values["tongues"].items()}
+    return Subject(values["emoji"], values["name"], tuple(values["words"]), tongues)
 
 
 def load_corpus(cache: Path = CACHE) -> Corpus:

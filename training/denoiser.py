@@ -114,8 +114,10 @@ def learn_tokenizer() -> CLIPTokenizer:
     common = {corpus.subjects[i].name for i in corpus.learnt()}
     for subject in corpus.named():
         words += [*subject.words] * (30 if subject.name in common else 10)
-        for language, name in subject.tongues.items():
-            words += [name] * ((100 if subject.name in common else 14) if language in MOST_ASKED else 1)
+        for language, names in subject.tongues.items():
+            asked = language in MOST_ASKED
+            words += [names[0]] * (100 if asked and subject.name in common else 14 if asked else 1)
+            words += [*names[1:]] * (40 if asked and subject.name in common else 0)
     return train_tokenizer(words, TOKENIZER)
 
 
@@ -136,10 +138,11 @@ def same_words(tokenizer: CLIPTokenizer, corpus: Corpus) -> Tensor:
     same = torch.arange(len(tokenizer))
     for language in (*MOST_ASKED, *LANGUAGES):
         for subject in (corpus.subjects[i] for i in corpus.learnt()):
-            name, word = number(subject.tongues.get(language, "")), number(subject.words[0])
-            if word is not None and name not in taken:
-                taken.add(name)
-                same[name] = word
+            word = number(subject.words[0])
+            for name in map(number, subject.tongues.get(language, ())):
+                if None not in (name, word) and name not in taken:
+                    taken.add(name)
+                    same[name] = word
     return same
 
 

@@ -116,8 +116,8 @@ def in_language(corpus: Corpus, questions: Sequence[Question], language: str) ->
     """The questions whose subject has a name in this language, with that name; and the same in English."""
     there, english = [], []
     for question in questions:
-        if name := corpus.subjects[question.plan.things[0].subject].tongues.get(language):
-            there.append(Question(usual(corpus, question.plan, name), question.plan))
+        if names := corpus.subjects[question.plan.things[0].subject].tongues.get(language):
+            there.append(Question(usual(corpus, question.plan, names[0]), question.plan))
             english.append(question)
     return there, english
 

@@ -113,7 +113,7 @@ def grow_vocabulary(tokenizer: CLIPTokenizer, older: CLIPTokenizer, meanings: Te
             text = tokenizer.decode([number]).strip()
             found[number] = meant(text) if text else meanings.mean(0)
     for subject in load_corpus().named():
-        for name in subject.tongues.values():
+        for name in (name for names in subject.tongues.values() for name in names):
             ids = tokenizer(name, add_special_tokens=False).input_ids
             if len(ids) == 1 and name not in numbers:
                 found[ids[0]] = meant(subject.words[0])
