@@ -109,7 +109,7 @@ def learn_tokenizer() -> CLIPTokenizer:
         return CLIPTokenizer.from_pretrained(TOKENIZER)
     words = [FRAME] * 50
     words += [*COLOURS, *PLACE_NAMES, *RELATIONS, *(word for ways in WORDS_FOR.values() for word in ways)] * 50
-    words += [*FILLERS, *ADJECTIVES, *DOINGS] * 10
+    words += [*FILLERS, *ADJECTIVES, *DOINGS] * 80
     corpus = load_corpus()
     common = {corpus.subjects[i].name for i in corpus.learnt()}
     for subject in corpus.named():

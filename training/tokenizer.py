@@ -12,7 +12,7 @@ from transformers import CLIPTokenizer
 
 LENGTH = 48
 """Tokens in a chunk, start and end included. Most captions have fewer; of the longest the end is cut off."""
-VOCABULARY = 5000
+VOCABULARY = 5600
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 

@@ -14,6 +14,7 @@ EXAMPLES = (
     "sticker of a strawberry on a teal background",
     "a cute little robot under a starry sky, highly detailed",
     "a fox, masterpiece, trending, 4k",
+    "кошка",
 )
 
 
