@@ -38,7 +38,7 @@ def test_the_bundled_model_has_chunks_of_forty_six(wildcards: Wildcards) -> None
     assert line("a (red:1.3) [fox]") == "3 of 46 tokens"
     assert line("<lora:ink:0.8> a red fox") == "3 of 46 tokens"
     assert line("a red fox, " * 11 + "a cat") == "46 of 46 tokens"
-    assert line("a red fox " * 15 + "a Tables") == "48 tokens · 2 chunks; the second begins at ‘tables’"
+    assert line("a red fox " * 15 + "a Butterfly") == "47 tokens · 2 chunks; the second begins at ‘butterfly’"
     assert line("a red fox BREAK on a table") == "6 tokens · 2 chunks; the second begins at ‘on’"
     assert line("cat BREAK fox BREAK table") == "3 tokens · 3 chunks; they go on at ‘fox’, ‘table’"
     assert line("a BREAK " * 5 + "cat") == "6 tokens · 6 chunks; they go on at ‘a’, ‘a’, ‘a’, …"
