@@ -3,7 +3,7 @@
 FOLDER is a Sketchbook for pictures of half the side, 128 pixels. What it knows is most of what a processor can learn in
 hours, so it is kept. Its autoencoder gets one more level at either end: the encoder finds the same latents, in pictures
 of twice the side, so that the denoiser needs no change; the decoder has the new level to learn. The text encoder gets
-the weights that new words and longer captions need.
+the weights that new words and longer captions need. The same serves to give the present model another vocabulary.
 """
 
 import argparse
