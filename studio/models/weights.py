@@ -1,8 +1,8 @@
 """Weights of a safetensors file, read straight into the memory that the model will use.
 
 Nothing is held twice: a tensor is read into its own place, and where its type changes, a piece at a time passes through
-a buffer that stays in the processor's cache. Large tensors lie in mappings of their own, in huge pages where the system
-has them, so that letting a model go gives its memory back at once.
+a buffer that stays in the processor's cache. Large tensors lie in mappings of their own, so that letting a model go gives
+its memory back at once.
 Format: 8 bytes little-endian length, a JSON header of that length, then the data
 (https://github.com/huggingface/safetensors#format). The file is untrusted.
 """
@@ -44,8 +44,9 @@ READERS = 2
 """Threads that read and convert at once: what a disk and two memory channels can use."""
 
 _HEADER_LIMIT = 100_000_000
-_HUGE = 2 * 2**20
-# Shared memory, which is the default, would be rounded up to whole huge pages for each tensor.
+_LARGE = 2 * 2**20
+# Shared memory, which is the default, would be rounded up to whole huge pages for each tensor. Huge pages are not asked
+# for: where memory is scattered, the system spends longer on making them than on all of the reading.
 _PRIVATE: dict[str, Any] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 _PIECE = 2**19
 """Values that are converted at a time: 1 to 2 MB, which stay in the cache between two passes."""
@@ -115,23 +116,24 @@ def read(
                         result[name] = _mapped(file, wanted[name])
                         progress(wanted[name].end - wanted[name].start)
                 names = [name for name in names if name not in result]
+            waiting = iter(names)  # each takes the next
             failed = threading.Event()
 
-            def work(number: int) -> None:
+            def work() -> None:
                 # A place in the file of its own, and never another file that meanwhile has its name.
                 with path.open("rb", buffering=0) as own:
                     if _stamp(os.fstat(own.fileno())) != before:
                         raise OSError
                     # Made once: made for each tensor, they would leave holes between those that stay.
                     buffers = memory(_PIECE * 8, torch.uint8), memory(_PIECE, torch.float32)
-                    for name in names[number::READERS]:
+                    for name in waiting:
                         if failed.is_set():
                             return
                         result[name] = _read(own, wanted[name], dtype, progress, buffers)
 
             with ThreadPoolExecutor(READERS, "weights") as pool:
                 try:
-                    for done in [pool.submit(work, number) for number in range(READERS)]:
+                    for done in [pool.submit(work) for _ in range(READERS)]:
                         done.result()
                 except BaseException:
                     failed.set()
@@ -163,15 +165,12 @@ def check(path: Path, tensors: Mapping[str, Tensor]) -> None:
 def memory(count: int, dtype: torch.dtype) -> Tensor:
     """(count,) values, not set: large ones in a mapping of their own that goes back to the system with the tensor."""
     size = count * dtype.itemsize
-    if size < _HUGE:
+    if size < _LARGE:
         return torch.empty(count, dtype=dtype)
     try:
-        block = mmap.mmap(-1, size, **_PRIVATE)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            block.madvise(mmap.MADV_HUGEPAGE)
+        return torch.frombuffer(mmap.mmap(-1, size, **_PRIVATE), dtype=dtype)
     except (OSError, ValueError):
         raise MemoryError from None
-    return torch.frombuffer(block, dtype=dtype)
 
 
 def _header(file: BinaryIO, size: int) -> dict[str, Stored]:
