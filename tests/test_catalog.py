@@ -214,14 +214,23 @@ def test_only_what_can_be_read_counts_as_a_part(configs: Path, tmp_path: Path) -
     """llama.cpp's names and files, and a tensor of the right name and the wrong shape."""
     home = tmp_path / "models"
     weights.flux_in_parts(home)
-    weights.gguf(home / "text_encoders/t5-Q8.gguf", {"token_embd.weight": (32128, 4096)})
+    weights.gguf(home / "text_encoders/odd-Q8.gguf", {"token_embd.weight": (32128, 4096)})
+    weights.gguf(home / "text_encoders/qwen-Q8.gguf", {"token_embd.weight": (152064, 3584)})
     weights.safetensors(home / "text_encoders/umt5.safetensors", {"shared.weight": (256384, 4096)})
     weights.safetensors(home / "text_encoders/odd.safetensors", {"text_encoder.shared.weight": (32128, 4096)})
     assert not found(home)[FLUX_KEY].problem
     (home / "text_encoders/t5xxl_fp16.safetensors").unlink()
     entries = found(home)
     assert "T5-XXL" in entries[FLUX_KEY].problem and "CLIP" not in entries[FLUX_KEY].problem
-    assert entries["text encoder/t5-Q8"].variant == "t5-xxl" and not entries["text encoder/odd"].variant
+    assert entries["text encoder/odd-Q8"].variant == "t5-xxl as GGUF" and not entries["text encoder/odd"].variant
+    assert entries["text encoder/qwen-Q8"].variant == "qwen2.5-vl-7b as GGUF"
+    shapes = {"token_embd.weight": (32128, 4096), "enc.blk.0.attn_q.weight": (4096, 4096)}
+    for kind, name in ((2, "t5-Q4_0"), (8, "t5-Q8_0"), (3, "t5-Q4_1")):  # all take the same room in this file
+        weights.gguf(home / f"text_encoders/{name}.gguf", shapes, kind=kind)
+    with (home / "text_encoders/t5-Q8_0.gguf").open("ab") as file:
+        file.write(b"\0" * 32)
+    flux = found(home)[FLUX_KEY]
+    assert not flux.problem and dict(flux.companions)["text_encoder_2"].name == "t5-Q8_0.gguf"
 
 
 def test_the_further_folders_of_comfyui_are_found(configs: Path, tmp_path: Path) -> None:

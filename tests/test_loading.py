@@ -331,6 +331,66 @@ def test_gguf_goes_through_diffusers_quantizer(flux: Entry, models_folder: Path,
     assert 0 < (near - exact).abs().max() < 0.05 * exact.abs().max()
 
 
+def as_gguf(path: Path, module: torch.nn.Module, architecture: Any, layers: int, prefix: str = "") -> Path:
+    """The module's weights as llama.cpp writes them: its names, matrices in blocks of 8 bits where they divide by 32."""
+    import gguf
+
+    names = gguf.get_tensor_name_map(architecture, layers)
+    writer = gguf.GGUFWriter(str(path), gguf.MODEL_ARCH_NAMES[architecture])
+    written = {}
+    for name, tensor in module.state_dict().items():
+        written[names.get_name(prefix + name, (".weight", ".bias"))] = tensor.numpy()
+    written.pop(None, None)  # T5's second name of one table
+    for name, values in written.items():
+        blocks = values.ndim == 2 and values.shape[1] % 32 == 0
+        kind = gguf.GGMLQuantizationType.Q8_0 if blocks else gguf.GGMLQuantizationType.F32
+        writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_a_t5_as_gguf_is_read_for_flux(flux: Entry, models_folder: Path, tmp_path: Path) -> None:
+    import gguf
+    from transformers import T5Config, T5EncoderModel
+
+    config = shutil.copytree(models_folder / "flux", tmp_path / "config")
+    sizes = {"d_model": 32, "d_ff": 64, "d_kv": 16, "num_heads": 2, "num_layers": 2, "vocab_size": 16}
+    torch.manual_seed(5)
+    t5 = T5EncoderModel(T5Config(**sizes, feed_forward_proj="gated-gelu")).eval()
+    t5.save_pretrained(config / "text_encoder_2")
+    path = as_gguf(tmp_path / "t5-Q8_0.GGUF", t5, gguf.MODEL_ARCH.T5ENCODER, 2)
+    companions = dict(flux.companions) | {"text_encoder_2": path}
+    packed = replace(flux, config=config, companions=tuple(companions.items()))
+    parts = load(packed, FLUX)
+    assert_same(
+        {**parts, "text_encoder_2": None}, folder_parts(models_folder / "flux", FLUX) | {"text_encoder_2": None}
+    )
+    ids = torch.tensor([[1, 5, 2, 7]])
+    with torch.inference_mode():
+        near, exact = (each(input_ids=ids).last_hidden_state for each in (parts["text_encoder_2"], t5))
+    assert 0 < (near - exact).abs().max() < 0.05 * exact.abs().max()  # 8 bits a weight lose a little
+    assert loading.weigh(packed, FLUX)["text_encoder_2"] == sum(each.numel() for each in t5.parameters())
+
+
+def test_a_qwen3_as_gguf_is_read_for_z_image(tmp_path: Path) -> None:
+    """This one is so small that nothing of it fits into blocks, so nothing is lost."""
+    import gguf
+
+    folder = tiny_transformers.z_image(tmp_path / "folder")
+    denoiser = next((folder / "transformer").glob("*.safetensors"))
+    whole = folder_parts(folder, ("text_encoder", "vae"))
+    qwen = whole["text_encoder"]
+    layers = qwen.config.num_hidden_layers
+    path = as_gguf(tmp_path / "qwen.gguf", qwen, gguf.MODEL_ARCH.QWEN3, layers, "model.")
+    single = Entry(
+        "x", denoiser, config=folder, single=True, companions=(("text_encoder", path), ("vae", folder / "vae"))
+    )
+    assert_same({"text_encoder": load(single, ("text_encoder", "vae"))["text_encoder"]}, {"text_encoder": qwen})
+
+
 def test_nf4_says_what_would_be_right(sd: Entry, tmp_path: Path, models_folder: Path) -> None:
     original.save(
         tmp_path / "nf4.safetensors",

@@ -248,19 +248,19 @@ def _names(found: Found, entry: Entry) -> Iterator[str]:
 
 
 def _companion(want: str, entries: Iterable[Entry]) -> Path | None:
-    """The file or folder to take for one of `studio.models.parts.PARTS`: 16 bit before 32 before 8."""
+    """The file or folder to take for one of `studio.models.parts.PARTS`: 16 bit before 32 before fewer, more first."""
     fit = [each for each in entries if not each.problem and _fits(each, want)]
-    rank = {"bfloat16": 0, "float16": 0, "float32": 1}
-    best = min(fit, key=lambda each: rank.get(each.precision, 2), default=None)
+    rank = {"bfloat16": (0, 0), "float16": (0, 0), "float32": (1, 0)}
+    best = min(fit, key=lambda each: rank.get(each.precision, (2, -each.bytes)), default=None)
     return best.path if best else None
 
 
 def _fits(entry: Entry, want: str) -> bool:
-    # What is packed, in GGUF or in NF4, is read of denoisers alone.
-    if entry.path.suffix.lower() == ".gguf" or entry.precision in ("nf4", "fp4"):
+    # What is packed in NF4 is read of denoisers alone, in GGUF of text encoders too.
+    if entry.precision in ("nf4", "fp4"):
         return False
     if entry.kind == "vae":
-        return entry.base == want and entry.variant != "tiny"
+        return entry.base == want and entry.variant != "tiny" and entry.path.suffix.lower() != ".gguf"
     return entry.kind == "text encoder" and entry.variant == want
 
 

@@ -418,7 +418,6 @@ _OTHER_ENCODERS: dict[tuple[int, ...], str] = {
 }
 """Vocabulary and width of the word embedding → encoder, of those that no single file needs."""
 
-_GGUF_TABLE = "token_embd.weight"
 _TABLES = (
     *("shared.weight", "embed_tokens.weight", "encoder.embed_tokens.weight", "language_model.embed_tokens.weight"),
     *("model.embed_tokens.weight", "model.language_model.embed_tokens.weight"),
@@ -433,11 +432,11 @@ def _text_encoder(header: Header, name: str) -> dict[str, Any] | None:
             return {"kind": "text encoder", "variant": want}
     for prefix in ("", "text_model.", "transformer.", "text_encoder.", "model."):
         names = Names(header.tensors, prefix)
-        for table in (_GGUF_TABLE, *_TABLES):
+        for table in (parts.PACKED_TABLE, *_TABLES):
             if table in names:
                 known = dict(_OTHER_ENCODERS)
-                if table == _GGUF_TABLE:  # llama.cpp's names: known, and yet not to be read as one of the others
-                    known |= {size: want for want, size in _ENCODERS.items()}
+                if table == parts.PACKED_TABLE:
+                    known |= {size: f"{want} as GGUF" for want, size in _ENCODERS.items()}  # not to be read as such
                 other = "CLIP" if "token_embedding" in table else ""
                 variant = known.get((names.side(table, 0), names.side(table, 1)), other)
                 return {"kind": "text encoder", "variant": variant}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import numpy as np
 import torch
 import transformers
 from accelerate import init_empty_weights
@@ -23,7 +24,7 @@ from diffusers.models.modeling_utils import LegacyModelMixin
 from torch import Tensor
 
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
-from studio.models import weights
+from studio.models import headers, weights
 from studio.models.catalog import Entry
 from studio.models.files import PICKLES, parameters, read_json, weight_files
 from studio.models.parts import CONFIGS, held, size_of
@@ -44,7 +45,7 @@ _IGNORED = (".scale_input", ".input_scale", "scaled_fp8", ".comfy_quant")
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of weights whose header was read. stored: empty for GGUF. stamp: the file's at that moment."""
+    """A file of weights whose header was read. stamp: the file's at that moment."""
 
     path: Path
     stored: Mapping[str, Stored]
@@ -247,7 +248,8 @@ def sources(entry: Entry, needed: Iterable[str], allow_pickles: bool = False) ->
         if name == "scheduler" or "tokenizer" in name:
             continue
         if name in ("unet", "transformer"):
-            result[name] = Source(own, _denoiser(own[0].stored, name))
+            # A GGUF stays as it is packed, and is as large as its file.
+            result[name] = Source(own, {} if _packed(own[0].path) else _denoiser(own[0].stored, name))
             continue
         files = own
         if path := companions.get(name):
@@ -278,9 +280,9 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def open_file(path: Path, allow_pickles: bool = False) -> Mapping[str, Stored]:
-    """What a file of weights holds; empty for GGUF, which diffusers reads itself. Raises ModelUnsafe, ModelBroken."""
-    if path.suffix == ".gguf":
-        return {}
+    """What a file of weights holds; of GGUF and pickles the shapes alone are true. Raises ModelUnsafe, ModelBroken."""
+    if _packed(path):
+        return {name: Stored(torch.float32, tensor.shape, 0, 0) for name, tensor in headers.read(path).tensors.items()}
     if path.suffix in PICKLES:
         return {
             name: Stored(tensor.dtype, tuple(tensor.shape), 0, tensor.nbytes)
@@ -377,8 +379,9 @@ def _build(
 ) -> torch.nn.Module:
     config = entry.config / name
     try:
-        if source.path.suffix == ".gguf":
-            part = _gguf(source.path, kind, entry.config, name, dtype)
+        if _packed(source.path):
+            read = _gguf_encoder if issubclass(kind, transformers.PreTrainedModel) else _gguf
+            part = read(source.path, kind, config, dtype)
             progress(source.bytes)
         else:
             part = _assign(kind, config, _state(source, dtype, progress, allow_pickles, mapped), dtype)
@@ -476,19 +479,45 @@ _VAES: dict[str, Callable[..., Any]] = {
 }
 
 
-def _gguf(path: Path, kind: Any, config: Path, name: str, dtype: torch.dtype) -> torch.nn.Module:
-    if not importlib.util.find_spec("gguf"):
-        raise ModelError(f"{path.name} is a GGUF, and the package gguf is not installed. Start launch.py anew.")
-    if not hasattr(kind, "from_single_file"):
-        raise ModelError(f"{path.name} is a GGUF of a part that can be read from .safetensors only.")
+# GGUF
+
+
+def _packed(path: Path) -> bool:
+    return path.suffix.lower() == ".gguf"
+
+
+def _gguf(path: Path, kind: Any, config: Path, dtype: torch.dtype) -> torch.nn.Module:
+    """A denoiser that stays packed."""
     return kind.from_single_file(
         str(path),
-        config=str(config),
-        subfolder=name,
+        config=str(config.parent),
+        subfolder=config.name,
         dtype=dtype,
         local_files_only=True,
         quantization_config=diffusers.GGUFQuantizationConfig(compute_dtype=dtype),
     )
+
+
+def _gguf_encoder(path: Path, kind: Any, config: Path, dtype: torch.dtype) -> torch.nn.Module:
+    """A text encoder, unpacked a tensor at a time. llama.cpp's names of the tensors are translated by its own table."""
+    import gguf  # here, because few want it
+
+    settings = kind.config_class.from_pretrained(config)
+    is_t5 = kind is transformers.T5EncoderModel
+    names = gguf.get_tensor_name_map(
+        gguf.MODEL_ARCH.T5ENCODER if is_t5 else gguf.MODEL_ARCH.QWEN3, settings.num_hidden_layers
+    )
+    with init_empty_weights():
+        own = kind(settings).state_dict()
+    goals = {names.get_name(each if is_t5 else f"model.{each}", (".weight", ".bias")): each for each in own}
+    state = {}
+    for tensor in gguf.GGUFReader(path).tensors:
+        if goal := goals.get(tensor.name):
+            unpacked = gguf.dequantize(tensor.data, tensor.tensor_type)
+            values = torch.from_numpy(np.require(unpacked, requirements="W"))
+            state[goal] = _copied(values.reshape(own[goal].shape), dtype)
+    weights.check(path, state)
+    return kind.from_pretrained(None, config=settings, state_dict=state, dtype=dtype, local_files_only=True)
 
 
 # Tokenizers

@@ -140,6 +140,9 @@ _CLIP_HOMES = (
 )
 _OPEN_CLIP_HOMES = ("cond_stage_model.model.", "conditioner.embedders.1.model.", "conditioner.embedders.0.model.", "")
 _T5_HOMES = ("text_encoders.t5xxl.transformer.", "")
+_PACKED = {"T5EncoderModel": "enc.blk.0.attn_q.weight", "Qwen3Model": "blk.0.attn_q_norm.weight"}
+"""Kinds of text encoder that are read from GGUF → a tensor by which they are known there, in llama.cpp's names."""
+PACKED_TABLE = "token_embd.weight"
 _QWEN_HOMES = ("text_encoders.qwen3_4b.transformer.", "text_encoders.qwen25_7b.transformer.", "")
 VAE_HOMES = ("first_stage_model.", "vae.", "")
 VAE_FIRST = ("decoder.conv_in.weight", "decoder.conv1.weight")
@@ -159,6 +162,9 @@ def held(tensors: Mapping[str, Shaped], kind: str, size: tuple[int, ...]) -> dic
 
     Empty if the file does not hold it.
     """
+    if _PACKED.get(kind) in tensors:
+        table = tensors.get(PACKED_TABLE)
+        return {name: name for name in tensors} if table and table.shape == size else {}
     if kind.startswith("CLIPTextModel"):
         return _clip_names(tensors, kind, size)
     if kind == "T5EncoderModel":

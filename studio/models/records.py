@@ -17,7 +17,7 @@ from studio.models.identify import Identity
 
 log = logging.getLogger(__name__)
 
-RULES = 2
+RULES = 3
 """Raised whenever `studio.models.identify` tells more or other things than before: headers are then read again."""
 
 DEFAULTS = ("width", "height", "steps", "guidance_scale", "sampler")
