@@ -1,8 +1,8 @@
 """Weights of a safetensors file, read straight into the memory that the model will use.
 
 Nothing is held twice: a tensor is read into its own place, and where its type changes, a piece at a time passes through
-a buffer that stays in the processor's cache. Large tensors lie in mappings of their own, so that letting a model go gives
-its memory back at once.
+a buffer that stays in the processor's cache. Large tensors lie in mappings of their own, so that letting a model go
+gives its memory back at once.
 Format: 8 bytes little-endian length, a JSON header of that length, then the data
 (https://github.com/huggingface/safetensors#format). The file is untrusted.
 """
