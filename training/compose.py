@@ -107,10 +107,7 @@ class Scope:
 
 
 EVERYTHING = Scope(tuple(FILTERS), PLACE_NAMES, True)
-COARSE = ("oil painting", "watercolor", "pencil sketch", "ink line drawing", "pastel", "charcoal", "stained glass")
-COARSE += ("sepia photo", "neon")
-"""Filters of which something is left in latents of 16 pixels a side: not stones, dots or cuts of half their size."""
-SO_FAR = Scope(COARSE, PLACE_NAMES, False)
+SO_FAR = Scope((), PLACE_NAMES, False)
 """What the model that ships draws. More computing time pays for more."""
 
 
@@ -141,7 +138,7 @@ class Planner:
         odds = np.array([*shares.values()])
         style = str(rng.choice([*shares], p=odds / odds.sum()))
         media, kind = self.scope.media, rng.random()
-        medium = str(rng.choice(media)) if media and rng.random() < 0.4 else ""
+        medium = str(rng.choice(media)) if media and rng.random() < 0.5 else ""
         if not things or kind < 0.4:
             place = str(rng.choice(self.scenes))
         elif kind < 0.5:
