@@ -56,6 +56,7 @@ INPAINTING = {"kandinsky", "kandinsky22"}
 """Those that repaint with a model of their own for it."""
 
 STEPS = 4
+STEPS_IN_THREES = {"helios-pyramid": 6}
 SIZE = {"cascade": 128, "wuerstchen": 128}
 
 
@@ -104,7 +105,7 @@ class Shelf:
             "model": f"{key}-inpainting" if inpainting else key,
             "width": side,
             "height": side,
-            "steps": STEPS,
+            "steps": STEPS_IN_THREES.get(key, STEPS),
             "guidance_scale": 3.0,
             "sampler": stock.OWN,
             "seed": 7,
@@ -152,6 +153,8 @@ def expected(shelf: Shelf, row: Row, task: str, wanted: Recipe) -> np.ndarray:
         "width": side,
         "max_area": side * side,
         "num_inference_steps": wanted.steps,
+        "pyramid_num_inference_steps_list": [wanted.steps // 3] * 3,
+        "num_frames": 1,
         "guidance_scale": wanted.guidance_scale,
         "generator": torch.Generator().manual_seed(wanted.seed),
         "use_resolution_binning": False,

@@ -237,6 +237,29 @@ def _cogview4(row: Row) -> dict[str, Any]:
     }
 
 
+def _helios(row: Row) -> dict[str, Any]:
+    stages: dict[str, Any] = {"gamma": 0.3} if "pyramid" in row.key else {"stages": 1, "stage_range": [0, 1]}
+    return {
+        "transformer": diffusers.HeliosTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=8,
+            in_channels=4,
+            out_channels=4,
+            text_dim=16,
+            freq_dim=8,
+            ffn_dim=16,
+            num_layers=1,
+            rope_dim=(4, 2, 2),
+        ),
+        "text_encoder": transformers.UMT5EncoderModel(
+            transformers.UMT5Config(vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+        ),
+        "tokenizer": tokenizer(512),
+        "vae": _qwen_vae("AutoencoderKLWan"),
+        "scheduler": diffusers.HeliosScheduler(**stages),
+    }
+
+
 def _hunyuan(row: Row) -> dict[str, Any]:
     return {
         "transformer": diffusers.HunyuanDiT2DModel(
@@ -356,6 +379,38 @@ def _pixart(row: Row) -> dict[str, Any]:
         "tokenizer": tokenizer(300),
         "vae": kl(),
         "scheduler": diffusers.DPMSolverMultistepScheduler(),
+    }
+
+
+def _prx(row: Row) -> dict[str, Any]:
+    from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
+
+    return {
+        "transformer": diffusers.PRXTransformer2DModel(
+            in_channels=4,
+            context_in_dim=16,
+            hidden_size=16,
+            num_heads=2,
+            depth=1,
+            axes_dim=[4, 4],
+        ),
+        "text_encoder": T5GemmaEncoder(
+            transformers.T5GemmaModuleConfig(
+                vocab_size=VOCABULARY,
+                hidden_size=16,
+                intermediate_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+                head_dim=8,
+                dropout_rate=0.0,
+                bos_token_id=1,
+                eos_token_id=2,
+            )
+        ),
+        "tokenizer": tokenizer(256),
+        "vae": flux_kl(),
+        "scheduler": flow(shift=3.0),
     }
 
 
@@ -989,6 +1044,8 @@ BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "flux-control": _flux,
     "flux-controlnet": _flux,
     "flux-kontext": _flux,
+    "helios": _helios,
+    "helios-pyramid": _helios,
     "hunyuan": _hunyuan,
     "hunyuan-pag": _hunyuan,
     "ideogram4": _ideogram4,
@@ -1004,6 +1061,7 @@ BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "pixart-alpha": _pixart,
     "pixart-sigma": _pixart,
     "pixart-sigma-pag": _pixart,
+    "prx": _prx,
     "qwenimage-controlnet": _qwen_image,
     "sana": _sana,
     "sana-pag": _sana,

@@ -164,7 +164,7 @@ ROWS: tuple[Row, ...] = (
     Row("pixart-alpha", "PixArt-alpha", "PixArtAlphaPipeline", parts=_DIT),
     Row("pixart-sigma", "PixArt-Sigma", "PixArtSigmaPipeline", parts=_DIT),
     Row("pixart-sigma-pag", "PixArt-Sigma PAG", "PixArtSigmaPAGPipeline", parts=_DIT),
-    Row("prx", "PRX", "PRXPipeline", parts=_DIT, multiple=32),
+    Row("prx", "PRX", "PRXPipeline", parts=_DIT, multiple=32, package="ftfy"),
     Row("qwenimage-controlnet", "Qwen-Image ControlNet", "QwenImageControlNetPipeline", parts=f"{_DIT} controlnet"),
     Row(
         "qwenimage-edit",
