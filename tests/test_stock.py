@@ -459,7 +459,7 @@ def test_a_part_of_an_unknown_kind_is_not_imported(shelf: Shelf, tmp_path: Path)
 
 def test_the_rows_are_those_of_the_tables() -> None:
     keys = {key for table in TABLES for key in table} - OWN_STEP
-    assert keys <= set(BY_KEY) and set(BY_KEY) - keys <= {"kolors", "kolors-pag"}  # these want sentencepiece
+    assert keys == set(BY_KEY)
     for key in keys:
         row, found = BY_KEY[key], [table[key].__name__ if key in table else "" for table in TABLES]
         assert {*found, ""} == {*row.pipelines, ""}, key
@@ -468,8 +468,6 @@ def test_the_rows_are_those_of_the_tables() -> None:
 def test_the_parts_are_those_of_the_pipelines() -> None:
     for row in ROWS:
         kind = getattr(diffusers, row.pipelines[0])
-        if "kolors" in row.key:
-            continue
         wanted = set(kind._get_signature_keys(kind)[0]) - {"kwargs"}
         unused = {"safety_checker", "feature_extractor", "image_encoder", "watermarker", "prompt_enhancer_head"}
         unused |= {"prior_feature_extractor"} | ({"prior_image_encoder"} if row.led else set())

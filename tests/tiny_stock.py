@@ -1,7 +1,10 @@
 """A pipeline of a few thousand random weights for each architecture that runs through its stock pipeline."""
 
+import functools
 import inspect
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import diffusers
@@ -534,6 +537,58 @@ def _sdxl(row: Row) -> dict[str, Any]:
     }
 
 
+@functools.cache
+def _scratch() -> TemporaryDirectory[str]:
+    """For what can only be built from a file. It goes with the process."""
+    return TemporaryDirectory()
+
+
+def _glm_tokenizer() -> Any:
+    import sentencepiece
+    from diffusers.pipelines.kolors import ChatGLMTokenizer
+
+    vocabulary = Path(_scratch().name) / "tokenizer.model"
+    with vocabulary.open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter([" ".join(WORDS[4:])]),
+            model_writer=file,
+            model_type="word",
+            vocab_size=VOCABULARY,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
+    return ChatGLMTokenizer(str(vocabulary), model_max_length=256)
+
+
+def _kolors(row: Row) -> dict[str, Any]:
+    from diffusers.pipelines.kolors import ChatGLMModel
+    from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig
+
+    encoder = ChatGLMModel(
+        ChatGLMConfig(
+            num_layers=2,
+            padded_vocab_size=64,
+            hidden_size=16,
+            ffn_hidden_size=16,
+            kv_channels=8,
+            num_attention_heads=2,
+            seq_length=256,
+            multi_query_attention=True,
+            original_rope=True,
+            add_qkv_bias=True,
+        )
+    )
+    return {
+        "unet": _unet(32, **{**_XL, "encoder_hid_dim": 16, "encoder_hid_dim_type": "text_proj"}),
+        "text_encoder": encoder,
+        "tokenizer": _glm_tokenizer(),
+        "vae": kl(),
+        "scheduler": diffusers.EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.014, beta_schedule="scaled_linear", steps_offset=1, num_train_timesteps=1100
+        ),
+    }
+
+
 def _if(row: Row) -> dict[str, Any]:
     return {
         "unet": UNet2DConditionModel(
@@ -1053,6 +1108,8 @@ BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "kandinsky": _kandinsky,
     "kandinsky22": _kandinsky22,
     "kandinsky3": _kandinsky3,
+    "kolors": _kolors,
+    "kolors-pag": _kolors,
     "krea2": _krea2,
     "lcm": _lcm,
     "lumina": _lumina,
