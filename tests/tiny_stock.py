@@ -73,7 +73,7 @@ def _strong(part: Any, factor: float) -> Any:
     return part
 
 
-def tokenizer(length: int = 16, marks: bool = False) -> PreTrainedTokenizerFast:
+def tokenizer(length: int = 16, marks: bool = False, **more: Any) -> PreTrainedTokenizerFast:
     words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
@@ -88,6 +88,7 @@ def tokenizer(length: int = 16, marks: bool = False) -> PreTrainedTokenizerFast:
         unk_token="<unk>",
         model_max_length=length,
         **options,
+        **more,
     )
 
 
@@ -1097,6 +1098,73 @@ def _ideogram4(row: Row) -> dict[str, Any]:
     }
 
 
+def _glm(row: Row) -> dict[str, Any]:
+    # The ids that end a picture or a text stand outside what the encoder can draw, so it always draws all tokens.
+    text = {
+        "vocab_size": 64,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "pad_token_id": 0,
+        "eos_token_id": 60,
+        "vision_vocab_size": 32,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
+    }
+    vision = {
+        "depth": 1,
+        "hidden_size": 16,
+        "num_heads": 2,
+        "intermediate_size": 16,
+        "image_size": 64,
+        "patch_size": 32,
+    }
+    pictures = {"image_token": "<|image_pad|>", "grid_bos_token": "[IMG]", "grid_eos_token": "[IMG_END]"}
+    seeing = tokenizer(2048, marks=True, extra_special_tokens=pictures)
+    encoder = transformers.GlmImageForConditionalGeneration(
+        transformers.GlmImageConfig(
+            text_config=text,
+            vision_config=vision,
+            vq_config={"embed_dim": 16, "num_embeddings": 32, "latent_channels": 16},
+            image_token_id=seeing.convert_tokens_to_ids("<|image_pad|>"),
+            image_start_token_id=61,
+            image_end_token_id=62,
+        )
+    )
+    transformer = diffusers.GlmImageTransformer2DModel(
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        text_embed_dim=16,
+        time_embed_dim=8,
+        condition_dim=4,
+        prior_vq_quantizer_codebook_size=32,
+    )
+    return {
+        "transformer": _strong(transformer, 2.0),
+        "vision_language_encoder": _strong(encoder, 30.0),
+        "processor": transformers.GlmImageProcessor(
+            transformers.GlmImageImageProcessorPil(patch_size=32, merge_size=1, temporal_patch_size=1),
+            seeing,
+            chat_template=CHAT,
+        ),
+        "text_encoder": t5(),
+        "tokenizer": tokenizer(2048),
+        "vae": kl(latents_mean=[0.1] * 4, latents_std=[0.9] * 4),
+        "scheduler": flow(
+            base_shift=0.25,
+            max_shift=0.75,
+            base_image_seq_len=256,
+            use_dynamic_shifting=True,
+            time_shift_type="linear",
+        ),
+    }
+
+
 BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "auraflow": _auraflow,
     "cascade": _cascade,
@@ -1107,6 +1175,7 @@ BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "flux-control": _flux,
     "flux-controlnet": _flux,
     "flux-kontext": _flux,
+    "glm_image": _glm,
     "helios": _helios,
     "helios-pyramid": _helios,
     "hunyuan": _hunyuan,

@@ -90,8 +90,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         "glm_image",
         "GLM-Image",
-        "GlmImagePipeline",
-        "GlmImagePipeline",
+        "GlmImagePipeline",  # it edits pictures too, but not with this transformers, whose pictures' tokens it misreads
         parts=f"{_DIT} vision_language_encoder processor",
         multiple=32,
         steered=True,
