@@ -2,7 +2,9 @@
 
 import gc
 import inspect
+import json
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -56,6 +58,7 @@ INPAINTING = {"kandinsky", "kandinsky22"}
 """Those that repaint with a model of their own for it."""
 
 STEPS = 4
+STEPS_IN_THREES = {"helios-pyramid": 6}
 SIZE = {"cascade": 128, "wuerstchen": 128}
 
 
@@ -104,7 +107,7 @@ class Shelf:
             "model": f"{key}-inpainting" if inpainting else key,
             "width": side,
             "height": side,
-            "steps": STEPS,
+            "steps": STEPS_IN_THREES.get(key, STEPS),
             "guidance_scale": 3.0,
             "sampler": stock.OWN,
             "seed": 7,
@@ -152,6 +155,8 @@ def expected(shelf: Shelf, row: Row, task: str, wanted: Recipe) -> np.ndarray:
         "width": side,
         "max_area": side * side,
         "num_inference_steps": wanted.steps,
+        "pyramid_num_inference_steps_list": [wanted.steps // 3] * 3,
+        "num_frames": 1,
         "guidance_scale": wanted.guidance_scale,
         "generator": torch.Generator().manual_seed(wanted.seed),
         "use_resolution_binning": False,
@@ -369,6 +374,46 @@ def test_a_model_that_reads_pictures_in_half_precision_only(shelf: Shelf) -> Non
     assert half.decode(run).size == (64, 64)
 
 
+# What one architecture needs beside
+
+
+def test_the_published_pyramid_draws_on_the_cpu(shelf: Shelf, tmp_path: Path) -> None:
+    wanted = shelf.recipe("helios-pyramid", steps=3)
+    changed_copy(shelf, "helios-pyramid", tmp_path, "scheduler/scheduler_config.json", gamma=1 / 3)
+    published = TorchWorker(Roomy([tmp_path], device="cpu", dtype="float32"), shelf.sources)
+    run = published.begin(wanted)
+    while run.done < run.total:
+        published.step([run])
+    assert np.abs(np.asarray(published.decode(run)).astype(int) - drawn(shelf, wanted)).max() <= 1
+
+
+def test_prx_is_read_as_it_is_published(shelf: Shelf, tmp_path: Path) -> None:
+    """Its encoder is half of a model, and its config that of the half, in an older form."""
+    changed_copy(shelf, "prx", tmp_path, "model_index.json", text_encoder=["prx", "T5GemmaEncoder"])
+    older = {"rope_parameters": None, "layer_types": None, "rope_theta": 10000.0}
+    changed_copy(shelf, "prx", tmp_path, "text_encoder/config.json", **older)
+    words = torch.arange(8)[None]
+    with torch.inference_mode():
+        found, wanted = (
+            encoder(input_ids=words).last_hidden_state
+            for encoder in (
+                Manager([tmp_path], device="cpu", dtype="float32").use("prx").parts["text_encoder"],
+                shelf.built["prx"].text_encoder,
+            )
+        )
+    assert torch.allclose(found, wanted)
+
+
+def changed_copy(shelf: Shelf, key: str, folder: Path, file: str, **changes: Any) -> None:
+    """The model of an architecture again, with other values in one of its JSON files; None for no value."""
+    shelf.pipeline(key)
+    copied = folder / key
+    if not copied.exists():
+        shutil.copytree(shelf.models_folder / key, copied)
+    values = {**json.loads((copied / file).read_text()), **changes}
+    (copied / file).write_text(json.dumps({name: value for name, value in values.items() if value is not None}))
+
+
 # Guidance on the way
 
 
@@ -428,11 +473,14 @@ def test_refusals_of_pictures(shelf: Shelf) -> None:
         shelf.worker.step([shelf.worker.begin(words)])
 
 
-def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    helios = next(family for family in stock.families() if family.family == "Helios (stock)")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(RecipeError, match="the Python package ftfy"):
-        helios.check(Recipe(width=64, height=64))
+@pytest.mark.parametrize(
+    ("key", "package"), [("helios", "ftfy"), ("helios-pyramid", "ftfy"), ("prx", "ftfy"), ("kolors", "sentencepiece")]
+)
+def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, key: str, package: str) -> None:
+    family = next(family for family in stock.families() if family.family == f"{BY_KEY[key].name} (stock)")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == package else object())
+    with pytest.raises(RecipeError, match=f"the Python package {package}"):
+        family.check(Recipe(width=64, height=64))
 
 
 def test_half_of_a_pipeline_is_named_so(tmp_path: Path) -> None:
@@ -456,7 +504,7 @@ def test_a_part_of_an_unknown_kind_is_not_imported(shelf: Shelf, tmp_path: Path)
 
 def test_the_rows_are_those_of_the_tables() -> None:
     keys = {key for table in TABLES for key in table} - OWN_STEP
-    assert keys <= set(BY_KEY) and set(BY_KEY) - keys <= {"kolors", "kolors-pag"}  # these want sentencepiece
+    assert keys == set(BY_KEY)
     for key in keys:
         row, found = BY_KEY[key], [table[key].__name__ if key in table else "" for table in TABLES]
         assert {*found, ""} == {*row.pipelines, ""}, key
@@ -465,8 +513,6 @@ def test_the_rows_are_those_of_the_tables() -> None:
 def test_the_parts_are_those_of_the_pipelines() -> None:
     for row in ROWS:
         kind = getattr(diffusers, row.pipelines[0])
-        if "kolors" in row.key:
-            continue
         wanted = set(kind._get_signature_keys(kind)[0]) - {"kwargs"}
         unused = {"safety_checker", "feature_extractor", "image_encoder", "watermarker", "prompt_enhancer_head"}
         unused |= {"prior_feature_extractor"} | ({"prior_image_encoder"} if row.led else set())

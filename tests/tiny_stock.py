@@ -1,7 +1,10 @@
 """A pipeline of a few thousand random weights for each architecture that runs through its stock pipeline."""
 
+import functools
 import inspect
 from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import diffusers
@@ -62,7 +65,15 @@ def _settle(part: torch.nn.Module) -> None:
             torch.nn.init.normal_(parameter, std=0.05)
 
 
-def tokenizer(length: int = 16, marks: bool = False) -> PreTrainedTokenizerFast:
+def _strong(part: Any, factor: float) -> Any:
+    """With larger matrices, so that other words make a picture that differs by more than a rounding."""
+    for parameter in part.parameters():
+        if parameter.ndim > 1:
+            parameter.data.mul_(factor)
+    return part
+
+
+def tokenizer(length: int = 16, marks: bool = False, **more: Any) -> PreTrainedTokenizerFast:
     words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
@@ -77,6 +88,7 @@ def tokenizer(length: int = 16, marks: bool = False) -> PreTrainedTokenizerFast:
         unk_token="<unk>",
         model_max_length=length,
         **options,
+        **more,
     )
 
 
@@ -237,6 +249,30 @@ def _cogview4(row: Row) -> dict[str, Any]:
     }
 
 
+def _helios(row: Row) -> dict[str, Any]:
+    stages: dict[str, Any] = {"gamma": 0.333333} if "pyramid" in row.key else {"stages": 1, "stage_range": [0, 1]}
+    transformer = diffusers.HeliosTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        out_channels=4,
+        text_dim=16,
+        freq_dim=8,
+        ffn_dim=16,
+        num_layers=1,
+        rope_dim=(4, 2, 2),
+    )
+    return {
+        "transformer": _strong(transformer, 6.0),
+        "text_encoder": transformers.UMT5EncoderModel(
+            transformers.UMT5Config(vocab_size=VOCABULARY, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+        ),
+        "tokenizer": tokenizer(512),
+        "vae": _strong(_qwen_vae("AutoencoderKLWan"), 1.5),
+        "scheduler": diffusers.HeliosScheduler(**stages),
+    }
+
+
 def _hunyuan(row: Row) -> dict[str, Any]:
     return {
         "transformer": diffusers.HunyuanDiT2DModel(
@@ -359,6 +395,34 @@ def _pixart(row: Row) -> dict[str, Any]:
     }
 
 
+def _prx(row: Row) -> dict[str, Any]:
+    from transformers.models.t5gemma.modeling_t5gemma import T5GemmaEncoder
+
+    transformer = diffusers.PRXTransformer2DModel(
+        in_channels=4, context_in_dim=16, hidden_size=16, num_heads=2, depth=1, axes_dim=[4, 4]
+    )
+    return {
+        "transformer": _strong(transformer, 2.0),
+        "text_encoder": T5GemmaEncoder(
+            transformers.T5GemmaModuleConfig(
+                vocab_size=VOCABULARY,
+                hidden_size=16,
+                intermediate_size=16,
+                num_hidden_layers=2,
+                num_attention_heads=2,
+                num_key_value_heads=2,
+                head_dim=8,
+                dropout_rate=0.0,
+                bos_token_id=1,
+                eos_token_id=2,
+            )
+        ),
+        "tokenizer": tokenizer(256),
+        "vae": flux_kl(),
+        "scheduler": flow(shift=3.0),
+    }
+
+
 def _sana(row: Row) -> dict[str, Any]:
     return {
         "transformer": diffusers.SanaTransformer2DModel(
@@ -476,6 +540,61 @@ def _sdxl(row: Row) -> dict[str, Any]:
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", steps_offset=1
         ),
         **control,
+    }
+
+
+@functools.cache
+def _scratch() -> TemporaryDirectory[str]:
+    """For what can only be built from a file. It goes with the process."""
+    return TemporaryDirectory()
+
+
+def _glm_tokenizer() -> Any:
+    import sentencepiece
+    from diffusers.pipelines.kolors import ChatGLMTokenizer
+
+    vocabulary = Path(_scratch().name) / "tokenizer.model"
+    with vocabulary.open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter([" ".join(WORDS[4:])]),
+            model_writer=file,
+            model_type="word",
+            vocab_size=VOCABULARY,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
+    return ChatGLMTokenizer(str(vocabulary), model_max_length=256)
+
+
+def _kolors(row: Row) -> dict[str, Any]:
+    from diffusers.pipelines.kolors import ChatGLMModel
+    from diffusers.pipelines.kolors.text_encoder import ChatGLMConfig
+
+    unet = _unet(32, **{**_XL, "encoder_hid_dim": 16, "encoder_hid_dim_type": "text_proj"})
+    encoder = ChatGLMModel(
+        ChatGLMConfig(
+            num_layers=2,
+            padded_vocab_size=64,
+            hidden_size=16,
+            ffn_hidden_size=16,
+            kv_channels=8,
+            num_attention_heads=2,
+            seq_length=256,
+            multi_query_attention=True,
+            original_rope=True,
+            add_qkv_bias=True,
+        )
+    )
+    for parameter in encoder.parameters():  # it leaves them as the memory was
+        torch.nn.init.normal_(parameter, std=0.5)
+    return {
+        "unet": _strong(unet, 2.0),
+        "text_encoder": encoder,
+        "tokenizer": _glm_tokenizer(),
+        "vae": kl(),
+        "scheduler": diffusers.EulerDiscreteScheduler(
+            beta_start=0.00085, beta_end=0.014, beta_schedule="scaled_linear", steps_offset=1, num_train_timesteps=1100
+        ),
     }
 
 
@@ -979,6 +1098,73 @@ def _ideogram4(row: Row) -> dict[str, Any]:
     }
 
 
+def _glm(row: Row) -> dict[str, Any]:
+    # The ids that end a picture or a text stand outside what the encoder can draw, so it always draws all tokens.
+    text = {
+        "vocab_size": 64,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "pad_token_id": 0,
+        "eos_token_id": 60,
+        "vision_vocab_size": 32,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
+    }
+    vision = {
+        "depth": 1,
+        "hidden_size": 16,
+        "num_heads": 2,
+        "intermediate_size": 16,
+        "image_size": 64,
+        "patch_size": 32,
+    }
+    pictures = {"image_token": "<|image_pad|>", "grid_bos_token": "[IMG]", "grid_eos_token": "[IMG_END]"}
+    seeing = tokenizer(2048, marks=True, extra_special_tokens=pictures)
+    encoder = transformers.GlmImageForConditionalGeneration(
+        transformers.GlmImageConfig(
+            text_config=text,
+            vision_config=vision,
+            vq_config={"embed_dim": 16, "num_embeddings": 32, "latent_channels": 16},
+            image_token_id=seeing.convert_tokens_to_ids("<|image_pad|>"),
+            image_start_token_id=61,
+            image_end_token_id=62,
+        )
+    )
+    transformer = diffusers.GlmImageTransformer2DModel(
+        patch_size=2,
+        in_channels=4,
+        out_channels=4,
+        num_layers=1,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        text_embed_dim=16,
+        time_embed_dim=8,
+        condition_dim=4,
+        prior_vq_quantizer_codebook_size=32,
+    )
+    return {
+        "transformer": _strong(transformer, 2.0),
+        "vision_language_encoder": _strong(encoder, 30.0),
+        "processor": transformers.GlmImageProcessor(
+            transformers.GlmImageImageProcessorPil(patch_size=32, merge_size=1, temporal_patch_size=1),
+            seeing,
+            chat_template=CHAT,
+        ),
+        "text_encoder": t5(),
+        "tokenizer": tokenizer(2048),
+        "vae": kl(latents_mean=[0.1] * 4, latents_std=[0.9] * 4),
+        "scheduler": flow(
+            base_shift=0.25,
+            max_shift=0.75,
+            base_image_seq_len=256,
+            use_dynamic_shifting=True,
+            time_shift_type="linear",
+        ),
+    }
+
+
 BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "auraflow": _auraflow,
     "cascade": _cascade,
@@ -989,6 +1175,9 @@ BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "flux-control": _flux,
     "flux-controlnet": _flux,
     "flux-kontext": _flux,
+    "glm_image": _glm,
+    "helios": _helios,
+    "helios-pyramid": _helios,
     "hunyuan": _hunyuan,
     "hunyuan-pag": _hunyuan,
     "ideogram4": _ideogram4,
@@ -996,6 +1185,8 @@ BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "kandinsky": _kandinsky,
     "kandinsky22": _kandinsky22,
     "kandinsky3": _kandinsky3,
+    "kolors": _kolors,
+    "kolors-pag": _kolors,
     "krea2": _krea2,
     "lcm": _lcm,
     "lumina": _lumina,
@@ -1004,6 +1195,7 @@ BUILT: dict[str, Callable[[Row], dict[str, Any]]] = {
     "pixart-alpha": _pixart,
     "pixart-sigma": _pixart,
     "pixart-sigma-pag": _pixart,
+    "prx": _prx,
     "qwenimage-controlnet": _qwen_image,
     "sana": _sana,
     "sana-pag": _sana,

@@ -190,7 +190,7 @@ def _filled(
         stamp = _stamp(file)
         state |= weights.read(file, weights.header(file), dtype, progress, seen=stamp)
     if issubclass(kind, transformers.PreTrainedModel):
-        config = kind.config_class.from_pretrained(folder, local_files_only=True)
+        config = _config_kind(kind, folder).from_pretrained(folder, local_files_only=True)
         part = kind.from_pretrained(None, config=config, state_dict=state, dtype=dtype, local_files_only=True)
         if (folder / "generation_config.json").exists():
             part.generation_config = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
@@ -226,6 +226,14 @@ def _class(where: Path, name: str, named: Sequence[str | None]) -> Any:
         if importlib.util.find_spec(home) and (found := getattr(importlib.import_module(home), kind or "", None)):
             return found
     raise ModelBroken(f"The model in {where} wants a {name} of the kind {library}.{kind}, which is not known here.")
+
+
+def _config_kind(kind: Any, folder: Path) -> Any:
+    """The class of a part's config. Half of a larger model, as PRX's encoder, has the config of that half."""
+    whole = kind.config_class
+    named = read_json(folder / "config.json").get("model_type")
+    halves = (each for each in whole.sub_configs.values() if each.model_type == named != whole.model_type)
+    return next(halves, whole)
 
 
 def _ready(part: Any) -> Any:
