@@ -226,6 +226,14 @@ def test_processes_that_train_together_stay_the_same(tmp_path: Path) -> None:
     assert first == second == 1.25 and leads and not follows
 
 
+def test_weights_that_stand_still_stop_the_training() -> None:
+    layers = torch.nn.ModuleDict({"used": torch.nn.Linear(2, 1), "cut": torch.nn.Linear(2, 1)})
+    numbers = torch.ones(1, 2)
+    loss = (layers["used"](numbers) + layers["cut"](numbers).detach()).sum()
+    with pytest.raises(RuntimeError, match=r"No gradient reaches 2 of 4 weights: cut\.weight, cut\.bias"):
+        Optimiser(layers).step(loss, 0.1)
+
+
 def test_the_denoiser_learns(pair: denoiser.Pair) -> None:
     torch.manual_seed(0)
     scheduler, optimiser = DDIMScheduler(**denoiser.SCHEDULE), Optimiser(pair)
