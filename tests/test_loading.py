@@ -391,6 +391,25 @@ def test_a_qwen3_as_gguf_is_read_for_z_image(tmp_path: Path) -> None:
     assert_same({"text_encoder": load(single, ("text_encoder", "vae"))["text_encoder"]}, {"text_encoder": qwen})
 
 
+def test_a_language_model_that_lacks_a_tensor_is_not_filled_up_by_chance(tmp_path: Path) -> None:
+    import gguf
+
+    folder = tiny_transformers.z_image(tmp_path / "folder")
+    denoiser = next((folder / "transformer").glob("*.safetensors"))
+    qwen = folder_parts(folder, ("text_encoder",))["text_encoder"]
+    path = next((folder / "text_encoder").glob("*.safetensors"))
+    state = load_file(path)
+    del state["layers.0.mlp.down_proj.weight"], qwen.layers[0].mlp.down_proj
+    save_file(state, path, metadata={"format": "pt"})
+    with pytest.raises(ModelBroken, match=r"text_encoder.*Copy or download"):
+        folder_parts(folder, ("text_encoder",))
+    packed = as_gguf(tmp_path / "q.gguf", qwen, gguf.MODEL_ARCH.QWEN3, qwen.config.num_hidden_layers, "model.")
+    for companion in (folder / "text_encoder", packed):
+        companions = (("text_encoder", companion), ("vae", folder / "vae"))
+        with pytest.raises(ModelBroken, match="lacks tensors that the text_encoder"):
+            load(Entry("x", denoiser, config=folder, single=True, companions=companions), ("text_encoder",))
+
+
 def test_nf4_says_what_would_be_right(sd: Entry, tmp_path: Path, models_folder: Path) -> None:
     original.save(
         tmp_path / "nf4.safetensors",

@@ -191,7 +191,7 @@ def _filled(
         state |= weights.read(file, weights.header(file), dtype, progress, seen=stamp)
     if issubclass(kind, transformers.PreTrainedModel):
         config = _config_kind(kind, folder).from_pretrained(folder, local_files_only=True)
-        part = kind.from_pretrained(None, config=config, state_dict=state, dtype=dtype, local_files_only=True)
+        part = _from_state(kind, config, state, dtype)
         if (folder / "generation_config.json").exists():
             part.generation_config = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
     else:
@@ -226,6 +226,22 @@ def _class(where: Path, name: str, named: Sequence[str | None]) -> Any:
         if importlib.util.find_spec(home) and (found := getattr(importlib.import_module(home), kind or "", None)):
             return found
     raise ModelBroken(f"The model in {where} wants a {name} of the kind {library}.{kind}, which is not known here.")
+
+
+class _Lacking(ValueError):
+    """Tensors that a part has are not in its files."""
+
+
+def _from_state(kind: Any, config: Any, state: dict[str, Tensor], dtype: torch.dtype) -> torch.nn.Module:
+    """One of transformers' models with these weights. Raises _Lacking, where it would go on with random ones."""
+    part, told = kind.from_pretrained(
+        None, config=config, state_dict=state, dtype=dtype, local_files_only=True, output_loading_info=True
+    )
+    # What makes words of a language model's thoughts, and its eyes, are left out of files that are made for pictures.
+    unused = ("lm_head.", "model.visual.", "visual.")
+    if missing := [name for name in told["missing_keys"] if not name.startswith(unused)]:
+        raise _Lacking(", ".join(sorted(missing)[:3]))
+    return part
 
 
 def _config_kind(kind: Any, folder: Path) -> Any:
@@ -397,7 +413,7 @@ def _build(
             part.tie_weights()
     except (MemoryError, ModelError):
         raise
-    except NotImplementedError as error:  # from moving what has no data: some tensors were not in the file
+    except (NotImplementedError, _Lacking) as error:  # the one is from moving what has no data
         raise _lacking(entry, name, source) from error
     except Exception as error:
         raise ModelBroken(
@@ -458,9 +474,7 @@ def _assign(kind: Any, config: Path, state: dict[str, Tensor], dtype: torch.dtyp
             state[prefix + "shared.weight"] = state[prefix + "encoder.embed_tokens.weight"]
         return single_file_utils.create_diffusers_t5_model_from_checkpoint(kind, state, torch_dtype=dtype, **where)
     if issubclass(kind, transformers.PreTrainedModel):
-        return kind.from_pretrained(
-            None, config=kind.config_class.from_pretrained(config), state_dict=state, dtype=dtype, local_files_only=True
-        )
+        return _from_state(kind, kind.config_class.from_pretrained(config), state, dtype)
     if convert := _VAES.get(kind.__name__):
         return _converted(kind, read_json(config / "config.json"), state, dtype, convert)
     # The config is given with each weight's type settled, so nothing is converted and nothing is copied.
@@ -525,7 +539,7 @@ def _gguf_encoder(path: Path, kind: Any, config: Path, dtype: torch.dtype) -> to
             values = torch.from_numpy(np.require(unpacked, requirements="W"))
             state[goal] = _copied(values.reshape(own[goal].shape), dtype)
     weights.check(path, state)
-    return kind.from_pretrained(None, config=settings, state_dict=state, dtype=dtype, local_files_only=True)
+    return _from_state(kind, settings, state, dtype)
 
 
 # Tokenizers
