@@ -248,8 +248,10 @@ def _config_kind(kind: Any, folder: Path) -> Any:
     """The class of a part's config. Half of a larger model, as PRX's encoder, has the config of that half."""
     whole = kind.config_class
     named = read_json(folder / "config.json").get("model_type")
-    halves = (each for each in whole.sub_configs.values() if each.model_type == named != whole.model_type)
-    return next(halves, whole)
+    if named == whole.model_type:
+        return whole
+    # A half may be of any kind, which has no name: `AutoConfig`.
+    return next((each for each in whole.sub_configs.values() if getattr(each, "model_type", "") == named), whole)
 
 
 def _ready(part: Any) -> Any:
