@@ -255,7 +255,7 @@ def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float])
         rate = peak * min(1, (step - first + 1) / 200, 3 * (1 - place))
         optimiser.step(loss, rate)
         step += 1
-        average(mean, optimiser.masters, min(0.999, (step + 1) / (step + 30)))
+        average(mean, optimiser.masters, min(0.998, (step + 1) / (step + 30)))
         if step % 10 == 0:  # looking at the loss waits for the device
             seen = 0.8 * seen + 0.2 * loss.item() if seen else loss.item()
         # A step that takes this long was held up: a suspended training goes on where it was.

@@ -1,4 +1,4 @@
-"""What both trainings share: where they run, and AdamW on weights that compute in bfloat16."""
+"""What both trainings share: where they run, and the optimiser, for weights that compute in bfloat16."""
 
 import torch
 import torch.distributed as dist
@@ -11,10 +11,14 @@ def device() -> torch.device:
 
 
 class Optimiser:
-    """AdamW that keeps float32 copies (`masters`) of bfloat16 weights: a bfloat16 number has no room for a small step.
+    """Muon on the matrices inside a network, AdamW on all its other weights, both at one learning rate.
 
-    Gradients are clipped to a norm of 1. Where several processes train together (`torchrun`), each follows the mean of
-    their gradients, so that the weights stay the same in all.
+    Muon (Jordan, kellerjordan.github.io/posts/muon) lets all directions of a matrix learn equally fast; a convolution
+    is one matrix, of all that a place sees. Its steps are made as long as AdamW's (Liu et al., arXiv:2502.16982).
+
+    Keeps float32 copies (`masters`) of bfloat16 weights: a bfloat16 number has no room for a small step. Gradients are
+    clipped to a norm of 1. Where several processes train together (`torchrun`), each follows the mean of their
+    gradients, works out Muon's step for its part of the matrices, and sends it to the others.
 
     Raises RuntimeError at the first step if no gradient reaches some of the weights: a network of which a part stands
     still learns all the same, only badly, so that nobody would notice. (torch 2.13's compiler does this to the UNet.)
@@ -24,22 +28,39 @@ class Optimiser:
         named = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
         self._names, self._weights = [*named], [*named.values()]
         self.masters = [weight.detach().float().clone() for weight in self._weights]
-        self._adam = torch.optim.AdamW(self.masters, betas=betas, weight_decay=weight_decay, fused=True)
+        tables = {id(table.weight) for table in module.modules() if isinstance(table, nn.Embedding)}
+        inside = [id(weight) not in tables and _is_matrix(weight) for weight in self._weights]
+        self._learnt = [_matrix(each) if within else each for each, within in zip(self.masters, inside, strict=True)]
+        others = [each for each, within in zip(self._learnt, inside, strict=True) if not within]
+        matrices = [each for each, within in zip(self._learnt, inside, strict=True) if within]
+        matrices.sort(key=lambda matrix: matrix.numel() * min(matrix.shape))
+        world, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
+        self._parts = [matrices[number::world] for number in range(world)]
+        self._rules: list[torch.optim.Optimizer] = []
+        if others:
+            self._rules.append(torch.optim.AdamW(others, betas=betas, weight_decay=weight_decay, fused=True))
+        if self._parts[rank]:
+            mine = self._parts[rank]
+            self._rules.append(torch.optim.Muon(mine, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
 
     def step(self, loss: Tensor, rate: float) -> None:
         """Follow the loss's gradient, with this learning rate."""
         loss.backward()
-        if not self._adam.state:
+        if not any(rule.state for rule in self._rules):
             self._reached()
         if dist.is_initialized():
             self._share_gradients()
-        for weight, master in zip(self._weights, self.masters, strict=True):
-            master.grad = weight.grad.float() if weight.grad is not None else None
+        for weight, master, learnt in zip(self._weights, self.masters, self._learnt, strict=True):
+            gradient = torch.empty_like(master).copy_(weight.grad)
+            learnt.grad = gradient if learnt is master else _matrix(gradient)
             weight.grad = None
-        nn.utils.clip_grad_norm_(self.masters, 1.0)
-        for group in self._adam.param_groups:
-            group["lr"] = rate
-        self._adam.step()
+        nn.utils.clip_grad_norm_(self._learnt, 1.0)
+        for rule in self._rules:
+            for group in rule.param_groups:
+                group["lr"] = rate
+            rule.step()
+        if dist.is_initialized():
+            self._share_matrices()
         with torch.no_grad():
             torch._foreach_copy_(self._weights, self.masters)
 
@@ -58,7 +79,28 @@ class Optimiser:
         for gradient, mean in zip(gradients, together.split([each.numel() for each in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
 
+    def _share_matrices(self) -> None:
+        for rank, part in enumerate(self._parts):
+            if not part:
+                continue
+            together = torch.cat([matrix.flatten() for matrix in part])
+            dist.broadcast(together, rank)
+            if rank != dist.get_rank():
+                for matrix, sent in zip(part, together.split([each.numel() for each in part]), strict=True):
+                    matrix.copy_(sent.view_as(matrix))
+
     def state(self, module: nn.Module) -> dict[str, Tensor]:
         """The module's weights in float32, the trained ones as they really are."""
         state = {name: value.float() for name, value in module.state_dict().items()}
         return state | dict(zip(self._names, self.masters, strict=True))
+
+
+def _is_matrix(weight: Tensor) -> bool:
+    """Whether Muon suits it: of vectors, and of matrices that lead to a few numbers or from them, it knows nothing."""
+    return weight.dim() > 1 and min(len(weight), weight[0].numel()) > 32
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """A weight's memory as one row for each output, (rows, columns), whichever order the columns lie in."""
+    columns = weight[0].numel()
+    return weight.as_strided((len(weight), columns), (columns, 1))
