@@ -7,6 +7,21 @@ import numpy as np
 from training.compose import NUMBERS, PLAIN, Plan, Thing
 from training.corpus import Corpus, Subject
 
+ALSO = {
+    "on a meadow": ("in a park", "in the grass", "in a garden", "in a field"),
+    "on a beach": ("at the sea", "on the sand"),
+    "in the desert on Mars": ("on Mars",),
+    "in the snow": ("in winter", "in the ice"),
+    "under a starry sky": ("in space", "at night"),
+    "in a forest": ("in the jungle", "in the woods"),
+    "underwater": ("in the sea", "in the ocean"),
+    "in the clouds": ("in the sky",),
+    "at sunset": ("at dusk",),
+    "in a city": ("in the street", "in a town"),
+    "on a wooden floor": ("on the floor", "in a room"),
+}
+"""Places by other names, and those that come nearest."""
+
 UNCOUNTED = {"honey", "coffee", "corn", "rice", "bread", "cheese", "fire", "bacon", "tea", "sake"}
 IRREGULAR = {"mouse": "mice", "wolf": "wolves", "leaf": "leaves", "fish": "fish", "sheep": "sheep", "deer": "deer"}
 IRREGULAR |= {"person": "people", "child": "children", "foot": "feet", "tooth": "teeth", "knife": "knives"}
@@ -94,7 +109,8 @@ def caption(rng: np.random.Generator, corpus: Corpus, plan: Plan) -> str:
     things = [thing_in_words(rng, thing, corpus.subjects[thing.subject]) for thing in plan.things]
     place = place_in_words(rng, plan.place)
     if not things:
-        core = place.split(" ", 1)[1] if place.startswith(("on ", "in ", "at ")) else place
+        core = place.removeprefix("in front of ")
+        core = core.split(" ", 1)[1] if core.startswith(("on ", "in ", "at ")) else core
     else:
         core = things[0] if len(things) == 1 else f"{things[0]} {plan.relation} {things[1]}"
         if rng.random() < 0.06:
@@ -109,13 +125,9 @@ def caption(rng: np.random.Generator, corpus: Corpus, plan: Plan) -> str:
 
 
 def place_in_words(rng: np.random.Generator, place: str) -> str:
-    """A place, a plain background in one of the ways people put it."""
-    return plainly(place) if place not in PLAIN or rng.random() < 0.7 else str(rng.choice(_plain_ways(place)))
-
-
-def plainly(place: str) -> str:
-    """A place in the usual words."""
-    return _plain_ways(place)[0] if place in PLAIN else place
+    """A place in one of the ways people put it, the usual one most often."""
+    usual, *others = _plain_ways(place) if place in PLAIN else (place, *ALSO.get(place, ()))
+    return str(rng.choice(others)) if others and rng.random() < 0.25 else usual
 
 
 def _plain_ways(place: str) -> tuple[str, ...]:

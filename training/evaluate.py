@@ -23,19 +23,19 @@ from PIL import Image
 from torch import Tensor
 
 from training import recogniser
-from training.captions import WORDS_FOR, article
+from training.captions import WORDS_FOR, article, caption
 from training.compose import COLOURS, SO_FAR, STYLE_SHARES, Composer, Plan, Thing, held_out, shows
 from training.corpus import Corpus, load_corpus
 from training.export import MODEL
 from training.optimise import device
 from training.recogniser import Recogniser, Seen
 from training.vae import SIZE, draw_pictures, psnr
-from training.wordings import Wish, as_people_do
 
 GUIDANCE, STEPS = 5.0, 25
 RESCALE = 0.7
 """Of what guidance adds in contrast this share is taken back (Lin et al., arXiv:2305.08891), as the studio does."""
 SHEETS = {
+    "media": [f"{medium} of a fox" for medium in (*STYLE_SHARES, *SO_FAR.media) if medium != "oil painting"],
     "range": [
         "a castle, 3d render, under a starry sky",
         "a penguin, cartoon, in the snow",
@@ -219,7 +219,7 @@ def figures(pipeline: StableDiffusionPipeline, count: int) -> list[tuple[str, st
         real_ones = rates(judge, real_pictures(composer, asked), asked)[name]
         rows.append((name, f"{drawn:.0%}", f"{real_ones:.0%}", wish))
     rng = np.random.default_rng(13)
-    loose = [as_people_do(rng, corpus, Wish(q.plan.things[0].subject, q.plan.seen_as, q.plan.place)) for q in questions]
+    loose = [caption(rng, corpus, question.plan) for question in questions]
     freely = rates(judge, paint(pipeline, loose[:part], GUIDANCE, STEPS), questions[:part])["subject"]
     plainly = rates(judge, made[:part], questions[:part])["subject"]
     rows.append(("subject, in the words of people", f"{freely:.0%}", f"plainly: {plainly:.0%}", ""))
