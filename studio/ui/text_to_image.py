@@ -9,12 +9,12 @@ from studio.ui.painting import Settings, Studio
 PLACE = "text_to_image"
 
 EXAMPLES = (
-    "a mushroom on a meadow",
     "a panda, 3d render, on a pink background",
-    "sticker of a strawberry on a teal background",
-    "a cute little robot under a starry sky, highly detailed",
-    "a fox, masterpiece, trending, 4k",
+    "watercolor of a castle on a meadow",
+    "a red apple on a brown table",
+    "two pandas on a meadow",
     "кошка",
+    "a penguin in the snow, masterpiece, 4k",
 )
 
 
