@@ -72,27 +72,35 @@ class Optimiser:
             )
 
     def _share_gradients(self) -> None:
-        gradients = [weight.grad for weight in self._weights if weight.grad is not None]
-        together = torch.cat([gradient.flatten() for gradient in gradients])
+        gradients = [weight.grad for weight in self._weights]
+        together = _joined(gradients)
         dist.all_reduce(together)
-        together /= dist.get_world_size()
-        for gradient, mean in zip(gradients, together.split([each.numel() for each in gradients]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+        _part(together / dist.get_world_size(), gradients)
 
     def _share_matrices(self) -> None:
         for rank, part in enumerate(self._parts):
             if not part:
                 continue
-            together = torch.cat([matrix.flatten() for matrix in part])
+            together = _joined(part)
             dist.broadcast(together, rank)
             if rank != dist.get_rank():
-                for matrix, sent in zip(part, together.split([each.numel() for each in part]), strict=True):
-                    matrix.copy_(sent.view_as(matrix))
+                _part(together, part)
 
     def state(self, module: nn.Module) -> dict[str, Tensor]:
         """The module's weights in float32, the trained ones as they really are."""
         state = {name: value.float() for name, value in module.state_dict().items()}
         return state | dict(zip(self._names, self.masters, strict=True))
+
+
+def _joined(tensors: list[Tensor]) -> Tensor:
+    """All numbers in one row, to be sent at once."""
+    return torch.cat([each.flatten() for each in tensors])
+
+
+def _part(together: Tensor, tensors: list[Tensor]) -> None:
+    """Copy such a row into the tensors that it was made of."""
+    for tensor, numbers in zip(tensors, together.split([each.numel() for each in tensors]), strict=True):
+        tensor.copy_(numbers.view_as(tensor))
 
 
 def _is_matrix(weight: Tensor) -> bool:

@@ -46,13 +46,13 @@ def test_the_steps_of_a_picture_can_be_gone_through(page: Page) -> None:
     page.wait_for_timeout(400)
     end = seen(page)
     scrub(page, 1, 9)
-    early = np.abs(seen(page) - end).mean()
+    early = seen(page)
     scrub(page, 7, 9)
-    late = np.abs(seen(page) - end).mean()
-    assert early > late > 0.5
+    late = seen(page)
+    assert np.abs(early - end).mean() > np.abs(late - end).mean() > 0.5
     scrub(page, 9, 9)
-    # The page may lay something over a corner of the picture.
-    assert np.abs(seen(page) - end).mean() < 0.1 * late
+    # All but the strip at the top, over whose corner the page lays something while the tile is used.
+    assert np.abs(seen(page) - end)[4:].mean() < 0.5
     for kind in ("WebP", "GIF"):
         with page.expect_download() as download:
             tab.get_by_role("link", name=f"Animation as {kind}").click()
