@@ -1,10 +1,12 @@
 """Latents → a small picture, cheaply enough for every step.
 
-A linear map turns each latent with its neighbours into a block of pixels. It is fitted by least squares to the
-model's own VAE when the model is loaded, so it works for any checkpoint without a table of known numbers.
+A linear map turns each latent with its neighbours into pixels, which run into those of the latents beside it, so that
+no grid shows. It is fitted by least squares to the model's own VAE when the model is loaded, so it works for any
+checkpoint without a table of known numbers.
 """
 
 import io
+import itertools
 import threading
 from collections.abc import Callable
 
@@ -113,16 +115,47 @@ def fit(encode: Callable[[Tensor], Tensor], factor: int) -> Projection:
         latents = torch.cat([latents, *(encode(image[None]).float().cpu() for image in images[1:])])
     images = images[: len(latents)]
     padded = F.pad(latents, (near // 2,) * 4, mode="replicate")
-    # (n, channels*near², positions) → (n*positions, channels*near² + 1): each latent, its neighbours, and a constant.
+    # (n, channels*near², positions) → (n*positions, channels*near² + 1): each latent, its neighbours, and a constant,
+    # and what they are to give: the block of pixels, with half of the blocks beside it.
     inputs = F.unfold(padded, near).transpose(1, 2).reshape(-1, channels * near**2)
     inputs = torch.cat([inputs, torch.ones(len(inputs), 1)], 1)
     small = F.avg_pool2d(images * 0.5 + 0.5, factor // block)
-    targets = F.pixel_unshuffle(small, block).permute(0, 2, 3, 1).reshape(len(inputs), -1)
+    margin = block // 2 if near > 1 else 0
+    side = block + 2 * margin
+    if margin:
+        # What is finer than half a block is not known, and guessed at differently on the two sides of an edge.
+        small = F.avg_pool2d(F.pad(small, (margin // 2,) * 4, mode="replicate"), margin // 2 * 2 + 1, stride=1)
+    targets = F.unfold(F.pad(small, (margin,) * 4, mode="replicate"), side, stride=block)
+    targets = targets.transpose(1, 2).reshape(len(inputs), -1)
     # A little ridge keeps the map tame where pictures of shapes do not tell.
     gram = inputs.T @ inputs + 1e-3 * len(inputs) * torch.eye(inputs.shape[1])
     solution = torch.linalg.solve(gram, inputs.T @ targets)
-    weight = solution[:-1].T.reshape(-1, channels, near, near).contiguous()
-    return Projection(weight, solution[-1].contiguous(), block)
+    weight, bias = (
+        solution[:-1].T.reshape(3, side, side, channels, near, near),
+        solution[-1].reshape(3, side, side, 1, 1, 1),
+    )
+    if margin:
+        weight, bias = _blended(weight, block), _blended(bias, block).sum((3, 4, 5))
+    return Projection(weight.reshape(-1, channels, *weight.shape[-2:]).contiguous(), bias.flatten().contiguous(), block)
+
+
+def _blended(patches: Tensor, block: int) -> Tensor:
+    """Maps of patches that overlap by half → one map of blocks, each pixel a mean that favours the nearest patch.
+
+    patches: (3, side, side, channels, k, k), `block` pixels apart. Returns (3, block, block, channels, k + 2, k + 2).
+    """
+    _, side, _, channels, near, _ = patches.shape
+    at = torch.arange(block)
+    own = 1 - ((at + 0.5) / block - 0.5).abs()
+    # Of the latent before it, of its own, and of the one behind it.
+    shares = (torch.where(at < block // 2, 1 - own, 0), own, torch.where(at < block // 2, 0, 1 - own))
+    places = [(at + (side - block) // 2 + (1 - number) * block).clamp(0, side - 1) for number in range(3)]
+    result = torch.zeros(3, block, block, channels, near + 2, near + 2)
+    for i, j in itertools.product(range(3), repeat=2):
+        share = shares[i][:, None] * shares[j]
+        here = patches[:, places[i]][:, :, places[j]] * share[..., None, None, None]
+        result[..., i : i + near, j : j + near] += here
+    return result
 
 
 def _shapes(count: int, tile: int) -> Tensor:
