@@ -14,6 +14,8 @@ NASTY = "${alert(1)} {{value}} <img src=x onerror=alert(2)> <script>alert(3)</sc
 
 LONG = 500
 """Steps of a picture that must still be in the making while a test does something."""
+LARGE = 512
+"""Pixels of a side at which so many steps outlast the opening of several pages, on a busy machine too."""
 
 RECORD = """
 async () => {
@@ -196,7 +198,7 @@ def choose(page: Page, label: str, option: str) -> None:
 def test_a_reload_and_a_second_window_pick_up_a_running_job(
     page: Page, context: BrowserContext, studio: Studio
 ) -> None:
-    fill(page, Prompt="a ship", Steps=LONG)
+    fill(page, Prompt="a ship", Steps=LONG, Width=LARGE, Height=LARGE)
     start(page)
     wait_for_step(page, 3)
     visit(page, studio)
@@ -217,7 +219,7 @@ def test_a_reload_and_a_second_window_pick_up_a_running_job(
 
 
 def test_another_browser_does_not_see_it(page: Page, studio: Studio, browser: Any) -> None:
-    fill(page, Prompt="a secret", Steps=LONG)
+    fill(page, Prompt="a secret", Steps=LONG, Width=LARGE, Height=LARGE)
     start(page)
     wait_for_step(page, 1)
     stranger = browser.new_context()
@@ -354,8 +356,10 @@ def test_recent_pictures_appear_by_themselves_and_open_large(page: Page) -> None
 
 
 def test_another_model_brings_its_own_settings(page: Page) -> None:
+    expect(field(page, "Guidance end")).to_have_value("0.6")
     choose(page, "Model", "flux")
     expect(field(page, "Width")).not_to_have_value("256")
+    expect(here(page).get_by_label("Guidance end")).to_have_count(0)
     expect(here(page).get_by_label("Negative prompt")).to_have_count(0)
     fill(page, Prompt="a cat", Steps=2)
     start(page)
