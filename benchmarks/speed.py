@@ -51,7 +51,9 @@ class Bench:
         self.rounds = rounds
         self.models = Manager()
         self.worker = TorchWorker(self.models, NO_SOURCES)
-        self.recipe = replace(self.models.default_recipe("sketchbook"), prompt=PROMPT, sampler="Euler", steps=20)
+        # Guided in every step, as the pipeline beside it is.
+        suited = self.models.default_recipe("sketchbook")
+        self.recipe = replace(suited, prompt=PROMPT, sampler="Euler", steps=20, guidance_end=1.0)
         self.engine = Engine(self.worker, keep=lambda *_: "kept")
         self.model = self.models.use("sketchbook")
         self.pipeline = StableDiffusionPipeline(

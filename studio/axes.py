@@ -20,6 +20,7 @@ from studio.recipe import MAX_PICTURES, RANDOM_SEEDS, Recipe
 
 LABELS = {
     "guidance_scale": "Guidance scale",
+    "guidance_end": "Guidance end",
     "seed": "Seed",
     "steps": "Steps",
     "sampler": "Sampler",
@@ -34,6 +35,7 @@ LABELS = {
 
 EXAMPLES = {
     "guidance_scale": "1, 3, 5-9 +2",
+    "guidance_end": "0.4, 0.6, 1",
     "seed": "1-4, or: 4 random",
     "steps": "4, 8, 20",
     "sampler": "Euler, DDIM, DPM++ 2M",
@@ -255,9 +257,8 @@ def _number(name: str, number: Decimal) -> Value:
         raise RecipeError(f"{LABELS[name]} takes whole numbers, not {number}.")
     value: Any = int(number) if name in ("seed", "steps") else float(number)
     text = _plain(number)
-    label = {"seed": f"seed {text}", "steps": f"{text} steps", "strength": f"strength {text}"}.get(
-        name, f"guidance {text}"
-    )
+    wording = {"seed": "seed {}", "steps": "{} steps", "strength": "strength {}", "guidance_end": "guidance to {}"}
+    label = wording.get(name, "guidance {}").format(text)
     return Value(label, _setting(name, value))
 
 

@@ -654,7 +654,8 @@ class Engine:
             self._served[job.owner] += 1
             job._tick = self._ticks
             self._publish_step(job, run)
-        self._pace.called([job.recipe for job in batch], time.monotonic() - start)
+        steps = [(job.recipe, run.done - 1) for job, run in zip(batch, runs, strict=True)]
+        self._pace.called(steps, time.monotonic() - start)
         for job, run in zip(batch, runs, strict=True):
             if run.done >= run.total:
                 self._finish(job, run)

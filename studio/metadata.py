@@ -93,6 +93,7 @@ def parameters(recipe: Recipe) -> str:
         "Steps": recipe.steps,
         "Sampler": recipe.sampler,
         "CFG scale": f"{recipe.guidance_scale:.12g}",
+        **({"Guidance end": f"{recipe.guidance_end:.12g}"} if recipe.guidance_end != 1 else {}),
         "Seed": recipe.seed,
         "Size": f"{recipe.width}x{recipe.height}",
         "Model": recipe.model,
@@ -122,6 +123,7 @@ def parse_parameters(text: str) -> Recipe:
     for theirs, ours in (
         ("Steps", "steps"),
         ("CFG scale", "guidance_scale"),
+        ("Guidance end", "guidance_end"),
         ("Seed", "seed"),
         ("Clip skip", "clip_skip"),
     ):

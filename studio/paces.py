@@ -24,10 +24,10 @@ class Pace:
         self._calls: dict[Kind, dict[int, float]] = {}
         self._ends: dict[Kind, float] = {}
 
-    def called(self, recipes: Sequence[Recipe], seconds: float) -> None:
-        """One step of these recipes, in one call, took so long."""
+    def called(self, steps: Sequence[tuple[Recipe, int]], seconds: float) -> None:
+        """One call took so long: for each of these recipes the step after so many."""
         with self._lock:
-            known, load = self._calls.setdefault(_kind(recipes[0]), {}), sum(map(_load, recipes))
+            known, load = self._calls.setdefault(_kind(steps[0][0]), {}), sum(_load(*each) for each in steps)
             known[load] = _smooth(known.get(load), seconds)
 
     def ended(self, recipe: Recipe, seconds: float) -> None:
@@ -55,9 +55,9 @@ def _kind(recipe: Recipe) -> Kind:
     return recipe.model, recipe.width, recipe.height
 
 
-def _load(recipe: Recipe) -> int:
-    """How many rows of the model's own a recipe takes: with guidance, one more for the negative prompt."""
-    return 1 if recipe.guidance_scale == 1 else 2
+def _load(recipe: Recipe, step: int) -> int:
+    """How many rows of the model's own the step after so many takes: one more where it is guided."""
+    return 1 if recipe.guidance_scale == 1 or not recipe.guides(step) else 2
 
 
 def _smooth(before: float | None, now: float) -> float:
@@ -66,15 +66,14 @@ def _smooth(before: float | None, now: float) -> float:
 
 def _calls(recipes: Sequence[Recipe], rows: int, known: dict[int, float]) -> float:
     """Seconds of all calls for recipes of one kind that start together: those with fewer steps leave earlier."""
-    mean_load = sum(map(_load, recipes)) / len(recipes)
     total = 0.0
     for step in range(max(recipe.steps_run for recipe in recipes)):
-        full, rest = divmod(sum(recipe.steps_run > step for recipe in recipes), rows)
-        total += full * _call(rows * mean_load, known) + (_call(rest * mean_load, known) if rest else 0.0)
+        loads = [_load(recipe, step) for recipe in recipes if recipe.steps_run > step]
+        total += sum(_call(sum(loads[first : first + rows]), known) for first in range(0, len(loads), rows))
     return total
 
 
-def _call(load: float, known: dict[int, float]) -> float:
+def _call(load: int, known: dict[int, float]) -> float:
     """Seconds of a call: between two that are known in a straight line, beyond them in proportion."""
     below = max((each for each in known if each <= load), default=None)
     above = min((each for each in known if each >= load), default=None)

@@ -112,9 +112,10 @@ class TorchRun:
         model.loras.use(self.loras, now.model)
         # After the last step the words of the last step stand.
         step = max(min(self.done, self.total - 1), 0)
+        guided = model.guided(now) and self.recipe.guides(step)
         texts = (model.words(text, step, self.total) for text in (prompt, negative))
         prompt, negative = (addons.replaced(text, self.words) for text in texts)
-        self.prompts = model.encode(prompt, negative, model.guided(now), now.clip_skip, self.loras)
+        self.prompts = model.encode(prompt, negative, guided, now.clip_skip, self.loras)
 
     def _found(
         self, model: Model, loras: tuple[Lora, ...], prompt: str, negative: str

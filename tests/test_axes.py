@@ -51,6 +51,12 @@ def test_a_style_changes_what_it_is_told_to_change() -> None:
         axes.plan(CENTRE, [("style", "cubism")], names, {"style": styled})
 
 
+def test_where_guidance_ends_can_be_compared() -> None:
+    grid = axes.plan(CENTRE, [("guidance_end", "0.4, 0.6-1 +0.2")], CHOICES)
+    assert grid.columns == ("guidance to 0.4", "guidance to 0.6", "guidance to 0.8", "guidance to 1")
+    assert [each.guidance_end for each in grid.recipes[0]] == [0.4, 0.6, 0.8, 1.0]
+
+
 def test_random_seeds_are_new_each_time() -> None:
     assert len(set(labels("seed", "8 random")) | set(labels("seed", "8 random seeds"))) == 16
 

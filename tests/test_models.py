@@ -175,8 +175,9 @@ def test_devices_and_dtypes() -> None:
 
 
 def test_a_model_may_say_what_suits_it(folder: Path) -> None:
-    (folder / "sd" / "defaults.json").write_text('{"guidance_scale": 2.5, "sampler": "Heun"}')
+    (folder / "sd" / "defaults.json").write_text('{"guidance_scale": 2.5, "guidance_end": 0.5, "sampler": "Heun"}')
     recipe = Manager([folder], "cpu").default_recipe("sd")
     assert (recipe.guidance_scale, recipe.sampler, recipe.steps) == (2.5, "Heun", 25)
+    assert recipe.guidance_end == 0.5
     (folder / "sd" / "defaults.json").write_text('{"colour": "red"}')
     assert "lacks what it should say" in found(folder).problem

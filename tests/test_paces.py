@@ -11,7 +11,7 @@ ONE = Recipe(steps=10, guidance_scale=1)
 def test_nothing_is_said_before_anything_was_measured() -> None:
     pace = Pace()
     assert pace.seconds([ONE], 4) is None
-    pace.called([ONE], 0.1)
+    pace.called([(ONE, 0)], 0.1)
     assert pace.seconds([ONE], 4) is None  # no picture was finished yet
     pace.ended(ONE, 0.5)
     assert pace.seconds([ONE], 4) == pytest.approx(1.5)
@@ -20,14 +20,16 @@ def test_nothing_is_said_before_anything_was_measured() -> None:
 
 def test_shared_calls_cost_what_they_were_measured_to_cost() -> None:
     pace = Pace()
-    pace.called([ONE], 0.1)
-    pace.called([ONE] * 4, 0.2)
+    pace.called([(ONE, 0)], 0.1)
+    pace.called([(ONE, 0)] * 4, 0.2)
     pace.ended(ONE, 0.0)
     assert pace.seconds([ONE] * 4, 4) == pytest.approx(2.0)
     assert pace.seconds([ONE] * 9, 4) == pytest.approx(4.0 + 1.0)  # two full calls and one alone, ten times
     assert pace.seconds([ONE] * 2, 4) == pytest.approx(10 * (0.1 + 0.1 / 3))
     assert pace.seconds([ONE] * 8, 8) == pytest.approx(4.0)  # beyond what is known, in proportion
     assert pace.seconds([Recipe(steps=10, guidance_scale=7)] * 2, 4) == pytest.approx(2.0)  # each as much as two
+    half = Recipe(steps=10, guidance_scale=7, guidance_end=0.5)
+    assert pace.seconds([half] * 2, 4) == pytest.approx(5 * 0.2 + 5 * (0.1 + 0.1 / 3))  # and then as much as one
     assert pace.seconds([ONE, Recipe(steps=4, guidance_scale=1)], 4) == pytest.approx(4 * (0.1 + 0.1 / 3) + 6 * 0.1)
 
 
@@ -35,5 +37,5 @@ def test_the_latest_counts_for_more_than_what_was_long_ago() -> None:
     pace = Pace()
     pace.ended(ONE, 0.0)
     for seconds in (1.0, *[0.1] * 20):
-        pace.called([ONE], seconds)
+        pace.called([(ONE, 0)], seconds)
     assert pace.seconds([ONE], 4) == pytest.approx(1.0, rel=0.02)

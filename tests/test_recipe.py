@@ -19,6 +19,7 @@ GOOD = Recipe(
     height=64,
     steps=1,
     guidance_scale=7.25,
+    guidance_end=0.45,
     sampler="Euler a",
     seed=module.MAX_SEED,
 )
@@ -46,7 +47,7 @@ def test_what_is_no_recipe_is_refused(text: str) -> None:
 
 
 def test_a_recipe_of_a_newer_studio_is_refused_with_both_versions() -> None:
-    with pytest.raises(RecipeError, match=r"version 999.*up to version 3"):
+    with pytest.raises(RecipeError, match=r"version 999.*up to version 4"):
         Recipe.from_json('{"version": 999}')
 
 
@@ -68,6 +69,8 @@ def test_a_recipe_of_a_newer_studio_is_refused_with_both_versions() -> None:
         ("guidance_scale", math.nan, "guidance scale of nan"),
         ("guidance_scale", math.inf, "guidance scale of inf"),
         ("guidance_scale", -1, "guidance scale of -1"),
+        ("guidance_end", 60, "cannot end at 60"),
+        ("guidance_end", math.nan, "cannot end at nan"),
         ("seed", -1, "out of range"),
         ("seed", module.MAX_SEED + 1, "out of range"),
         ("prompt", 3, "must be text"),
@@ -227,3 +230,25 @@ def test_another_sampler_and_fresh_noise_are_turns() -> None:
     for wrong in ("1: noise", "1: noise 0.5", "1: noise much seed 1", "1: noise 0.5 seed x"):
         with pytest.raises(RecipeError, match="no fresh noise"):
             turns.parse(wrong)
+
+
+def test_guidance_holds_up_to_its_end() -> None:
+    def guided(made: Recipe) -> list[int]:
+        return [step for step in range(made.steps_run) if made.guides(step)]
+
+    assert guided(Recipe(steps=5)) == [0, 1, 2, 3, 4]
+    assert guided(Recipe(steps=5, guidance_end=0.6)) == [0, 1, 2]
+    assert guided(Recipe(steps=8, guidance_end=0.6)) == [0, 1, 2, 3]  # the fifth would go beyond it
+    assert guided(Recipe(steps=5, guidance_end=0)) == []
+    # Of the steps that are run on a start picture it is a share too.
+    assert guided(Recipe(steps=10, guidance_end=0.5, source=f"64x64-{'0' * 24}", strength=0.4)) == [0, 1]
+    # Who asks for another scale later, wants it to have an effect.
+    assert guided(Recipe(steps=8, guidance_end=0.5, turns=(Turn(6, guidance_scale=9.0),))) == [0, 1, 2, 3, 6, 7]
+    assert guided(Recipe(steps=8, guidance_end=0.5, turns=(Turn(1, guidance_scale=9.0), Turn(6, prompt="a")))) == [
+        0,
+        1,
+        2,
+        3,
+    ]
+    shares = [(steps, n) for steps in range(1, 60) for n in range(steps + 1)]
+    assert all(guided(Recipe(steps=steps, guidance_end=n / steps)) == list(range(n)) for steps, n in shares)

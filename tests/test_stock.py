@@ -25,11 +25,13 @@ from studio.errors import ModelError, OutOfMemory, RecipeError
 from studio.events import Cancelled, Failed, Finished, Paused, Step
 from studio.families import stock
 from studio.families.stock import ROWS, Row
+from studio.models import catalog
 from studio.models.manager import Manager
 from studio.recipe import Recipe, Turn
 from studio.settings import ROOT
 from studio.sources import Sources
 from studio.stock_run import StockRun
+from studio.ui import form
 from studio.worker import TorchWorker
 from tests import tiny_stock
 from tests.fakes import Events, FakeKeeper
@@ -437,6 +439,18 @@ def test_a_change_in_mid_run_is_the_recipe_with_that_turn(shelf: Shelf) -> None:
     assert np.array_equal(np.asarray(shelf.worker.decode(run)).astype(int), drawn(shelf, turned))
 
 
+def test_where_guidance_ends_is_asked_only_of_models_that_can_end_it(shelf: Shelf, models_folder: Path) -> None:
+    shelf.pipeline("cogview4")
+    entries = catalog.scan([models_folder, shelf.models_folder])
+    names = ("sd", "cogview4", "flux")
+    shown = {name: form.for_model(entries, name, {"guidance_end": 0.5})["guidance_end"] for name in names}
+    assert {name: (update["visible"], update["value"]) for name, update in shown.items()} == {
+        "sd": (True, 0.5),
+        "cogview4": (False, 1),
+        "flux": (False, 1),
+    }
+
+
 # What cannot be done is said
 
 
@@ -446,6 +460,7 @@ def test_a_change_in_mid_run_is_the_recipe_with_that_turn(shelf: Shelf) -> None:
         ("pixart-sigma", {"turns": (Turn(1, guidance_scale=9.0),)}, "reads its guidance at the start"),
         ("cogview4", {"turns": (Turn(1, prompt="a dog"),)}, "its prompt cannot be changed on the way"),
         ("cogview4", {"turns": (Turn(1, guidance_scale=1.0),)}, "on or off"),
+        ("cogview4", {"guidance_end": 0.5}, "takes no guidance end"),
         ("lumina2", {"prompt": "a cat <lora:ink:0.8>"}, "takes no LoRA"),
         ("lumina2", {"negative_prompt": "dog", "width": 72}, "multiples of 16"),
         ("lcm", {"negative_prompt": "dog"}, "takes no negative prompt"),

@@ -759,13 +759,15 @@ def test_a_grid_of_seeds_and_guidance(studio: Studio) -> None:
 
 
 def test_how_many_and_about_how_long_is_told_before_starting(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = {"Prompt": "a boat", "Steps": 4, "Columns: values": "1, 4", "Rows": ""}
+    sent = {"Prompt": "a boat", "Steps": 4, "Guidance end": 1, "Columns: values": "1, 4", "Rows": ""}
     monkeypatch.setattr(studio.engine, "_pace", Pace())
     assert studio.press("compare-grid", "ended", {}, **sent) == ["2 pictures, 8 steps in all"]
     recipe = Recipe(guidance_scale=4)
-    studio.engine._pace.called([recipe, recipe], 3.0)
+    studio.engine._pace.called([(recipe, 0)] * 2, 3.0)
     studio.engine._pace.ended(recipe, 1.0)
     assert studio.press("compare-grid", "ended", {}, **sent) == ["2 pictures, 8 steps in all, about 11 s"]
+    half = {**sent, "Guidance end": 0.5}
+    assert studio.press("compare-grid", "ended", {}, **half) == ["2 pictures, 8 steps in all, about 10 s"]
     monkeypatch.undo()
     studio.press("compare-start", **sent)
     latest(studio, 2)

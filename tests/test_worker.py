@@ -59,10 +59,20 @@ def stock_picture(models: Manager, wanted: Recipe, guidance_rescale: float = 0.0
         num_inference_steps=wanted.steps,
         guidance_scale=wanted.guidance_scale,
         guidance_rescale=guidance_rescale,
+        callback_on_step_end=lambda *given: end_guidance(wanted, *given),
+        callback_on_step_end_tensor_inputs=["prompt_embeds"],
         height=wanted.height,
         width=wanted.width,
     ).images[0]
     return pixels(image)
+
+
+def end_guidance(wanted: Recipe, pipeline: object, done: int, _timestep: object, held: dict) -> dict:
+    """diffusers' own way to guide only some of the steps, from its documentation of callbacks."""
+    if pipeline.do_classifier_free_guidance and done + 1 == int(wanted.guidance_end * wanted.steps):  # type: ignore[attr-defined]
+        pipeline._guidance_scale = 1.0  # type: ignore[attr-defined]
+        held["prompt_embeds"] = held["prompt_embeds"].chunk(2)[1]
+    return held
 
 
 @pytest.mark.parametrize("label", samplers.DIFFUSION)
@@ -76,6 +86,15 @@ def test_velocity_and_guidance_rescale_are_diffusers(models: Manager, worker: To
     wanted = recipe("velocity", sampler="DDIM", guidance_scale=9.0)
     [run] = draw(worker, wanted)
     assert np.abs(pixels(worker.decode(run)) - stock_picture(models, wanted, guidance_rescale=0.7)).max() <= 1
+
+
+@pytest.mark.parametrize("model", ["sd", "velocity"])
+def test_guidance_that_ends_is_diffusers(models: Manager, worker: TorchWorker, model: str) -> None:
+    wanted = recipe(model, sampler="DDIM", guidance_scale=9.0, guidance_end=0.5, negative_prompt="dog")
+    [run] = draw(worker, wanted)
+    expected = stock_picture(models, wanted, guidance_rescale=0.7 if model == "velocity" else 0.0)
+    assert np.abs(pixels(worker.decode(run)) - expected).max() <= 1
+    assert np.abs(stock_picture(models, replace(wanted, guidance_end=1.0)) - expected).max() > 1
 
 
 def test_flux_is_diffusers(models: Manager, worker: TorchWorker) -> None:
@@ -155,6 +174,25 @@ def test_long_prompts_are_read_to_their_end(worker: TorchWorker) -> None:
 def test_guidance_of_one_asks_for_no_second_row(worker: TorchWorker) -> None:
     run = worker.begin(recipe(guidance_scale=1.0))
     assert run.prompts.negative is None
+
+
+def test_guidance_that_ended_asks_for_no_second_row_and_can_begin_anew(worker: TorchWorker) -> None:
+    run, rows = worker.begin(recipe(guidance_end=0.5)), []
+    while run.done < run.total:
+        rows.append(1 if run.prompts.negative is None else 2)
+        worker.step([run])
+    assert rows == [2, 2, 1, 1]
+    [whole] = draw(worker, recipe())
+    [unguided] = draw(worker, recipe(turns=(Turn(2, guidance_scale=1.0),)))
+    assert torch.equal(run.latents, unguided.latents) and not torch.equal(run.latents, whole.latents)
+    [again] = draw(worker, recipe(guidance_end=0.5, turns=(Turn(3, guidance_scale=8.0),)))
+    [same] = draw(worker, recipe(turns=(Turn(2, guidance_scale=1.0), Turn(3, guidance_scale=8.0))))
+    assert torch.equal(again.latents, same.latents) and not torch.equal(again.latents, run.latents)
+    # Beside others that are guided still, and in a fork.
+    beside = draw(worker, recipe(), recipe(guidance_end=0.5), recipe(guidance_end=0.0))
+    assert torch.allclose(beside[1].latents, run.latents, atol=1e-4)
+    fork = finish(worker, worker.begin(recipe(guidance_end=0.5), (run, 3)))
+    assert torch.equal(fork.latents, run.latents)
 
 
 def test_the_starting_noise_depends_on_seed_and_size_alone(worker: TorchWorker) -> None:

@@ -9,6 +9,7 @@ combinations stand beside, for no model can be found better than its judge.
 """
 
 import argparse
+import json
 import re
 import time
 from collections.abc import Sequence
@@ -34,6 +35,8 @@ from training.vae import SIZE, draw_pictures, psnr
 GUIDANCE, STEPS = 5.0, 25
 RESCALE = 0.7
 """Of what guidance adds in contrast this share is taken back (Lin et al., arXiv:2305.08891), as the studio does."""
+GUIDANCE_END = json.loads((MODEL / "defaults.json").read_text())["guidance_end"]
+"""The share of the steps that are guided (Kynkäänniemi et al., arXiv:2404.07724), as the studio does by default."""
 SHEETS = {
     "media": [f"{medium} of a fox" for medium in (*STYLE_SHARES, *SO_FAR.media) if medium != "oil painting"],
     "range": [
@@ -138,9 +141,19 @@ def paint(
             guidance_rescale=RESCALE,
             generator=seeds,
             output_type="pt",
+            callback_on_step_end=_end_guidance,
+            callback_on_step_end_tensor_inputs=["prompt_embeds"],
         )
         pictures.append((made.images.float() * 255).round().to(torch.uint8).cpu())
     return torch.cat(pictures)
+
+
+def _end_guidance(pipeline: StableDiffusionPipeline, done: int, timestep: Tensor, held: dict[str, Tensor]) -> dict:
+    """After step `done`, counted from 0: go on without guidance where the share GUIDANCE_END is reached."""
+    if pipeline.do_classifier_free_guidance and done + 2 > GUIDANCE_END * pipeline.num_timesteps:
+        pipeline._guidance_scale = 1.0
+        held["prompt_embeds"] = held["prompt_embeds"].chunk(2)[1]
+    return held
 
 
 def real_pictures(composer: Composer, questions: Sequence[Question], seed: int = 11) -> Tensor:

@@ -48,6 +48,7 @@ class Facts:
     steps: int
     guidance_scale: float
     sampler: str
+    guidance_end: float = 1.0
     negative_prompt: bool = True
 
 
@@ -120,6 +121,8 @@ class Model(ABC):
     """Whether its prompts can name embeddings."""
     skips_clip: ClassVar[bool] = False
     """Whether it can read another layer of CLIP than the last."""
+    ends_guidance: ClassVar[bool] = True
+    """Whether some of its steps can be guided and others not."""
     takes_controls: ClassVar[bool] = False
     """Whether ControlNets and IP-Adapters can guide it."""
     weights: ClassVar[bool] = False

@@ -343,6 +343,7 @@ class Stock(Model):
 
     row: ClassVar[Row]
     samplers: ClassVar[Mapping[str, tuple[str, dict]]] = {OWN: ("", {})}
+    ends_guidance = False
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype

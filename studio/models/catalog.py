@@ -344,7 +344,7 @@ def _identity(folder: Path, name: str, hint: str) -> Identity:
 
 
 def _suited(folder: Path, facts: Facts) -> Facts:
-    """The family's facts, with what the model's own `defaults.json` says is better: steps, guidance_scale, sampler."""
+    """The family's facts, with what the model's own `defaults.json` says is better: steps, guidance, sampler."""
     path = folder / "defaults.json"
     return replace(facts, **read_json(path)) if path.exists() else facts
 

@@ -161,6 +161,7 @@ class Manager:
             height=facts.height,
             steps=facts.steps,
             guidance_scale=facts.guidance_scale,
+            guidance_end=facts.guidance_end,
             sampler=facts.sampler,
         )
         return replace(suited, **self.catalog.records.defaults(self.entry(name).key))

@@ -16,6 +16,7 @@ from studio.errors import RecipeError, StudioError
 from studio.models import catalog
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
+from studio.models.records import DEFAULTS
 from studio.recipe import MAX_PICTURES, RANDOM_SEEDS, Recipe
 from studio.styles import Style, Styles
 from studio.wildcards import Wildcards
@@ -25,6 +26,7 @@ NUMBERS = {
     "height": "Height",
     "steps": "Steps",
     "guidance_scale": "Guidance scale",
+    "guidance_end": "Guidance end",
     "pictures": "Pictures",
     "strength": "Strength",
     "grow": "Grow",
@@ -215,7 +217,7 @@ def samplers(entries: Iterable[Entry], model: str | None) -> list[str]:
 def defaults(models: Manager, model: str) -> dict[str, Any]:
     """Size, steps, guidance and sampler that suit a model. Raises ModelError."""
     recipe = models.default_recipe(model)
-    return {name: getattr(recipe, name) for name in ("width", "height", "steps", "guidance_scale", "sampler")}
+    return {name: getattr(recipe, name) for name in DEFAULTS}
 
 
 def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any]) -> dict[str, Any]:
@@ -228,10 +230,15 @@ def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any
     takes_negative = entry is None or entry.facts is None or entry.facts.negative_prompt
     negative = {"value": values["negative_prompt"]} if "negative_prompt" in values else {}
     updates["negative_prompt"] = gr.update(visible=takes_negative, **negative)
-    skips = entry is not None and catalog.family(entry).skips_clip
-    # What is not shown must have no effect.
-    kept = {"value": values["clip_skip"]} if "clip_skip" in values else {}
-    updates["clip_skip"] = gr.update(visible=skips, **(kept if skips else {"value": 1}))
+    family = catalog.family(entry) if entry else None
+    shown = {
+        "clip_skip": family is not None and family.skips_clip,
+        "guidance_end": takes_negative and (family is None or family.ends_guidance),
+    }
+    for name, visible in shown.items():
+        kept = {"value": values[name]} if name in values else {}
+        # What is not shown must have no effect.
+        updates[name] = gr.update(visible=visible, **(kept if visible else {"value": 1}))
     return updates
 
 

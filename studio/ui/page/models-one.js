@@ -8,8 +8,10 @@ import { make, setText, size } from "./words.js";
 
 const FIELDS = [
   ["width", "Width", "number"], ["height", "Height", "number"], ["steps", "Steps", "number"],
-  ["guidance_scale", "Guidance scale", "number"], ["sampler", "Sampler", "select"],
+  ["guidance_scale", "Guidance scale", "number"],
+  ["guidance_end", "Guidance end", "number"], ["sampler", "Sampler", "select"],
 ];
+const STEPS = { guidance_scale: 0.5, guidance_end: 0.1 };
 
 /** Show a model large. `bases`: names of families. `changed` is called when something was kept. */
 export async function showModel(each, { bases, changed }) {
@@ -128,7 +130,7 @@ function defaults(each, more, say) {
   const saved = make("span", { class: "models-facts", role: "status" });
   const row = make("div", { class: "models-defaults" });
   for (const [name, label, kind] of FIELDS) {
-    const field = kind === "select" ? make("select") : make("input", { type: "number", min: 0, step: name === "guidance_scale" ? 0.5 : 1 });
+    const field = kind === "select" ? make("select") : make("input", { type: "number", min: 0, step: STEPS[name] ?? 1 });
     if (kind === "select") {
       const options = more.samplers.map((sampler) => make("option", { value: sampler }, sampler));
       field.append(make("option", { value: "" }, `${more.suited[name]} (its own)`), ...options);

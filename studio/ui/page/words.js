@@ -50,7 +50,9 @@ export function facts(recipe) {
     ? `${stepsRun(recipe)} of ${recipe.steps} steps · strength ${recipe.strength}`
     : `${recipe.steps} steps`;
   const turns = (recipe.turns ?? []).map((turn) => `changed at step ${turn.step}`);
-  return [steps, ...turns, `guidance ${recipe.guidance_scale}`, recipe.sampler, `${width} × ${height}`, recipe.model].join("\u00a0· ");
+  const end = recipe.guidance_end ?? 1;
+  const guidance = `guidance ${recipe.guidance_scale}${end < 1 ? ` to ${Math.round(100 * end)} %` : ""}`;
+  return [steps, ...turns, guidance, recipe.sampler, `${width} × ${height}`, recipe.model].join("\u00a0· ");
 }
 
 /** How a job stands, in one line. */
