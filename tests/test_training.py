@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
 from PIL import Image
 
-from training import captions, corpus, denoiser, evaluate, export, grow, places, recogniser, tokenizer, vae
+from training import captions, corpus, denoiser, evaluate, export, grow, places, recogniser, sharpen, tokenizer, vae
 from training.compose import EVERYTHING, MEDIA, STYLE_SHARES, Composer, Plan, Planner, Thing, held_out, shows
 from training.corpus import NAMED, NEXT, Corpus, Subject, read_named, squared
 from training.media import FILTERS
@@ -294,6 +294,37 @@ def test_the_autoencoder_learns(known: Corpus) -> None:
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0] and np.isfinite(vae.psnr(tiny, pictures))
     assert optimiser.state(tiny).keys() == tiny.state_dict().keys()
+
+
+def test_a_decoder_and_its_critic_learn_from_each_other(known: Corpus) -> None:
+    torch.manual_seed(0)
+    tiny = AutoencoderTiny(**TINY_VAE)
+    before = copy.deepcopy(tiny.state_dict())
+    pictures = drawn(known, Plan((Thing(0),), "cartoon", "", "on a blue background"), size=128)
+    latents, wanted = sharpen.encoded(tiny, pictures).bfloat16(), vae.to_tensor(pictures)
+    lesson = sharpen.Lesson(tiny, sharpen.Critic())
+
+    def apart() -> float:
+        with torch.no_grad():
+            return vae.reconstruction_loss(lesson.mean.decode(latents.float()).sample, wanted).item()
+
+    at_first, confused = apart(), [lesson.step(latents, wanted, 3e-3)[1] for _ in range(16)]
+    assert apart() < 0.9 * at_first and sum(confused[-3:]) < 0.5 * sum(confused[:3])
+    after = lesson.mean.state_dict()
+    kept = {name for name in after if after[name].equal(before[name])}
+    assert kept == {name for name in after if name.startswith("encoder.")}
+
+
+def test_looking_real_is_worth_something(known: Corpus) -> None:
+    wanted = vae.to_tensor(drawn(known, Plan((Thing(0),), "cartoon", "", "on a blue background"), size=64))
+    blurred = torch.nn.functional.avg_pool2d(wanted, 9, 1, 4).requires_grad_()
+    critic = sharpen.Critic()
+    for _ in range(3):
+        sharpen.critic_loss(blurred.detach(), wanted, critic).backward()
+    (pixels,) = torch.autograd.grad(vae.reconstruction_loss(blurred, wanted), blurred)
+    (both,) = torch.autograd.grad(sharpen.decoder_loss(blurred, wanted, critic), blurred)
+    assert not torch.allclose(pixels, both, rtol=0.1)
+    assert sharpen.decoder_loss(wanted, wanted, critic) < sharpen.decoder_loss(blurred, wanted, critic)
 
 
 def test_the_recogniser_learns_and_is_counted(known: Corpus) -> None:

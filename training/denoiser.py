@@ -28,7 +28,7 @@ from training import vae as autoencoder
 from training.captions import ADJECTIVES, DOINGS, FILLERS, MOST_ASKED, WORDS_FOR, caption
 from training.compose import COLOURS, PLACE_NAMES, RELATIONS, Composer, Plan, Planner
 from training.corpus import CACHE, LANGUAGES, Corpus, load_corpus
-from training.optimise import Optimiser, device
+from training.optimise import Optimiser, average, device
 from training.tokenizer import LENGTH, encode, train_tokenizer
 
 BANK = CACHE / "bank"
@@ -281,12 +281,6 @@ def slowest(share: float) -> float:
         dist.all_reduce(shares, dist.ReduceOp.MAX)
         share = shares.item()
     return share
-
-
-def average(mean: nn.Module, weights: list[Tensor], keep: float) -> None:
-    """Move the mean's float32 weights towards the present ones."""
-    with torch.no_grad():
-        torch._foreach_lerp_(list(mean.parameters()), weights, 1 - keep)
 
 
 def save(weights: dict[str, Tensor], mean: nn.Module, step: int, scale: float) -> None:

@@ -10,6 +10,12 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def average(mean: nn.Module, weights: list[Tensor], keep: float) -> None:
+    """Move the mean's float32 weights towards the present ones."""
+    with torch.no_grad():
+        torch._foreach_lerp_(list(mean.parameters()), weights, 1 - keep)
+
+
 class Optimiser:
     """Muon on the matrices inside a network, AdamW on all its other weights, both at one learning rate.
 
