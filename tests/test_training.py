@@ -308,8 +308,9 @@ def test_a_decoder_and_its_critic_learn_from_each_other(known: Corpus) -> None:
         with torch.no_grad():
             return vae.reconstruction_loss(lesson.mean.decode(latents.float()).sample, wanted).item()
 
-    at_first, confused = apart(), [lesson.step(latents, wanted, 3e-3)[1] for _ in range(16)]
-    assert apart() < 0.9 * at_first and sum(confused[-3:]) < 0.5 * sum(confused[:3])
+    at_first, confused = apart(), [lesson.step(latents, wanted, 1e-3)[1] for _ in range(24)]
+    assert apart() < 0.8 * at_first
+    assert min(confused) < 1.2, "a critic that tells nothing apart stays at 2"
     after = lesson.mean.state_dict()
     kept = {name for name in after if after[name].equal(before[name])}
     assert kept == {name for name in after if name.startswith("encoder.")}
@@ -327,7 +328,7 @@ def test_looking_real_is_worth_something(known: Corpus) -> None:
     assert sharpen.decoder_loss(wanted, wanted, critic) < sharpen.decoder_loss(blurred, wanted, critic)
 
 
-def test_the_recogniser_learns_and_is_counted(known: Corpus) -> None:
+def test_the_recogniser_learns_and_is_counted(known: Corpus, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = recogniser.Recogniser(subjects=5, width=8)
     plans = [Plan((Thing(n % 5),), "cartoon", "", place) for n, place in enumerate(list(places.PLACES)[:8])]
@@ -341,7 +342,12 @@ def test_the_recogniser_learns_and_is_counted(known: Corpus) -> None:
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
+    recogniser.save(network.to(memory_format=torch.channels_last), tmp_path / "judge.safetensors")
+    kept = recogniser.see(recogniser.load_recogniser(tmp_path / "judge.safetensors"), pictures)
     seen = recogniser.see(network.eval(), pictures)
+    assert torch.allclose(kept.medium, seen.medium, atol=0.02) and torch.equal(
+        kept.place.argmax(1), seen.place.argmax(1)
+    )
     perfect = recogniser.Seen(
         truth.subjects,
         torch.eye(len(MEDIA))[truth.medium],

@@ -15,13 +15,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from training.compose import COLOURS, MEDIA, PLACE_NAMES, Composer, Plan, Planner
-from training.corpus import CACHE, load_corpus
+from training.corpus import load_corpus
 from training.optimise import device
 
-CHECKPOINT = CACHE / "recogniser.pt"
+WEIGHTS = Path(__file__).with_name("recogniser.safetensors")
+"""In the repository, for figures can be compared only where the same judge has given them."""
 SIDE = 128
 """It looks at half of the size, which is enough to name things."""
 
@@ -141,7 +143,7 @@ def train(minutes: float, pool: int, batch: int, peak: float) -> None:
         return small, plans
 
     pictures, plans = drawn(pool)
-    network = load_recogniser() if CHECKPOINT.exists() else Recogniser(count)
+    network = load_recogniser() if WEIGHTS.exists() else Recogniser(count)
     network.to(device(), memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(network.parameters(), peak, weight_decay=0.05)
     start, step = time.monotonic(), 0
@@ -165,14 +167,19 @@ def train(minutes: float, pool: int, batch: int, peak: float) -> None:
                 plans[row] = plan
         if step % 200 == 0:
             print(f"{share:4.0%} step {step} loss {loss.item():.3f}", flush=True)
-    CHECKPOINT.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(network.state_dict(), CHECKPOINT)
+    save(network)
     print(f"done: {step} steps", flush=True)
 
 
-def load_recogniser(path: Path = CHECKPOINT) -> Recogniser:
-    """The trained recogniser, on the CPU."""
-    weights = torch.load(path, weights_only=True, map_location="cpu")
+def save(network: Recogniser, path: Path = WEIGHTS) -> None:
+    """Write the recogniser, its matrices in float16."""
+    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    save_file({name: value.half() if value.dim() > 1 else value for name, value in weights.items()}, path)
+
+
+def load_recogniser(path: Path = WEIGHTS) -> Recogniser:
+    """The trained recogniser, in float32 on the CPU."""
+    weights = load_file(path)
     network = Recogniser(len(weights["heads.subjects.bias"]), len(weights["stem.0.weight"]))
     network.load_state_dict(weights)
     return network.eval()

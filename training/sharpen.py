@@ -28,12 +28,12 @@ from training.optimise import Optimiser, average, device
 
 CRITIC = CACHE / "critic.pt"
 WIDTHS = (3, 32, 64, 128, 128)
-LOOKS = 0.15
-"""Weight of looking real, beside the loss on pixels."""
+LOOKS = 0.03
+"""Weight of looking real, beside the loss on pixels: with more, scribbles grow where there is nothing."""
 FEATURES = 8.0
 """Weight of the distance in the critic's features."""
-CRITIC_RATE = 0.5
-"""The critic's learning rate as a part of the decoder's."""
+CRITIC_RATE = 2.0
+"""The critic's learning rate by the decoder's: one that is slow to see what is wrong teaches nothing."""
 BETAS = (0.5, 0.9)
 """Short memories: what each of the two follows changes all the time."""
 
