@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+from playwright.sync_api import APIResponse, Browser, BrowserContext, Locator, Page, Route, expect
 
 from studio.recipe import Recipe
 from tests.browser.conftest import Studio, panel, visit
@@ -339,6 +339,10 @@ def test_use_these_settings_and_seeds(page: Page) -> None:
 
 
 def test_recent_pictures_appear_by_themselves_and_open_large(page: Page) -> None:
+    fill(page, Prompt="a harbour", Steps=2)
+    start(page)
+    wait_for(page, "finished")
+    expect(here(page).locator(".thumbnail img").first).to_have_attribute("alt", "a harbour")
     before = here(page).locator(".thumbnail").count()
     fill(page, Prompt="a lighthouse", Steps=2, Seed=9)
     start(page)
@@ -427,6 +431,29 @@ def test_nothing_jumps_while_a_picture_is_made(page: Page) -> None:
     assert here(page).locator(".frame").bounding_box() == first
     after = here(page).locator(".strip").bounding_box()
     assert strip and after and after["y"] == strip["y"]
+
+
+def test_a_late_answer_does_not_take_a_rating_back(page: Page) -> None:
+    late: list[tuple[Route, APIResponse]] = []
+    listed = re.compile(r"/pictures/[^/.]+$")
+    page.route(listed, lambda route: late.append((route, route.fetch())))
+    fill(page, Prompt="rated at once", Steps=2)
+    with page.expect_request(listed):
+        start(page)
+    while not late:
+        page.wait_for_timeout(20)
+    tile = here(page).locator(".tile[data-kept]")
+    tile.wait_for()
+    tile.locator(".frame").focus()
+    with page.expect_response(re.compile("/rating\\?stars=4")):
+        page.keyboard.press("4")
+    with page.expect_response(listed) as answered:
+        for route, answer in late:
+            route.fulfill(response=answer)
+    assert answered.value.json()["rating"] == 0
+    expect(here(page).locator(".thumbnail").first.locator(".star-mark")).to_have_text("4")
+    expect(tile.locator(".star[data-on]")).to_have_count(4)
+    page.unroute_all()
 
 
 def test_a_rating_appears_in_other_windows(page: Page, browser: Browser, studio: Studio) -> None:

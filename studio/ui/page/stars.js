@@ -34,9 +34,17 @@ export function watchRatings(listener) {
   return () => listeners.delete(listener);
 }
 
-/** What the server said of pictures: `id` and `rating` of each. */
+/**
+ * What a listing says of pictures, `id` and `rating` of each. Counts for those alone of which nothing is known yet: it may have
+ * been under way for long, and what changes meanwhile is told.
+ */
 export function learn(pictures) {
-  for (const { id, rating } of pictures) if (known.get(id) !== rating && !sent.includes(id)) set(id, rating);
+  for (const { id, rating } of pictures) if (!known.has(id)) set(id, rating);
+}
+
+/** What the server says of a picture now. */
+function hear(id, rating) {
+  if (known.get(id) !== rating && !sent.includes(id)) set(id, rating);
 }
 
 /** Give a picture stars. The answer is a sentence if they could not be kept, else empty. */
@@ -128,7 +136,8 @@ function set(id, stars) {
 
 /** Ask the server, together with others that are asked for in the same moment. */
 function want(id) {
-  if (wanted.size === 0) setTimeout(ask, GATHERING);
+  // In turn with what is given: an answer that was under way while stars were given would take them back.
+  if (wanted.size === 0) setTimeout(() => (sending = sending.then(ask).catch(() => {})), GATHERING);
   wanted.add(id);
 }
 
@@ -140,14 +149,16 @@ async function ask() {
     const answer = await fetch(`/ratings?${new URLSearchParams(some.map((id) => ["id", id]))}`).catch(() => null);
     if (!answer?.ok) continue;
     const { ratings } = await answer.json();
-    learn(some.map((id) => ({ id, rating: ratings[id] ?? 0 })));
+    for (const id of some) hear(id, ratings[id] ?? 0);
   }
 }
 
 // What another window rates appears here. What was rated while this one was not told is asked for when it is told again.
 listen(({ kind, data }) => {
-  if (kind === "rating") learn([data]);
+  if (kind === "rating") hear(data.id, data.rating);
   if (kind !== "jobs") return;
-  if (hasSnapshot) for (const { dataset } of document.querySelectorAll(".stars")) if (dataset.picture) want(dataset.picture);
+  const shown = new Set([...document.querySelectorAll(".stars")].map(({ dataset }) => dataset.picture));
+  for (const id of [...known.keys()]) if (!shown.has(id)) known.delete(id);
+  if (hasSnapshot) for (const id of shown) if (id) want(id);
   hasSnapshot = true;
 });

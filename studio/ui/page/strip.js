@@ -56,10 +56,13 @@ export function mount(root, options, events) {
   };
 
   const reload = async () => {
+    const known = new Set(pictures);
     const found = await load();
+    const arrived = pictures.filter((each) => !known.has(each)); // while the answer was under way
     pictures.length = 0;
     row.replaceChildren();
     append(found);
+    for (const each of arrived.reverse()) add(each);
   };
 
   more.addEventListener("click", async () => append(await load(pictures.at(-1)?.id)));
