@@ -394,6 +394,10 @@ def test_grown_words_keep_their_meaning_and_names_in_other_languages_get_it(
     pieces = embedding(words, meanings, "zwei")
     assert len(pieces) > 1 and torch.allclose(embedding(newer, found, "zwei"), pieces.mean(0, keepdim=True))
 
+    faint = grow.grow_vocabulary(newer, words, meanings * 1e-6)
+    assert embedding(newer, faint, "cat").norm() == pytest.approx(grow.LOUD, rel=1e-3)
+    assert embedding(newer, faint, "blue").norm() < 1e-3
+
 
 def test_a_name_in_another_language_is_learnt_as_the_english_one(known: Corpus, tmp_path, monkeypatch) -> None:
     names = {known.index("cat"): {"de": ("catlein",)}, known.index("lemon"): {"de": ("catlein", "and")}}

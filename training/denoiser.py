@@ -113,11 +113,14 @@ def learn_tokenizer() -> CLIPTokenizer:
     corpus = load_corpus()
     common = {corpus.subjects[i].name for i in corpus.learnt()}
     for subject in corpus.named():
-        words += [*subject.words] * (30 if subject.name in common else 10)
+        taught = subject.name in common
+        words += [*subject.words] * (200 if taught else 5)
         for language, names in subject.tongues.items():
-            asked = language in MOST_ASKED
-            words += [names[0]] * (100 if asked and subject.name in common else 14 if asked else 1)
-            words += [*names[1:]] * (40 if asked and subject.name in common else 0)
+            often = (100 if taught else 4) if language in MOST_ASKED else 1
+            words += [names[0]] * often
+            # Where a label has several words ("the head of a fox"), people ask with the one among them that names it.
+            stems = tuple(word[:3] for word in names[0].split())
+            words += [name for name in names[1:] if name.startswith(stems)] * often
     return train_tokenizer(words, TOKENIZER)
 
 

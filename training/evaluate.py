@@ -50,7 +50,7 @@ SHEETS = {
         "ein Elefant, cartoon",
         "a house, oil on canvas, at sunset",
         "two pandas on a meadow",
-        "a tiger underwater",
+        "three apples",
         "love",
     ],
 }

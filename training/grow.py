@@ -16,6 +16,9 @@ from training import denoiser
 from training.corpus import load_corpus
 from training.tokenizer import LENGTH
 
+LOUD = 1.0
+"""The length of an embedding that has learnt to mean something."""
+
 
 def grow_pair(older: StableDiffusionPipeline) -> denoiser.Pair:
     """Text encoder and denoiser with all that the older ones know."""
@@ -37,7 +40,8 @@ def grow_pair(older: StableDiffusionPipeline) -> denoiser.Pair:
 def grow_vocabulary(tokenizer: CLIPTokenizer, older: CLIPTokenizer, meanings: Tensor) -> Tensor:
     """Embeddings (tokens, width) of the new tokens: what they meant, or the mean of the pieces they were spelled with.
 
-    A subject's name in another language, where it is one token, starts as a copy of its English name.
+    Names of subjects that are taught, but were in no caption so far, are too short to be heard: they get something of
+    their own, up to LOUD. A name in another language, where it is one token, starts as a copy of its English name.
     """
     numbers = older.get_vocab()
 
@@ -51,12 +55,13 @@ def grow_vocabulary(tokenizer: CLIPTokenizer, older: CLIPTokenizer, meanings: Te
         else:
             text = tokenizer.decode([number]).strip()
             found[number] = meant(text) if text else meanings.mean(0)
-    for subject in load_corpus().named():
-        for name in (name for names in subject.tongues.values() for name in names):
-            ids = tokenizer(name, add_special_tokens=False).input_ids
-            if len(ids) == 1 and name not in numbers:
-                found[ids[0]] = meant(subject.words[0])
-    return found
+    corpus = load_corpus()
+    torch.manual_seed(0)
+    for word in (word for index in corpus.learnt() for name in corpus.subjects[index].words for word in name.split()):
+        ids = tokenizer(word, add_special_tokens=False).input_ids
+        if len(ids) == 1 and (missing := LOUD**2 - found[ids[0]].square().sum()) > 0:
+            found[ids[0]] += missing.sqrt() * torch.nn.functional.normalize(torch.randn(meanings.shape[1]), dim=0)
+    return found[denoiser.same_words(tokenizer, corpus)]
 
 
 def main() -> None:
