@@ -42,6 +42,15 @@ FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 
+FORGET = """
+if (location.origin !== "null" && sessionStorage.getItem("forget")) {
+  sessionStorage.removeItem("forget");
+  localStorage.clear();
+}
+"""
+"""Clears what the browser keeps of the settings when the next page begins, for until then, on a busy machine, the page
+before may still write them."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
@@ -141,6 +150,7 @@ def context(browser: Browser, studio: Studio, faults: list[str]) -> Iterator[Bro
         faults.append(f"dialog: {dialog.message}")
         dialog.dismiss()
 
+    context.add_init_script(FORGET)
     context.on("request", on_request)
     context.on("console", on_console)
     context.on("dialog", on_dialog)
@@ -160,8 +170,8 @@ def page(only_page: Page, context: BrowserContext, studio: Studio, faults: list[
     context.clear_cookies()
     only_page.set_viewport_size(WIDE)
     only_page.emulate_media(color_scheme="light")
-    only_page.goto(f"{studio.address}/page/icon.svg")  # a page without scripts that would write it again
-    only_page.evaluate("localStorage.clear()")
+    only_page.goto(f"{studio.address}/page/icon.svg")  # a page without scripts
+    only_page.evaluate("sessionStorage.setItem('forget', 'yes')")
     visit(only_page, studio)
     faults.clear()
     yield only_page
