@@ -107,8 +107,8 @@ class Scope:
 
 
 EVERYTHING = Scope(tuple(FILTERS), PLACE_NAMES, True)
-FINE = ("pixel art", "mosaic", "pointillism", "cubism", "woodcut")
-"""Media whose dots, tiles and hatchings are lost between latents as coarse as Sketchbook's."""
+FINE = ("pixel art", "mosaic", "pointillism")
+"""Media whose pixels, tiles and dots are lost between latents as coarse as Sketchbook's."""
 SO_FAR = Scope(tuple(name for name in FILTERS if name not in FINE), PLACE_NAMES, True)
 """What the model that ships is taught."""
 

@@ -38,23 +38,26 @@ RESCALE = 0.7
 GUIDANCE_END = json.loads((MODEL / "defaults.json").read_text())["guidance_end"]
 """The share of the steps that are guided (Kynkäänniemi et al., arXiv:2404.07724), as the studio does by default."""
 SHEETS = {
-    "media": [f"{medium} of a fox" for medium in (*STYLE_SHARES, *SO_FAR.media) if medium != "oil painting"],
-    "range": [
-        "a castle, 3d render, under a starry sky",
-        "a penguin, cartoon, in the snow",
-        "sticker of a strawberry on a teal background",
-        "a cute little robot sitting on a wooden floor",
-        "a red apple on a brown table",
-        "a rocket in the clouds, masterpiece, 4k",
-        "лиса",
-        "ein Elefant, cartoon",
-        "a house, oil on canvas, at sunset",
-        "two pandas on a meadow",
-        "three apples",
-        "love",
-    ],
+    "media": (5, [f"{medium} of a fox" for medium in (*STYLE_SHARES, *SO_FAR.media)]),
+    "range": (
+        6,
+        [
+            "a castle, 3d render, under a starry sky",
+            "a penguin, cartoon, in the snow",
+            "sticker of a strawberry on a teal background",
+            "a cute little robot sitting on a wooden floor",
+            "a red apple on a brown table",
+            "a rocket in the clouds, masterpiece, 4k",
+            "лиса",
+            "ein Elefant, cartoon",
+            "a house, oil on canvas, at sunset",
+            "two pandas on a meadow",
+            "three apples",
+            "love",
+        ],
+    ),
 }
-"""File name → the prompts of a contact sheet."""
+"""File name → columns and prompts of a contact sheet."""
 
 
 @dataclass(frozen=True)
@@ -296,8 +299,8 @@ def main() -> None:
     dtype = torch.bfloat16 if device().type == "cuda" else torch.float32
     pipeline = StableDiffusionPipeline.from_pretrained(given.model, dtype=dtype).to(device())
     pipeline.set_progress_bar_config(disable=True)
-    for name, prompts in SHEETS.items():
-        contact_sheet(paint(pipeline, prompts, GUIDANCE, STEPS), 6).save(given.model / f"{name}.webp", quality=85)
+    for name, (columns, prompts) in SHEETS.items():
+        contact_sheet(paint(pipeline, prompts, GUIDANCE, STEPS), columns).save(given.model / f"{name}.webp", quality=85)
     scales = torch.cat([paint(pipeline, ["a fox, cartoon, on a meadow"] * 4, scale, STEPS) for scale in (1, 3, 5, 12)])
     contact_sheet(scales, 4).save(given.model / "guidance.webp", quality=85)
     if given.prompts:

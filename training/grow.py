@@ -13,6 +13,8 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from training import denoiser
+from training.captions import WORDS_FOR
+from training.compose import SO_FAR
 from training.corpus import load_corpus
 from training.tokenizer import LENGTH
 
@@ -40,8 +42,8 @@ def grow_pair(older: StableDiffusionPipeline) -> denoiser.Pair:
 def grow_vocabulary(tokenizer: CLIPTokenizer, older: CLIPTokenizer, meanings: Tensor) -> Tensor:
     """Embeddings (tokens, width) of the new tokens: what they meant, or the mean of the pieces they were spelled with.
 
-    Names of subjects that are taught, but were in no caption so far, are too short to be heard: they get something of
-    their own, up to LOUD. A name in another language, where it is one token, starts as a copy of its English name.
+    Names of subjects and media that are taught, but were in no caption so far, are too short to be heard: they get
+    something of their own, up to LOUD. A name in another language, where it is one token, starts as a copy of its English name.
     """
     numbers = older.get_vocab()
 
@@ -57,7 +59,9 @@ def grow_vocabulary(tokenizer: CLIPTokenizer, older: CLIPTokenizer, meanings: Te
             found[number] = meant(text) if text else meanings.mean(0)
     corpus = load_corpus()
     torch.manual_seed(0)
-    for word in (word for index in corpus.learnt() for name in corpus.subjects[index].words for word in name.split()):
+    names = [name for index in corpus.learnt() for name in corpus.subjects[index].words]
+    names += [name for medium in SO_FAR.media for name in WORDS_FOR[medium]]
+    for word in (word for name in names for word in name.split()):
         ids = tokenizer(word, add_special_tokens=False).input_ids
         if len(ids) == 1 and (missing := LOUD**2 - found[ids[0]].square().sum()) > 0:
             found[ids[0]] += missing.sqrt() * torch.nn.functional.normalize(torch.randn(meanings.shape[1]), dim=0)

@@ -186,22 +186,18 @@ def watercolor(pictures: Tensor) -> Tensor:
 
 def pencil_sketch(pictures: Tensor) -> Tensor:
     """Graphite on white paper: outlines, and hatching where it is dark."""
-    tone = grey(pictures)
-    lines = (edges(pictures, 1.0) * 2.6).clamp(0, 0.85)
-    angle = chance(0.6, 1.0)
-    hatch = strokes(pictures, 30, 2.2, angle)
-    dark = (0.85 - tone).clamp(0, 1)
-    shade = dark * (0.34 + 0.3 * hatch.clamp(-1, 1)) + (0.4 - tone).clamp(0, 1) * 0.6 * (
-        strokes(pictures, 30, 2.2, angle + 1.1) > 0
-    )
-    drawn = 0.97 - lines - shade.clamp(0, 0.8) + 0.02 * grain(pictures, 1.5)
+    calm = kuwahara(pictures, 4)
+    lines = (edges(calm, 1.9) * 2.1).clamp(0, 0.85)
+    hatch = strokes(pictures, 60, 6, chance(0.6, 1.0))
+    shade = (0.92 - grey(calm)).clamp(0, 1) * (0.66 + 0.22 * hatch.clamp(-1, 1))
+    drawn = 0.97 - lines - shade.clamp(0, 0.8) + 0.015 * grain(pictures, 1.5)
     return drawn.clamp(0.08, 1).expand(-1, 3, -1, -1).contiguous()
 
 
 def ink_line_drawing(pictures: Tensor) -> Tensor:
-    """Black lines of one pen on white."""
-    lines = edges(pictures, chance(0.9, 1.3))
-    inked = 1 - ((lines - 0.13) * 14).clamp(0, 1)
+    """Black lines of one brush on white."""
+    lines = edges(kuwahara(pictures, 4), chance(2.0, 2.6))
+    inked = 1 - ((lines - 0.14) * 12).clamp(0, 1)
     return inked.clamp(0.03, 1).expand(-1, 3, -1, -1).contiguous()
 
 
@@ -217,10 +213,10 @@ def pastel(pictures: Tensor) -> Tensor:
 
 def charcoal(pictures: Tensor) -> Tensor:
     """Black smudges on rough paper."""
-    tone = blur(grey(pictures), 1.5)
-    smudge = (tone - 0.5) * 1.35 + 0.56 + 0.09 * strokes(pictures, 26, 5, chance(0.4, 1.2))
-    lines = (edges(pictures, 1.8) * 2.2).clamp(0, 0.75)
-    tooth = 0.10 * grain(pictures, 1.3) * (1.05 - smudge).clamp(0, 1)
+    tone = blur(grey(kuwahara(pictures, 4)), 1.2)
+    smudge = (tone - 0.5) * 1.25 + 0.58 + 0.07 * strokes(pictures, 40, 9, chance(0.4, 1.2))
+    lines = (edges(pictures, 2.6) * 2.0).clamp(0, 0.75)
+    tooth = 0.06 * grain(pictures, 1.3) * (1.05 - smudge).clamp(0, 1)
     drawn = (smudge - lines + tooth).clamp(0.04, 0.93)
     warm = torch.tensor((1.0, 0.985, 0.95), device=pictures.device)[None, :, None, None]
     return (drawn * warm).clamp(0, 1)
@@ -247,12 +243,13 @@ def mosaic(pictures: Tensor) -> Tensor:
 
 
 def stained_glass(pictures: Tensor) -> Tensor:
-    """Panes of glowing colour in black lead."""
-    found = cells(pictures, chance(20, 28), 0.9)
-    panes = saturated(cell_means(kuwahara(pictures, 4), found), 1.6)
-    glow = 1.12 - 0.02 * found.off.square().sum(1, keepdim=True).sqrt() + 0.05 * cell_chance(pictures, found, 1)
-    outline = (edges(blur(pictures, 1.5), 2) * 3.2 - 0.5).clamp(0, 1)
-    lead = torch.maximum((1 - (found.border - 1.0) / 1.2).clamp(0, 1), outline)
+    """Panes of glowing colour in black lead, which also goes around things."""
+    found = cells(pictures, chance(34, 46), 0.9)
+    calm = kuwahara(kuwahara(pictures, 5), 4)
+    panes = saturated(0.35 * cell_means(calm, found) + 0.65 * calm, 1.6)
+    glow = 1.12 - 0.01 * found.off.square().sum(1, keepdim=True).sqrt() + 0.04 * cell_chance(pictures, found, 1)
+    outline = (edges(blur(calm, 1.5), 2.5) * 3 - 0.5).clamp(0, 1)
+    lead = torch.maximum((1 - (found.border - 1.4) / 1.5).clamp(0, 1), outline)
     return (panes * glow * (1 - lead) + 0.05 * lead).clamp(0, 1)
 
 
@@ -271,33 +268,35 @@ def pointillism(pictures: Tensor) -> Tensor:
 def cubism(pictures: Tensor) -> Tensor:
     """The picture in facets, each seen from a little elsewhere and shaded by itself."""
     h, w = pictures.shape[-2:]
-    found = cells(pictures, chance(38, 56), 0.95)
-    shift = cell_chance(pictures, found, 2) * torch.tensor((11.0, 11.0), device=pictures.device)[None, :, None, None]
+    found = cells(pictures, chance(44, 64), 0.95)
+    shift = 8 * cell_chance(pictures, found, 2)
     y, x = torch.meshgrid(
         torch.arange(h, device=pictures.device), torch.arange(w, device=pictures.device), indexing="ij"
     )
     grid = torch.stack(((x + shift[:, 1] + 0.5) * 2 / w - 1, (y + shift[:, 0] + 0.5) * 2 / h - 1), -1)
-    seen = F.grid_sample(kuwahara(pictures, 3), grid, align_corners=False, padding_mode="border")
+    seen = F.grid_sample(kuwahara(pictures, 4), grid, align_corners=False, padding_mode="border")
     slope = cell_chance(pictures, found, 2)
-    shade = 0.004 * (slope * found.off).sum(1, keepdim=True) + 0.05 * cell_chance(pictures, found, 1)
-    rim = (1 - (found.border - 0.4)).clamp(0, 1) * 0.45
-    return (((0.2 + 0.75 * saturated(seen, 0.75)) + shade) * (1 - rim)).clamp(0, 1)
+    shade = 0.004 * (slope * found.off).sum(1, keepdim=True) + 0.07 * cell_chance(pictures, found, 1)
+    rim = (1 - (found.border - 0.8) / 1.2).clamp(0, 1) * 0.5
+    return (((0.2 + 0.75 * saturated(seen, 0.8)) + shade) * (1 - rim)).clamp(0, 1)
 
 
 def woodcut(pictures: Tensor) -> Tensor:
-    """Black ink on cream paper: tones as carved lines that swell where it is dark."""
+    """Black ink on cream paper: carved lines in what is neither dark nor light."""
     h, w = pictures.shape[-2:]
-    tone = blur(grey(pictures), 1.2) + 0.015 * grain(pictures, 5)
+    calm = kuwahara(kuwahara(pictures, 5), 4)
+    tone = grey(calm)
     y, x = torch.meshgrid(
         torch.arange(h, device=pictures.device).float(), torch.arange(w, device=pictures.device).float(), indexing="ij"
     )
-    angle, pitch = chance(-0.5, 0.5), chance(6, 8)
-    bend = 2.5 * grain(pictures, 60)
-    wave = torch.sin((y * _cos(angle) + x * _sin(angle) + bend) * 6.283 / pitch) * 0.5 + 0.5
-    light = ((tone - 0.1) / 0.75).clamp(0, 1)
-    paper = ((light - wave * 0.92 - 0.02) * 9 + 0.5).clamp(0, 1)
-    outline = (edges(pictures, 1.2) * 5 - 0.8).clamp(0, 1)
-    paper = paper * (1 - outline)
+    angle, pitch = chance(-0.5, 0.5), chance(20, 28)
+    bend = 5 * grain(pictures, 80)
+    wave = torch.sin((y * _cos(angle) + x * _sin(angle) + bend) * 6.283 / pitch)
+    paper = ((tone - 0.5 - 0.16 * wave) * 12 + 0.5).clamp(0, 1)
+    # An outline is a cut where all is dark, and is left standing elsewhere.
+    outline = (edges(calm, 2.2) * 4 - 0.7).clamp(0, 1)
+    dark = ((0.42 - blur(tone, 5)) * 12 + 0.5).clamp(0, 1)
+    paper = paper * (1 - outline) + outline * dark
     ink = torch.tensor((0.07, 0.06, 0.06), device=pictures.device)[None, :, None, None]
     cream = torch.tensor((0.95, 0.90, 0.80), device=pictures.device)[None, :, None, None]
     return ink + (cream - ink) * paper
