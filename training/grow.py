@@ -43,7 +43,8 @@ def grow_vocabulary(tokenizer: CLIPTokenizer, older: CLIPTokenizer, meanings: Te
     """Embeddings (tokens, width) of the new tokens: what they meant, or the mean of the pieces they were spelled with.
 
     Names of subjects and media that are taught, but were in no caption so far, are too short to be heard: they get
-    something of their own, up to LOUD. A name in another language, where it is one token, starts as a copy of its English name.
+    something of their own, up to LOUD. A name in another language, where it is one token, starts as a copy of its
+    English name.
     """
     numbers = older.get_vocab()
 

@@ -74,6 +74,13 @@ def middle(like: Tensor) -> tuple[Tensor, Tensor]:
     return tuple(torch.meshgrid(y, x, indexing="ij"))  # type: ignore[return-value]
 
 
+def rows_and_columns(like: Tensor) -> tuple[Tensor, Tensor]:
+    """The row and the column of each pixel, counted from 0, (h, w) each."""
+    h, w = like.shape[-2:]
+    y, x = (torch.arange(side, device=like.device, dtype=torch.float32) for side in (h, w))
+    return tuple(torch.meshgrid(y, x, indexing="ij"))  # type: ignore[return-value]
+
+
 def edges(pictures: Tensor, radius: float) -> Tensor:
     """How much of an edge each pixel is, about 0..1, (n, 1, h, w): the gradient of all three colours."""
     soft = blur(pictures, radius)
@@ -105,11 +112,7 @@ def cells(like: Tensor, size: float, jitter: float = 0.9) -> Cells:
     n, _, h, w = like.shape
     rows, columns = int(h / size) + 3, int(w / size) + 3
     seeds = jitter * (torch.rand(n, 2, rows, columns, device=like.device) - 0.5)
-    y, x = torch.meshgrid(
-        torch.arange(h, device=like.device) / size + 1,
-        torch.arange(w, device=like.device) / size + 1,
-        indexing="ij",
-    )
+    y, x = (place / size + 1 for place in rows_and_columns(like))
     near_y, near_x = y.floor().long(), x.floor().long()
     flat = seeds.flatten(2)
     distances, ways, places = [], [], []
@@ -270,9 +273,7 @@ def cubism(pictures: Tensor) -> Tensor:
     h, w = pictures.shape[-2:]
     found = cells(pictures, chance(44, 64), 0.95)
     shift = 8 * cell_chance(pictures, found, 2)
-    y, x = torch.meshgrid(
-        torch.arange(h, device=pictures.device), torch.arange(w, device=pictures.device), indexing="ij"
-    )
+    y, x = rows_and_columns(pictures)
     grid = torch.stack(((x + shift[:, 1] + 0.5) * 2 / w - 1, (y + shift[:, 0] + 0.5) * 2 / h - 1), -1)
     seen = F.grid_sample(kuwahara(pictures, 4), grid, align_corners=False, padding_mode="border")
     slope = cell_chance(pictures, found, 2)
@@ -283,12 +284,9 @@ def cubism(pictures: Tensor) -> Tensor:
 
 def woodcut(pictures: Tensor) -> Tensor:
     """Black ink on cream paper: carved lines in what is neither dark nor light."""
-    h, w = pictures.shape[-2:]
     calm = kuwahara(kuwahara(pictures, 5), 4)
     tone = grey(calm)
-    y, x = torch.meshgrid(
-        torch.arange(h, device=pictures.device).float(), torch.arange(w, device=pictures.device).float(), indexing="ij"
-    )
+    y, x = rows_and_columns(pictures)
     angle, pitch = chance(-0.5, 0.5), chance(20, 28)
     bend = 5 * grain(pictures, 80)
     wave = torch.sin((y * _cos(angle) + x * _sin(angle) + bend) * 6.283 / pitch)
