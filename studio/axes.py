@@ -21,6 +21,7 @@ from studio.recipe import MAX_PICTURES, RANDOM_SEEDS, Recipe
 LABELS = {
     "guidance_scale": "Guidance scale",
     "guidance_end": "Guidance end",
+    "guidance_rescale": "Guidance rescale",
     "seed": "Seed",
     "steps": "Steps",
     "sampler": "Sampler",
@@ -36,6 +37,7 @@ LABELS = {
 EXAMPLES = {
     "guidance_scale": "1, 3, 5-9 +2",
     "guidance_end": "0.4, 0.6, 1",
+    "guidance_rescale": "0, 0.5, 1",
     "seed": "1-4, or: 4 random",
     "steps": "4, 8, 20",
     "sampler": "Euler, DDIM, DPM++ 2M",
@@ -257,7 +259,8 @@ def _number(name: str, number: Decimal) -> Value:
         raise RecipeError(f"{LABELS[name]} takes whole numbers, not {number}.")
     value: Any = int(number) if name in ("seed", "steps") else float(number)
     text = _plain(number)
-    wording = {"seed": "seed {}", "steps": "{} steps", "strength": "strength {}", "guidance_end": "guidance to {}"}
+    wording = {"seed": "seed {}", "steps": "{} steps", "strength": "strength {}"}
+    wording |= {"guidance_end": "guidance to {}", "guidance_rescale": "rescale {}"}
     label = wording.get(name, "guidance {}").format(text)
     return Value(label, _setting(name, value))
 

@@ -94,6 +94,7 @@ def parameters(recipe: Recipe) -> str:
         "Sampler": recipe.sampler,
         "CFG scale": f"{recipe.guidance_scale:.12g}",
         **({"Guidance end": f"{recipe.guidance_end:.12g}"} if recipe.guidance_end != 1 else {}),
+        **({"CFG rescale": f"{recipe.guidance_rescale:.12g}"} if recipe.guidance_rescale is not None else {}),
         "Seed": recipe.seed,
         "Size": f"{recipe.width}x{recipe.height}",
         "Model": recipe.model,
@@ -124,6 +125,7 @@ def parse_parameters(text: str) -> Recipe:
         ("Steps", "steps"),
         ("CFG scale", "guidance_scale"),
         ("Guidance end", "guidance_end"),
+        ("CFG rescale", "guidance_rescale"),
         ("Seed", "seed"),
         ("Clip skip", "clip_skip"),
     ):

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from studio.errors import RecipeError
 
-VERSION = 4
+VERSION = 5
 """The version written into JSON. Readers accept this one and older."""
 
 MAX_SEED = 2**53 - 1
@@ -103,6 +103,8 @@ class Recipe:
     guidance_end: 0 to 1, the share of the steps that are guided. Those after it cost half and follow the prompt alone,
     so that a high scale does not burn the details (Kynkäänniemi et al., arXiv:2404.07724). A turn after it that names a
     scale begins guidance anew. Without effect where the model takes no negative prompt.
+    guidance_rescale: 0 to 1, the share that is taken back of the contrast which guidance adds (Lin et al.,
+    arXiv:2305.08891, section 3.4); None means as the model is made for.
     sampler: a label from `studio.samplers`.
     seed: 0 to 2**53 - 1; decides the starting noise and all noise added later.
     source: name of the picture to start from (`studio.sources`); empty means from noise alone. Without a mask it has
@@ -130,6 +132,7 @@ class Recipe:
     steps: int = 20
     guidance_scale: float = 5.0
     guidance_end: float = 1.0
+    guidance_rescale: float | None = None
     sampler: str = "DPM++ 2M"
     seed: int = 0
     source: str = ""
@@ -246,6 +249,8 @@ def _as_field(name: str, value: Any) -> Any:
         return _as_noise(value)
     if name == "controls":
         return _as_controls(value)
+    if name == "guidance_rescale" and value is None:
+        return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RecipeError(f"The {_word(name)} must be a number, not {value!r}.")
     if isinstance(value, int) and abs(value) > 2**63:
@@ -322,6 +327,8 @@ def _faults_of_values(recipe: Recipe) -> list[str]:
         faults.append(f"A guidance scale of {recipe.guidance_scale:g} makes no picture. Use 0 to {MAX_GUIDANCE:g}.")
     if not 0 <= recipe.guidance_end <= 1:
         faults.append(f"Guidance cannot end at {recipe.guidance_end:g}. Use 0 (before the first step) to 1 (the last).")
+    if recipe.guidance_rescale is not None and not 0 <= recipe.guidance_rescale <= 1:
+        faults.append(f"Guidance cannot be rescaled by {recipe.guidance_rescale:g}. Use 0 (not at all) to 1 (wholly).")
     if not 0 <= recipe.seed <= MAX_SEED:
         faults.append(f"The seed {recipe.seed} is out of range. Use 0 to {MAX_SEED}.")
     if not 1 <= recipe.clip_skip <= MAX_CLIP_SKIP:

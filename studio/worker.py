@@ -201,6 +201,8 @@ class TorchWorker:
             self._sources.path(name)
         if facts and recipe.negative_prompt and not facts.negative_prompt:
             raise RecipeError(f"{recipe.model} takes no negative prompt. Clear it, and say what to draw instead.")
+        if recipe.guidance_rescale is not None and not family.rescales_guidance:
+            raise RecipeError(f"{recipe.model} does not rescale guidance. Leave that field empty.")
         if facts and (recipe.width % facts.multiple or recipe.height % facts.multiple):
             raise RecipeError(
                 f"{recipe.width}x{recipe.height} is no size for {recipe.model}: "
@@ -346,7 +348,15 @@ class TorchWorker:
                 return
             inputs = [run.sampler.model_input(run.latents) for run in runs]
             rows = [
-                Row(model_input, run.sampler.timestep, run.prompts, run.guidance_scale, run.beside, run.guiding)
+                Row(
+                    model_input,
+                    run.sampler.timestep,
+                    run.prompts,
+                    run.guidance_scale,
+                    run.beside,
+                    run.guiding,
+                    run.recipe.guidance_rescale,
+                )
                 for run, model_input in zip(runs, inputs, strict=True)
             ]
             model.loras.use(runs[0].loras, runs[0].recipe.model)

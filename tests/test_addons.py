@@ -454,6 +454,12 @@ def test_clip_skip_is_refused_where_there_is_none(worker: TorchWorker) -> None:
         worker.check(recipe("flux", clip_skip=2))
 
 
+def test_guidance_is_not_rescaled_in_silence(worker: TorchWorker) -> None:
+    worker.check(recipe(guidance_rescale=0.5))
+    with pytest.raises(RecipeError, match="flux does not rescale guidance"):
+        worker.check(recipe("flux", guidance_rescale=0.5))
+
+
 # ControlNets
 
 

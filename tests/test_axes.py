@@ -57,6 +57,12 @@ def test_where_guidance_ends_can_be_compared() -> None:
     assert [each.guidance_end for each in grid.recipes[0]] == [0.4, 0.6, 0.8, 1.0]
 
 
+def test_how_much_guidance_is_rescaled_can_be_compared() -> None:
+    grid = axes.plan(CENTRE, [("guidance_rescale", "0-1 +0.5")], CHOICES)
+    assert grid.columns == ("rescale 0", "rescale 0.5", "rescale 1")
+    assert [each.guidance_rescale for each in grid.recipes[0]] == [0.0, 0.5, 1.0]
+
+
 def test_random_seeds_are_new_each_time() -> None:
     assert len(set(labels("seed", "8 random")) | set(labels("seed", "8 random seeds"))) == 16
 

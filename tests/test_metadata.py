@@ -58,7 +58,7 @@ def chunks(data: bytes) -> dict[bytes, bytes]:
         Recipe(prompt="  spaces \n\n around  "),
         Recipe(prompt="nul\x00inside", guidance_scale=0.1 + 0.2, seed=2**53 - 1),
         Recipe(model="a, strange: name", sampler="Euler a"),
-        Recipe(guidance_end=0.35),
+        Recipe(guidance_end=0.35, guidance_rescale=0.0),
     ],
 )
 def test_the_exact_recipe_comes_back(tmp_path: Path, recipe: Recipe) -> None:
@@ -138,8 +138,9 @@ def test_a_picture_of_webui_is_understood(tmp_path: Path) -> None:
 def test_our_parameters_alone_are_enough_for_most_of_a_recipe(tmp_path: Path) -> None:
     path = store_texts(tmp_path / "a.png", parameters=metadata.parameters(ORDINARY), emerge_recipe="{broken")
     assert metadata.read(path) == (ORDINARY, 20)
-    ended = replace(ORDINARY, guidance_end=0.35)
+    ended = replace(ORDINARY, guidance_end=0.35, guidance_rescale=0.25)
     assert metadata.parse_parameters(metadata.parameters(ended)) == ended
+    assert "CFG rescale: 0.25" in metadata.parameters(ended) and "rescale" not in metadata.parameters(ORDINARY)
 
 
 def test_a_negative_prompt_without_a_prompt() -> None:

@@ -20,6 +20,7 @@ GOOD = Recipe(
     steps=1,
     guidance_scale=7.25,
     guidance_end=0.45,
+    guidance_rescale=0.3,
     sampler="Euler a",
     seed=module.MAX_SEED,
 )
@@ -47,7 +48,7 @@ def test_what_is_no_recipe_is_refused(text: str) -> None:
 
 
 def test_a_recipe_of_a_newer_studio_is_refused_with_both_versions() -> None:
-    with pytest.raises(RecipeError, match=r"version 999.*up to version 4"):
+    with pytest.raises(RecipeError, match=r"version 999.*up to version 5"):
         Recipe.from_json('{"version": 999}')
 
 
@@ -71,6 +72,9 @@ def test_a_recipe_of_a_newer_studio_is_refused_with_both_versions() -> None:
         ("guidance_scale", -1, "guidance scale of -1"),
         ("guidance_end", 60, "cannot end at 60"),
         ("guidance_end", math.nan, "cannot end at nan"),
+        ("guidance_rescale", 1.5, "cannot be rescaled by 1.5. Use 0"),
+        ("guidance_rescale", math.nan, "cannot be rescaled by nan"),
+        ("guidance_rescale", "0.5", "must be a number"),
         ("seed", -1, "out of range"),
         ("seed", module.MAX_SEED + 1, "out of range"),
         ("prompt", 3, "must be text"),

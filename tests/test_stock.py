@@ -439,15 +439,19 @@ def test_a_change_in_mid_run_is_the_recipe_with_that_turn(shelf: Shelf) -> None:
     assert np.array_equal(np.asarray(shelf.worker.decode(run)).astype(int), drawn(shelf, turned))
 
 
-def test_where_guidance_ends_is_asked_only_of_models_that_can_end_it(shelf: Shelf, models_folder: Path) -> None:
+def test_how_guidance_is_changed_is_asked_only_of_models_that_can_change_it(shelf: Shelf, models_folder: Path) -> None:
     shelf.pipeline("cogview4")
     entries = catalog.scan([models_folder, shelf.models_folder])
     names = ("sd", "cogview4", "flux")
-    shown = {name: form.for_model(entries, name, {"guidance_end": 0.5})["guidance_end"] for name in names}
-    assert {name: (update["visible"], update["value"]) for name, update in shown.items()} == {
-        "sd": (True, 0.5),
-        "cogview4": (False, 1),
-        "flux": (False, 1),
+    given = {"guidance_end": 0.5, "guidance_rescale": 0.3}
+    shown = {name: form.for_model(entries, name, given) for name in names}
+    assert {
+        name: tuple((updates[each]["visible"], updates[each]["value"]) for each in given)
+        for name, updates in shown.items()
+    } == {
+        "sd": ((True, 0.5), (True, 0.3)),
+        "cogview4": ((False, 1), (False, None)),
+        "flux": ((False, 1), (False, None)),
     }
 
 
@@ -461,6 +465,7 @@ def test_where_guidance_ends_is_asked_only_of_models_that_can_end_it(shelf: Shel
         ("cogview4", {"turns": (Turn(1, prompt="a dog"),)}, "its prompt cannot be changed on the way"),
         ("cogview4", {"turns": (Turn(1, guidance_scale=1.0),)}, "on or off"),
         ("cogview4", {"guidance_end": 0.5}, "takes no guidance end"),
+        ("cogview4", {"guidance_rescale": 0.5}, "takes no guidance rescale"),
         ("lumina2", {"prompt": "a cat <lora:ink:0.8>"}, "takes no LoRA"),
         ("lumina2", {"negative_prompt": "dog", "width": 72}, "multiples of 16"),
         ("lcm", {"negative_prompt": "dog"}, "takes no negative prompt"),

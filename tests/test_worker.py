@@ -88,6 +88,18 @@ def test_velocity_and_guidance_rescale_are_diffusers(models: Manager, worker: To
     assert np.abs(pixels(worker.decode(run)) - stock_picture(models, wanted, guidance_rescale=0.7)).max() <= 1
 
 
+@pytest.mark.parametrize(("model", "share"), [("sd", 0.5), ("velocity", 0.2), ("velocity", 0.0)])
+def test_guidance_that_is_rescaled_as_wished_is_diffusers(
+    models: Manager, worker: TorchWorker, model: str, share: float
+) -> None:
+    wanted = recipe(model, sampler="DDIM", guidance_scale=9.0, guidance_rescale=share)
+    # Beside one that is rescaled as the model is made for.
+    run, own = draw(worker, wanted, replace(wanted, guidance_rescale=None))
+    expected = stock_picture(models, wanted, guidance_rescale=share)
+    assert np.abs(pixels(worker.decode(run)) - expected).max() <= 1
+    assert np.abs(pixels(worker.decode(own)) - expected).max() > 1
+
+
 @pytest.mark.parametrize("model", ["sd", "velocity"])
 def test_guidance_that_ends_is_diffusers(models: Manager, worker: TorchWorker, model: str) -> None:
     wanted = recipe(model, sampler="DDIM", guidance_scale=9.0, guidance_end=0.5, negative_prompt="dog")

@@ -49,6 +49,7 @@ class Facts:
     guidance_scale: float
     sampler: str
     guidance_end: float = 1.0
+    guidance_rescale: float | None = None
     negative_prompt: bool = True
 
 
@@ -83,6 +84,7 @@ class Row:
     """One job's part of a shared model call: its input (1, c, h, w), timestep (0-d, CPU), prompts and guidance.
 
     beside: what the model reads beside its input, (1, c', h, w), as `Model.beside` gave it. guides: those at work now.
+    guidance_rescale: as in the recipe.
     """
 
     model_input: Tensor
@@ -91,6 +93,7 @@ class Row:
     guidance_scale: float
     beside: Tensor | None = None
     guides: tuple[Guide, ...] = ()
+    guidance_rescale: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,8 @@ class Model(ABC):
     """Whether it can read another layer of CLIP than the last."""
     ends_guidance: ClassVar[bool] = True
     """Whether some of its steps can be guided and others not."""
+    rescales_guidance: ClassVar[bool] = False
+    """Whether it can take back contrast that guidance adds."""
     takes_controls: ClassVar[bool] = False
     """Whether ControlNets and IP-Adapters can guide it."""
     weights: ClassVar[bool] = False

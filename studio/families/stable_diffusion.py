@@ -29,7 +29,7 @@ class StableDiffusion(Model):
         {"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline", "StableDiffusionInpaintPipeline"}
     )
     samplers = samplers.DIFFUSION
-    reads_embeddings = skips_clip = takes_controls = True
+    reads_embeddings = skips_clip = rescales_guidance = takes_controls = True
     needed: ClassVar[tuple[str, ...]] = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
     weights = True
 
@@ -120,10 +120,11 @@ class StableDiffusion(Model):
             return first
         negative, positive = first, next(rest)
         guided = negative + row.guidance_scale * (positive - negative)
-        if not self.guidance_rescale:
+        share = self.guidance_rescale if row.guidance_rescale is None else row.guidance_rescale
+        if not share:
             return guided
         rescaled = guided * (positive.std() / guided.std())
-        return self.guidance_rescale * rescaled + (1 - self.guidance_rescale) * guided
+        return share * rescaled + (1 - share) * guided
 
 
 def _of_kind(row: Row, kind: str) -> list[Guide]:

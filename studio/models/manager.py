@@ -162,6 +162,7 @@ class Manager:
             steps=facts.steps,
             guidance_scale=facts.guidance_scale,
             guidance_end=facts.guidance_end,
+            guidance_rescale=facts.guidance_rescale,
             sampler=facts.sampler,
         )
         return replace(suited, **self.catalog.records.defaults(self.entry(name).key))

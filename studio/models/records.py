@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 RULES = 3
 """Raised whenever `studio.models.identify` tells more or other things than before: headers are then read again."""
 
-DEFAULTS = ("width", "height", "steps", "guidance_scale", "guidance_end", "sampler")
+DEFAULTS = ("width", "height", "steps", "guidance_scale", "guidance_end", "guidance_rescale", "sampler")
 """Settings of a recipe that a person can give a model defaults for."""
 
 _SCHEMA = """

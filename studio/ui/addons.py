@@ -14,7 +14,7 @@ NO_VAES = "Other VAEs are found in a folder named vae below a models folder."
 
 
 def fields(place: str, models: Manager, into: dict[str, Component]) -> None:
-    """Lay the panel out in the current context, closed. Its fields `vae`, `clip_skip` and `controls` are put `into`.
+    """Lay the panel out in the current context, closed. Its fields are put `into`.
 
     LoRAs have no field: a click writes them into the tab's prompt.
     """
@@ -29,6 +29,9 @@ def fields(place: str, models: Manager, into: dict[str, Component]) -> None:
         with gr.Row(elem_classes="together"):
             into["vae"] = gr.Dropdown(choices, value="", label="VAE", filterable=len(choices) > 8, min_width=0)
             into["clip_skip"] = gr.Number(1, label=form.NUMBERS["clip_skip"], step=1, min_width=0)
+            into["guidance_rescale"] = gr.Number(
+                None, label=form.NUMBERS["guidance_rescale"], placeholder="its own", step=0.1, min_width=0
+            )
         if len(choices) == 1:
             notice(NO_VAES)
 

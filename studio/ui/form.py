@@ -27,6 +27,7 @@ NUMBERS = {
     "steps": "Steps",
     "guidance_scale": "Guidance scale",
     "guidance_end": "Guidance end",
+    "guidance_rescale": "Guidance rescale",
     "pictures": "Pictures",
     "strength": "Strength",
     "grow": "Grow",
@@ -36,6 +37,9 @@ NUMBERS = {
     "clip_skip": "Clip skip",
 }
 """Fields that hold a number, and their labels."""
+
+OPTIONAL = ("guidance_rescale",)
+"""Numbers that may be left empty."""
 
 SHAPES = ("9:16", "2:3", "3:4", "1:1", "4:3", "3:2", "16:9")
 """Width to height, from tall to wide."""
@@ -148,6 +152,8 @@ def typed(name: str, value: Any) -> Any:
     if name not in NUMBERS:
         return "" if value is None and name != "box" else value
     if value is None or value == "":
+        if name in OPTIONAL:
+            return None
         raise RecipeError(f"{NUMBERS[name]} is empty. Fill in a number.")
     if isinstance(value, float) and not math.isfinite(value):
         raise RecipeError(f"{NUMBERS[name]} is not a number. Fill in one.")
@@ -232,13 +238,14 @@ def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any
     updates["negative_prompt"] = gr.update(visible=takes_negative, **negative)
     family = catalog.family(entry) if entry else None
     shown = {
-        "clip_skip": family is not None and family.skips_clip,
-        "guidance_end": takes_negative and (family is None or family.ends_guidance),
+        "clip_skip": (family is not None and family.skips_clip, 1),
+        "guidance_end": (takes_negative and (family is None or family.ends_guidance), 1),
+        "guidance_rescale": (family is not None and family.rescales_guidance, None),
     }
-    for name, visible in shown.items():
+    for name, (visible, without) in shown.items():
         kept = {"value": values[name]} if name in values else {}
         # What is not shown must have no effect.
-        updates[name] = gr.update(visible=visible, **(kept if visible else {"value": 1}))
+        updates[name] = gr.update(visible=visible, **(kept if visible else {"value": without}))
     return updates
 
 

@@ -432,7 +432,8 @@ def connect_memory(page: gr.Blocks, saved: gr.BrowserState, settings: Settings, 
     def restore(memory: Any) -> dict[Component, Any]:
         entries = models.entries()
         names = form.usable(entries)
-        values = form.restored(memory)
+        # A number that was given no value since the page was made would show 0.
+        values = dict.fromkeys(form.OPTIONAL) | form.restored(memory)
         model = values.get("model")
         if model not in names:
             model = names[0] if names else None

@@ -102,3 +102,24 @@ def test_an_empty_panel_says_where_files_belong(page: Page) -> None:
     expect(panel.get_by_text("ControlNets are found in a folder named controlnet")).to_be_visible()
     expect(panel.get_by_text("Other VAEs are found in a folder named vae")).to_be_visible()
     expect(field(page, "Clip skip")).to_have_value("1")
+
+
+def test_guidance_is_rescaled_as_typed_and_otherwise_as_the_model_is_made_for(page: Page, studio: Studio) -> None:
+    fill(page, Prompt="a red cat", Steps=3, Seed=5)
+    _, recipe = drawn(page, studio)
+    assert '"guidance_rescale": null' in recipe  # with the panel closed
+    opened(page)
+    fill(page, Prompt="a red cat", Steps=3, Seed=5, Guidance_scale=9)
+    expect(field(page, "Guidance rescale")).to_have_value("")
+    plain, recipe = drawn(page, studio)
+    assert '"guidance_rescale": null' in recipe
+    fill(page, Guidance_rescale=0.9)
+    calmer, recipe = drawn(page, studio)
+    assert '"guidance_rescale": 0.9' in recipe and np.abs(calmer - plain).max() > 1
+    fill(page, Guidance_rescale="")
+    again, recipe = drawn(page, studio)
+    assert '"guidance_rescale": null' in recipe and (again == plain).all()
+    page.reload()
+    expect(field(page, "Model")).to_have_value("sd")
+    here(page).get_by_role("button", name="Add-ons").click()
+    expect(field(page, "Guidance rescale")).to_have_value("")

@@ -9,9 +9,9 @@ import { make, setText, size } from "./words.js";
 const FIELDS = [
   ["width", "Width", "number"], ["height", "Height", "number"], ["steps", "Steps", "number"],
   ["guidance_scale", "Guidance scale", "number"],
-  ["guidance_end", "Guidance end", "number"], ["sampler", "Sampler", "select"],
+  ["guidance_end", "Guidance end", "number"], ["guidance_rescale", "Guidance rescale", "number"], ["sampler", "Sampler", "select"],
 ];
-const STEPS = { guidance_scale: 0.5, guidance_end: 0.1 };
+const STEPS = { guidance_scale: 0.5, guidance_end: 0.1, guidance_rescale: 0.1 };
 
 /** Show a model large. `bases`: names of families. `changed` is called when something was kept. */
 export async function showModel(each, { bases, changed }) {

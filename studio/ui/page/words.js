@@ -51,7 +51,8 @@ export function facts(recipe) {
     : `${recipe.steps} steps`;
   const turns = (recipe.turns ?? []).map((turn) => `changed at step ${turn.step}`);
   const end = recipe.guidance_end ?? 1;
-  const guidance = `guidance ${recipe.guidance_scale}${end < 1 ? ` to ${Math.round(100 * end)} %` : ""}`;
+  const rescaled = typeof recipe.guidance_rescale === "number" ? `, rescaled ${recipe.guidance_rescale}` : "";
+  const guidance = `guidance ${recipe.guidance_scale}${end < 1 ? ` to ${Math.round(100 * end)} %` : ""}${rescaled}`;
   return [steps, ...turns, guidance, recipe.sampler, `${width} × ${height}`, recipe.model].join("\u00a0· ");
 }
 
