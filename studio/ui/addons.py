@@ -26,14 +26,14 @@ def fields(place: str, models: Manager, into: dict[str, Component]) -> None:
             apply_default_css=False,
         )
         into["controls"] = _controls()
+        into["vae"] = gr.Dropdown(choices, value="", label="VAE", filterable=len(choices) > 8, min_width=0)
+        if len(choices) == 1:
+            notice(NO_VAES)
         with gr.Row(elem_classes="together"):
-            into["vae"] = gr.Dropdown(choices, value="", label="VAE", filterable=len(choices) > 8, min_width=0)
             into["clip_skip"] = gr.Number(1, label=form.NUMBERS["clip_skip"], step=1, min_width=0)
             into["guidance_rescale"] = gr.Number(
                 None, label=form.NUMBERS["guidance_rescale"], placeholder="its own", step=0.1, min_width=0
             )
-        if len(choices) == 1:
-            notice(NO_VAES)
 
 
 def refreshed(models: Manager, into: form.Form, values: dict[str, Any]) -> dict[Component, Any]:
