@@ -133,6 +133,17 @@ def test_captions_say_what_is_shown(known: Corpus) -> None:
     assert len(set(said)) > 50
 
 
+def test_a_scene_with_nothing_in_it_is_a_landscape_if_it_is_outdoors(known: Corpus) -> None:
+    rng = np.random.default_rng(1)
+
+    def said(place: str) -> set[str]:
+        return {captions.caption(rng, known, Plan((), "cartoon", "", place)).lower() for _ in range(300)}
+
+    city = said("in a city")
+    assert {"a city", "a city landscape", "a large city landscape", "cartoon of a landscape in a city"} <= city
+    assert not any("landscape" in text for text in said("on a rug"))
+
+
 def test_articles_and_plurals() -> None:
     assert [captions.article(words) for words in ("cat", "apple", "grapes", "dress")] == [
         "a cat",

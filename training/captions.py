@@ -22,6 +22,10 @@ ALSO = {
 }
 """Places by other names, and those that come nearest."""
 
+OUTDOORS = ("on a meadow", "on a beach", "in the desert", "in the desert on Mars", "on the moon", "in the snow")
+OUTDOORS += ("under a starry sky", "at sunset", "in a forest", "in a city")
+"""Places that are landscapes where nothing else is in the picture."""
+
 UNCOUNTED = {"honey", "coffee", "corn", "rice", "bread", "cheese", "fire", "bacon", "tea", "sake"}
 IRREGULAR = {"mouse": "mice", "wolf": "wolves", "leaf": "leaves", "fish": "fish", "sheep": "sheep", "deer": "deer"}
 IRREGULAR |= {"person": "people", "child": "children", "foot": "feet", "tooth": "teeth", "knife": "knives"}
@@ -109,8 +113,7 @@ def caption(rng: np.random.Generator, corpus: Corpus, plan: Plan) -> str:
     things = [thing_in_words(rng, thing, corpus.subjects[thing.subject]) for thing in plan.things]
     place = place_in_words(rng, plan.place)
     if not things:
-        core = place.removeprefix("in front of ")
-        core = core.split(" ", 1)[1] if core.startswith(("on ", "in ", "at ")) else core
+        core = scene_in_words(rng, plan.place, place)
     else:
         core = things[0] if len(things) == 1 else f"{things[0]} {plan.relation} {things[1]}"
         if rng.random() < 0.06:
@@ -128,6 +131,20 @@ def place_in_words(rng: np.random.Generator, place: str) -> str:
     """A place in one of the ways people put it, the usual one most often."""
     usual, *others = _plain_ways(place) if place in PLAIN else (place, *ALSO.get(place, ()))
     return str(rng.choice(others)) if others and rng.random() < 0.25 else usual
+
+
+def scene_in_words(rng: np.random.Generator, place: str, called: str) -> str:
+    """A place with nothing in it. called: what it is called where a thing is in it."""
+    core = called.removeprefix("in front of ")
+    core = core.split(" ", 1)[1] if core.startswith(("on ", "in ", "at ")) else core
+    if place not in OUTDOORS or rng.random() < 0.4:
+        return core
+    large = "large " if rng.random() < 0.4 else ""
+    ways = [f"a {large}landscape {called}", f"{large}landscape, {called}", f"a {large}landscape"]
+    words = core.split()
+    if len(words) == 2:  # an article and a name
+        ways += [f"a {large}{words[1]} landscape"] * 3
+    return str(rng.choice(ways))
 
 
 def _plain_ways(place: str) -> tuple[str, ...]:
