@@ -33,9 +33,10 @@ from training.recogniser import Recogniser, Seen
 from training.vae import SIZE, draw_pictures, psnr
 
 GUIDANCE, STEPS = 5.0, 25
-RESCALE = 0.7
+_SUITED = json.loads((MODEL / "defaults.json").read_text())
+RESCALE = _SUITED["guidance_rescale"]
 """Of what guidance adds in contrast this share is taken back (Lin et al., arXiv:2305.08891), as the studio does."""
-GUIDANCE_END = json.loads((MODEL / "defaults.json").read_text())["guidance_end"]
+GUIDANCE_END = _SUITED["guidance_end"]
 """The share of the steps that are guided (Kynkäänniemi et al., arXiv:2404.07724), as the studio does by default."""
 SHEETS = {
     "media": (5, [f"{medium} of a fox" for medium in (*STYLE_SHARES, *SO_FAR.media)]),

@@ -360,7 +360,7 @@ def test_recent_pictures_appear_by_themselves_and_open_large(page: Page) -> None
 
 
 def test_another_model_brings_its_own_settings(page: Page) -> None:
-    expect(field(page, "Guidance end")).to_have_value("0.6")
+    expect(field(page, "Guidance end")).to_have_value("0.8")
     choose(page, "Model", "flux")
     expect(field(page, "Width")).not_to_have_value("256")
     expect(here(page).get_by_label("Guidance end")).to_have_count(0)
