@@ -56,6 +56,15 @@ NAMED = ("sampler", "model", "style")
 Changes = Mapping[str, Callable[[Recipe, str], Recipe]]
 """Axis → what one of its names does to a recipe, for those that need more than a value of that name."""
 
+_WORDING = {
+    "seed": "seed {}",
+    "steps": "{} steps",
+    "strength": "strength {}",
+    "guidance_end": "guidance to {}",
+    "guidance_rescale": "rescale {}",
+}
+"""What is written beside a row or column of numbers."""
+
 _NUMBER = r"\d{1,16}(?:\.\d{1,6})?"
 _SIGNED = rf"-?{_NUMBER}"
 _RANGE = re.compile(rf"({_SIGNED})\s*(?:-|–|\.\.)\s*({_SIGNED})(?:\s*\+\s*({_NUMBER}))?")
@@ -259,9 +268,7 @@ def _number(name: str, number: Decimal) -> Value:
         raise RecipeError(f"{LABELS[name]} takes whole numbers, not {number}.")
     value: Any = int(number) if name in ("seed", "steps") else float(number)
     text = _plain(number)
-    wording = {"seed": "seed {}", "steps": "{} steps", "strength": "strength {}"}
-    wording |= {"guidance_end": "guidance to {}", "guidance_rescale": "rescale {}"}
-    label = wording.get(name, "guidance {}").format(text)
+    label = _WORDING.get(name, "guidance {}").format(text)
     return Value(label, _setting(name, value))
 
 

@@ -165,10 +165,15 @@ def kuwahara(pictures: Tensor, radius: int) -> Tensor:
     return first.gather(1, best)[:, 0]
 
 
+def patches(pictures: Tensor) -> Tensor:
+    """The picture in patches of calm colour with clear borders."""
+    return kuwahara(kuwahara(pictures, 5), 4)
+
+
 def oil_painting(pictures: Tensor) -> Tensor:
     """Colour in patches, lit as thick paint is: brush strokes show as light and shadow."""
     angle = chance(0, 3.1)
-    painted = kuwahara(kuwahara(pictures, 5), 4)
+    painted = patches(pictures)
     relief = strokes(pictures, chance(22, 40), chance(3, 5), angle) + 0.6 * strokes(pictures, 14, 3, angle + 1.3)
     light = F.pad(relief.diff(dim=-2), (0, 0, 0, 1)) + F.pad(relief.diff(dim=-1), (0, 1, 0, 0))
     return (saturated(painted, 1.15) + 0.035 * relief + 0.09 * light).clamp(0, 1)
@@ -248,7 +253,7 @@ def mosaic(pictures: Tensor) -> Tensor:
 def stained_glass(pictures: Tensor) -> Tensor:
     """Panes of glowing colour in black lead, which also goes around things."""
     found = cells(pictures, chance(34, 46), 0.9)
-    calm = kuwahara(kuwahara(pictures, 5), 4)
+    calm = patches(pictures)
     panes = saturated(0.35 * cell_means(calm, found) + 0.65 * calm, 1.6)
     glow = 1.12 - 0.01 * found.off.square().sum(1, keepdim=True).sqrt() + 0.04 * cell_chance(pictures, found, 1)
     outline = (edges(blur(calm, 1.5), 2.5) * 3 - 0.5).clamp(0, 1)
@@ -284,7 +289,7 @@ def cubism(pictures: Tensor) -> Tensor:
 
 def woodcut(pictures: Tensor) -> Tensor:
     """Black ink on cream paper: carved lines in what is neither dark nor light."""
-    calm = kuwahara(kuwahara(pictures, 5), 4)
+    calm = patches(pictures)
     tone = grey(calm)
     y, x = rows_and_columns(pictures)
     angle, pitch = chance(-0.5, 0.5), chance(20, 28)

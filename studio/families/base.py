@@ -40,6 +40,7 @@ class Facts:
     """What a family knows of a folder from its configs alone.
 
     width, height: pixels the model was trained for. multiple: what a side must be divisible by.
+    guidance_rescale: None where the family knows best.
     """
 
     width: int
