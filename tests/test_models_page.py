@@ -159,6 +159,9 @@ def test_defaults_are_judged_and_kept(client: TestClient) -> None:
     one = client.get("/models/one", params={"key": "model/sd"}).json()
     assert one["defaults"] == {"steps": 7, "sampler": "Euler"} and one["suited"]["steps"] == 25
     assert "DDIM" in one["samplers"]
+    assert {"guidance_end", "guidance_rescale"} <= set(one["suited"])
+    flux = client.get("/models/one", params={"key": "model/flux"}).json()["suited"]
+    assert "steps" in flux and not {"guidance_end", "guidance_rescale"} & set(flux)
     assert "must be a number" in keep(steps="many")
     assert "no sampler" in keep(sampler="Magic")
     assert keep(steps=0) and keep(width=65)

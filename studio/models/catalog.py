@@ -203,6 +203,18 @@ def family(entry: Entry) -> type[Model]:
     return next(each for each in FAMILIES if each.family == entry.family)
 
 
+def idle(entry: Entry) -> set[str]:
+    """The settings of a recipe that a usable model makes nothing of."""
+    made_for = family(entry)
+    guides = entry.facts is None or entry.facts.negative_prompt
+    of_use = {
+        "clip_skip": made_for.skips_clip,
+        "guidance_end": guides and made_for.ends_guidance,
+        "guidance_rescale": made_for.rescales_guidance,
+    }
+    return {name for name, used in of_use.items() if not used}
+
+
 def wanted(entry: Entry) -> tuple[str, ...]:
     """The parts of this entry that are loaded."""
     return tuple(part for part in family(entry).wanted(entry.config) if part not in entry.without)

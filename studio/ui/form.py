@@ -236,16 +236,12 @@ def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any
     takes_negative = entry is None or entry.facts is None or entry.facts.negative_prompt
     negative = {"value": values["negative_prompt"]} if "negative_prompt" in values else {}
     updates["negative_prompt"] = gr.update(visible=takes_negative, **negative)
-    family = catalog.family(entry) if entry else None
-    shown = {
-        "clip_skip": (family is not None and family.skips_clip, 1),
-        "guidance_end": (takes_negative and (family is None or family.ends_guidance), 1),
-        "guidance_rescale": (family is not None and family.rescales_guidance, None),
-    }
-    for name, (visible, without) in shown.items():
+    idle, plain = catalog.idle(entry) if entry else {"clip_skip", "guidance_rescale"}, Recipe()
+    for name in ("clip_skip", "guidance_end", "guidance_rescale"):
         kept = {"value": values[name]} if name in values else {}
         # What is not shown must have no effect.
-        updates[name] = gr.update(visible=visible, **(kept if visible else {"value": without}))
+        hidden = {"value": getattr(plain, name)}
+        updates[name] = gr.update(visible=name not in idle, **(hidden if name in idle else kept))
     return updates
 
 

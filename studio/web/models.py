@@ -203,11 +203,11 @@ def _described(entry: Entry, picture: str, own: str) -> dict[str, Any]:
 
 
 def _suited(entry: Entry) -> dict[str, Any]:
-    """The settings that suit a model by itself, without what the person wants instead."""
+    """The settings that suit a model by itself, without what the person wants instead, or what it has no use for."""
     if entry.kind != "model" or entry.problem or not entry.facts:
         return {}
-    facts = entry.facts
-    return {name: getattr(facts, name) for name in DEFAULTS}
+    idle = catalog.idle(entry)
+    return {name: getattr(entry.facts, name) for name in DEFAULTS if name not in idle}
 
 
 def _samplers(entry: Entry) -> list[str]:

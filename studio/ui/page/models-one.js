@@ -129,7 +129,8 @@ function defaults(each, more, say) {
   const inputs = {};
   const saved = make("span", { class: "models-facts", role: "status" });
   const row = make("div", { class: "models-defaults" });
-  for (const [name, label, kind] of FIELDS) {
+  const used = FIELDS.filter(([name]) => name in more.suited);
+  for (const [name, label, kind] of used) {
     const field = kind === "select" ? make("select") : make("input", { type: "number", min: 0, step: STEPS[name] ?? 1 });
     if (kind === "select") {
       const options = more.samplers.map((sampler) => make("option", { value: sampler }, sampler));
@@ -142,7 +143,7 @@ function defaults(each, more, say) {
   }
 
   async function keep() {
-    const values = Object.fromEntries(FIELDS.map(([name, , kind]) => [name, kind === "select" || inputs[name].value === "" ? inputs[name].value : Number(inputs[name].value)]));
+    const values = Object.fromEntries(used.map(([name, , kind]) => [name, kind === "select" || inputs[name].value === "" ? inputs[name].value : Number(inputs[name].value)]));
     try {
       await ask(`/models/defaults?key=${encodeURIComponent(each.key)}`, { method: "POST", body: values });
       setText(saved, "Kept");
