@@ -373,7 +373,7 @@ def test_paste_and_drop(page: Page, picture: Path) -> None:
                                        : new DragEvent(kind, { dataTransfer: data, bubbles: true, cancelable: true });
         target.dispatchEvent(event);
     }"""
-    expect(tab.locator(".easel")).to_be_visible()  # the tab that is shown is the one that takes what is pasted
+    expect(tab.locator(".easel[data-ready]")).to_be_visible()  # before that there is nobody to take what is pasted
     tab.locator(".easel").evaluate(give, [list(picture.read_bytes()), "paste"])
     expect(tab.locator(".easel-size")).to_have_text("256 × 192")
     small = io.BytesIO()
