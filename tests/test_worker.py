@@ -229,6 +229,21 @@ def test_recipes_a_model_cannot_draw(worker: TorchWorker) -> None:
         worker.begin(recipe("flux", prompt="dog " * 600))
 
 
+def test_a_recipe_for_another_model_leaves_out_what_that_makes_nothing_of(models: Manager, worker: TorchWorker) -> None:
+    from studio.ui import form
+
+    asked = recipe(
+        "velocity", sampler="DDIM", negative_prompt="dog", guidance_rescale=0.85, guidance_end=0.5, clip_skip=2
+    )
+    with pytest.raises(RecipeError):
+        worker.check(replace(asked, model="flux"))
+    flux = form.on_model(models, asked, "flux")
+    worker.check(flux)
+    assert (flux.sampler, flux.negative_prompt, flux.guidance_rescale) == ("Euler", "", None)
+    assert (flux.prompt, flux.seed, flux.steps) == (asked.prompt, asked.seed, asked.steps)
+    assert form.on_model(models, asked, "sd") == replace(asked, model="sd")
+
+
 def test_out_of_memory_has_a_name_and_leaves_the_runs_alone(
     models: Manager, worker: TorchWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

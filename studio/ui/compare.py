@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -75,7 +76,8 @@ def _read(values: dict[str, Any], start_from: Any, studio: Studio) -> tuple[axes
     source = {name: start_from[name] for name in _SOURCE if name in start_from} if isinstance(start_from, dict) else {}
     [centre], previews = form.read({**form.worded(values, studio.styles, studio.models), "pictures": 1}, **source)
     plan = sheets.Plan(centre, tuple(chosen))
-    grid = axes.plan(centre, chosen, _choices(chosen, centre.model, studio), {"style": _styled(studio)})
+    changes: axes.Changes = {"style": _styled(studio), "model": partial(form.on_model, studio.models)}
+    grid = axes.plan(centre, chosen, _choices(chosen, centre.model, studio), changes)
     # Each picture makes its own choices, by its own seed; the plan keeps what was typed.
     made = tuple(tuple(form.with_choices_made(each, studio.wildcards) for each in row) for row in grid.recipes)
     return replace(grid, recipes=made), plan, previews

@@ -233,9 +233,8 @@ def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any
     updates = {**values, "model": gr.update(choices=usable(entries), value=model)}
     sampler = values.get("sampler")
     updates["sampler"] = gr.update(choices=labels, **({"value": sampler} if sampler in labels else {}))
-    takes_negative = entry is None or entry.facts is None or entry.facts.negative_prompt
     negative = {"value": values["negative_prompt"]} if "negative_prompt" in values else {}
-    updates["negative_prompt"] = gr.update(visible=takes_negative, **negative)
+    updates["negative_prompt"] = gr.update(visible=entry is None or _takes_negative(entry), **negative)
     idle, plain = catalog.idle(entry) if entry else {"clip_skip", "guidance_rescale"}, Recipe()
     for name in ("clip_skip", "guidance_end", "guidance_rescale"):
         kept = {"value": values[name]} if name in values else {}
@@ -243,6 +242,22 @@ def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any
         hidden = {"value": getattr(plain, name)}
         updates[name] = gr.update(visible=name not in idle, **(hidden if name in idle else kept))
     return updates
+
+
+def on_model(models: Manager, recipe: Recipe, name: str) -> Recipe:
+    """The recipe for another model: what that one makes nothing of is left out, as its form would hide it.
+
+    A sampler that it has not gives way to the one that suits it. Raises ModelError.
+    """
+    entry, plain = models.entry(name), Recipe()
+    unused = catalog.idle(entry) | (set() if _takes_negative(entry) else {"negative_prompt"})
+    if recipe.sampler not in catalog.family(entry).samplers:
+        recipe = replace(recipe, sampler=models.default_recipe(name).sampler)
+    return replace(recipe, model=name, **{each: getattr(plain, each) for each in unused})
+
+
+def _takes_negative(entry: Entry) -> bool:
+    return entry.facts is None or entry.facts.negative_prompt
 
 
 def size_of_shape(shape: str, width: int, height: int) -> tuple[int, int]:
