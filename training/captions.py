@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from training.compose import NUMBERS, PLAIN, Plan, Thing
-from training.corpus import Corpus, Subject
+from training.corpus import LANGUAGES, Corpus, Subject
 
 ALSO = {
     "on a meadow": ("in a park", "in the grass", "in a garden", "in a field"),
@@ -31,7 +31,9 @@ IRREGULAR = {"mouse": "mice", "wolf": "wolves", "leaf": "leaves", "fish": "fish"
 IRREGULAR |= {"person": "people", "child": "children", "foot": "feet", "tooth": "teeth", "knife": "knives"}
 
 MOST_ASKED = ("de", "es", "fr", "ja", "ru", "zh")
-"""Languages that come up more often than the others, and whose names of things get tokens of their own first."""
+"""Languages that come up more often than the others."""
+LANGUAGES_BY_USE = (*MOST_ASKED, "it", "pt", "ko", "uk", "pl", "nl", *LANGUAGES)
+"""All of them, some twice: in this order their names of things get tokens of their own."""
 
 WORDS_FOR = {
     "3d render": ("3d render", "3d model", "cgi"),

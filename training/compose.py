@@ -97,29 +97,12 @@ def shows(medium: str, place: str) -> bool:
     return ground is None or place in SCENES or place == f"on a {ground} background"
 
 
-@dataclass(frozen=True)
-class Scope:
-    """What is drawn: media of FILTERS beside the styles, places of PLACES; whether several things, and in colours."""
-
-    media: tuple[str, ...]
-    places: tuple[str, ...]
-    several: bool
-
-
-EVERYTHING = Scope(tuple(FILTERS), PLACE_NAMES, True)
-FINE = ("pixel art", "mosaic", "pointillism")
-"""Media whose pixels, tiles and dots are lost between latents as coarse as Sketchbook's."""
-SO_FAR = Scope(tuple(name for name in FILTERS if name not in FINE), PLACE_NAMES, True)
-"""What the model that ships is taught."""
-
-
 class Planner:
     """Draws plans by chance, of all subjects that are taught."""
 
-    def __init__(self, corpus: Corpus, rng: np.random.Generator, scope: Scope = SO_FAR) -> None:
-        self.corpus, self.rng, self.scope = corpus, rng, scope
+    def __init__(self, corpus: Corpus, rng: np.random.Generator) -> None:
+        self.corpus, self.rng = corpus, rng
         self.subjects = np.array(corpus.learnt())
-        self.scenes = [place for place in SCENES if place in scope.places]
         self.hats = [i for i in range(len(corpus.subjects)) if corpus.subjects[i].name in HATS]
 
     def subject(self) -> int:
@@ -139,10 +122,10 @@ class Planner:
         shares = {style: share for style, share in STYLE_SHARES.items() if self._has(things, style)} or STYLE_SHARES
         odds = np.array([*shares.values()])
         style = str(rng.choice([*shares], p=odds / odds.sum()))
-        media, kind = self.scope.media, rng.random()
-        medium = str(rng.choice(media)) if media and rng.random() < 0.5 else ""
+        kind = rng.random()
+        medium = str(rng.choice([*FILTERS])) if rng.random() < 0.5 else ""
         if not things or kind < 0.4:
-            place = str(rng.choice(self.scenes))
+            place = str(rng.choice([*SCENES]))
         elif kind < 0.5:
             place = f"on a {rng.choice(TABLES)} table"
         else:
@@ -153,13 +136,11 @@ class Planner:
         rng, kind = self.rng, self.rng.random()
         if kind < 0.02:
             return (), ""
-        if not self.scope.several:
-            return (Thing(self.subject()),), ""
-        if kind < 0.14:
+        if kind < 0.12:
             return (Thing(self.subject(), 1, str(rng.choice(COLOURS))),), ""
-        if kind < 0.26:
+        if kind < 0.22:
             return (Thing(self.subject(), int(rng.choice([*NUMBERS], p=(0.4, 0.35, 0.15, 0.1)))),), ""
-        if kind < 0.42:
+        if kind < 0.44:
             relation = str(rng.choice(RELATIONS, p=(0.5, 0.15, 0.15, 0.1, 0.1)))
             second = int(rng.choice(self.hats)) if relation == "wearing" and self.hats else self.subject()
             return (Thing(self.subject()), Thing(second)), relation

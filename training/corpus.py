@@ -75,13 +75,8 @@ class Corpus:
 
     def learnt(self) -> list[int]:
         """The common subjects, which are taught."""
-        common = read_named(NAMED.read_text().partition(NEXT)[0])
+        common = read_named(NAMED.read_text())
         return [i for i, each in enumerate(self.subjects) if each.name in common and self.styles_of(i)]
-
-    def named(self) -> list[Subject]:
-        """All subjects of `subjects.txt`, also those to be taught next."""
-        named = read_named(NAMED.read_text())
-        return [each for each in self.subjects if each.name in named]
 
     def styles_of(self, index: int) -> list[str]:
         """The styles in which subject `index` has a picture."""
@@ -89,8 +84,6 @@ class Corpus:
 
 
 NAMED = Path(__file__).parent / "subjects.txt"
-NEXT = "# === next"
-"""The line of `subjects.txt` below which subjects are named, but not yet taught."""
 
 
 def read_named(text: str) -> dict[str, tuple[str, ...]]:

@@ -18,22 +18,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from training import vae as autoencoder
-from training.captions import ADJECTIVES, DOINGS, FILLERS, MOST_ASKED, WORDS_FOR, caption
-from training.compose import COLOURS, PLACE_NAMES, RELATIONS, Composer, Plan, Planner
-from training.corpus import CACHE, LANGUAGES, Corpus, load_corpus
-from training.optimise import Optimiser, average, device
-from training.tokenizer import LENGTH, encode, train_tokenizer
+from training.captions import caption
+from training.compose import Composer, Plan, Planner
+from training.corpus import CACHE, Corpus, load_corpus
+from training.optimise import Optimiser, average, device, leads, rank, slowest, together
+from training.tokenizer import LENGTH, encode, learn_tokenizer, same_words
 
 BANK = CACHE / "bank"
 CHECKPOINT = CACHE / "denoiser.pt"
-TOKENIZER = CACHE / "tokenizer"
 UNET = {
     "sample_size": 16,
     "in_channels": autoencoder.CHANNELS,
@@ -67,19 +65,17 @@ SCHEDULE = {
     "set_alpha_to_one": True,
 }
 EMPTY_CAPTIONS = 0.1
-FRAME = "a an the of on in with and as to style background painting picture photo two three four five"
-"""Words between the others in captions."""
 SNR_LIMITS = (0.4, 5.0)
 
 
 class Pair(nn.Module):
     """The two networks that learn together."""
 
-    def __init__(self, vocabulary: int) -> None:
+    def __init__(self, tokenizer: CLIPTokenizer) -> None:
         super().__init__()
-        end = vocabulary - 1
-        config = CLIPTextConfig(**TEXT, vocab_size=vocabulary, bos_token_id=end - 1, eos_token_id=end, pad_token_id=end)
-        self.text_encoder = CLIPTextModel(config)
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        marks = {name: getattr(tokenizer, name) for name in names}
+        self.text_encoder = CLIPTextModel(CLIPTextConfig(**TEXT, vocab_size=len(tokenizer), **marks))
         self.unet = UNet2DConditionModel(**UNET)
 
     def forward(self, latents: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
@@ -103,52 +99,6 @@ class Bank:
         return self.latents[chosen].float(), self.ids[chosen]
 
 
-def learn_tokenizer() -> CLIPTokenizer:
-    """The tokenizer, from all the words that captions can hold, the usual ones most often."""
-    if (TOKENIZER / "vocab.json").exists():
-        return CLIPTokenizer.from_pretrained(TOKENIZER)
-    words = [FRAME] * 50
-    words += [*COLOURS, *PLACE_NAMES, *RELATIONS, *(word for ways in WORDS_FOR.values() for word in ways)] * 50
-    words += [*FILLERS, *ADJECTIVES, *DOINGS] * 80
-    corpus = load_corpus()
-    common = {corpus.subjects[i].name for i in corpus.learnt()}
-    for subject in corpus.named():
-        taught = subject.name in common
-        words += [*subject.words] * (200 if taught else 5)
-        for language, names in subject.tongues.items():
-            often = (100 if taught else 4) if language in MOST_ASKED else 1
-            words += [names[0]] * often
-            # Where a label has several words ("the head of a fox"), people ask with the one among them that names it.
-            stems = tuple(word[:3] for word in names[0].split())
-            words += [name for name in names[1:] if name.startswith(stems)] * often
-    return train_tokenizer(words, TOKENIZER)
-
-
-def same_words(tokenizer: CLIPTokenizer, corpus: Corpus) -> Tensor:
-    """For each token (tokens,) the one that it is learnt as: of a thing's name in another language the English name's.
-
-    So a language costs no learning, where both names are one token. English words of captions mean what they say, also
-    where another language has the word for something else ("and" is a Danish duck).
-    """
-
-    def number(words: str) -> int | None:
-        ids = tokenizer(words, add_special_tokens=False).input_ids
-        return ids[0] if len(ids) == 1 else None
-
-    english = [FRAME, *PLACE_NAMES, *COLOURS, *RELATIONS, *ADJECTIVES, *DOINGS, *FILLERS]
-    english += [words for ways in (*WORDS_FOR.values(), *(each.words for each in corpus.subjects)) for words in ways]
-    taken = {number(word) for words in english for word in words.split()}
-    same = torch.arange(len(tokenizer))
-    for language in (*MOST_ASKED, *LANGUAGES):
-        for subject in (corpus.subjects[i] for i in corpus.learnt()):
-            word = number(subject.words[0])
-            for name in map(number, subject.tongues.get(language, ())):
-                if None not in (name, word) and name not in taken:
-                    taken.add(name)
-                    same[name] = word
-    return same
-
-
 def plan_with_captions(seed: int, count: int) -> tuple[list[Plan], list[str]]:
     """Plans and their captions."""
     corpus, rng = _corpus(), np.random.default_rng(seed)
@@ -167,8 +117,7 @@ def fill_bank(count: int, workers: int, piece: int = 1000) -> None:
     """Draw `count` pictures, encode them, and add them to the bank in files of `piece` pictures."""
     part = 250 if device().type == "cuda" else 40  # what a processor's cache holds
     vae = autoencoder.load().to(device(), torch.bfloat16, memory_format=torch.channels_last)
-    tokenizer, composer = learn_tokenizer(), Composer(_corpus(), autoencoder.SIZE, device())
-    same = same_words(tokenizer, _corpus())
+    composer = Composer(_corpus(), autoencoder.SIZE, device())
     BANK.mkdir(parents=True, exist_ok=True)
     first = len(list(BANK.glob("*.npz")))
     seeds = [1000 + first + number for number in range(count // piece)]
@@ -182,18 +131,17 @@ def fill_bank(count: int, workers: int, piece: int = 1000) -> None:
                 pictures = composer.pictures(plans[start : start + part], rng)
                 wanted = autoencoder.to_tensor(pictures).to(vae.dtype, memory_format=torch.channels_last)
                 latents += [vae.encode(each).latents.half().cpu() for each in wanted.split(50)]
-            ids = same[torch.tensor(encode(tokenizer, captions))].short().numpy()
-            np.savez(BANK / f"{seed:06}.npz", latents=torch.cat(latents).numpy(), ids=ids)
+            np.savez(BANK / f"{seed:06}.npz", latents=torch.cat(latents).numpy(), captions=np.array(captions))
             print(f"bank: {seed}, {(seed - seeds[0] + 1) * piece / (time.monotonic() - began):.0f}/s", flush=True)
 
 
-def load_bank(scale: float | None = None) -> Bank:
+def load_bank(tokenizer: CLIPTokenizer, scale: float | None = None) -> Bank:
     """Everything in the bank on the device, times `scale`; without one scaled to unit variance."""
     files = [np.load(path) for path in sorted(BANK.glob("*.npz"))]
     latents = torch.from_numpy(np.concatenate([file["latents"] for file in files])).to(device())
-    ids = torch.from_numpy(np.concatenate([file["ids"] for file in files]).astype(np.int64)).to(device())
+    ids = torch.cat([torch.tensor(encode(tokenizer, file["captions"].tolist())) for file in files])
     scale = scale or 1 / latents[:4000].float().std().item()
-    return Bank(latents.mul_(scale), ids, scale)
+    return Bank(latents.mul_(scale), same_words(tokenizer, _corpus())[ids].to(device()), scale)
 
 
 def training_loss(pair: Pair, scheduler: DDIMScheduler, latents: Tensor, ids: Tensor, empty: Tensor) -> Tensor:
@@ -231,7 +179,7 @@ def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float])
     stretch: which part of the learning rate's course this is: (0, 1) is all of it, (0, 0.5) its first half.
     """
     tokenizer = learn_tokenizer()
-    pair = Pair(len(tokenizer)).to(device())
+    pair = Pair(tokenizer).to(device())
     step, scale = 0, None
     if CHECKPOINT.exists():
         saved = torch.load(CHECKPOINT, weights_only=True)
@@ -243,9 +191,9 @@ def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float])
         mean.load_state_dict(saved["mean"])
     pair.to(torch.bfloat16).train()
     pair.unet.to(memory_format=torch.channels_last)
-    torch.manual_seed(step * 100 + (dist.get_rank() if dist.is_initialized() else 0))
+    torch.manual_seed(step * 100 + rank())
     optimiser = Optimiser(pair)
-    bank = load_bank(scale)
+    bank = load_bank(tokenizer, scale)
     empty = torch.tensor(encode(tokenizer, [""])[0], device=device())
     scheduler = DDIMScheduler(**SCHEDULE)
     print(f"{sum(p.numel() for p in pair.parameters()) / 1e6:.1f} M weights, {len(bank.ids)} pictures", flush=True)
@@ -272,20 +220,6 @@ def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float])
         save(optimiser.state(pair), mean, step, bank.scale)
 
 
-def leads() -> bool:
-    """Whether this process writes checkpoints: where several train together, the first."""
-    return not dist.is_initialized() or dist.get_rank() == 0
-
-
-def slowest(share: float) -> float:
-    """The largest of this value among the processes that train together, which so agree on where they are."""
-    if dist.is_initialized():
-        shares = torch.tensor(share, device=device())
-        dist.all_reduce(shares, dist.ReduceOp.MAX)
-        share = shares.item()
-    return share
-
-
 def save(weights: dict[str, Tensor], mean: nn.Module, step: int, scale: float) -> None:
     """Write a checkpoint in one go."""
     part = Path(f"{CHECKPOINT}.part")
@@ -305,6 +239,5 @@ if __name__ == "__main__":
     if given.bank:
         fill_bank(given.bank, given.workers)
     if given.minutes:
-        if dist.is_torchelastic_launched():
-            dist.init_process_group()
+        together()
         train(given.minutes, given.batch, given.rate, tuple(given.stretch))

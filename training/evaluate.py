@@ -25,9 +25,10 @@ from torch import Tensor
 
 from training import recogniser
 from training.captions import WORDS_FOR, article, caption
-from training.compose import COLOURS, SO_FAR, STYLE_SHARES, Composer, Plan, Thing, held_out, shows
+from training.compose import COLOURS, MEDIA, PLACE_NAMES, Composer, Plan, Thing, held_out, shows
 from training.corpus import Corpus, load_corpus
 from training.export import MODEL
+from training.media import FILTERS
 from training.optimise import device
 from training.recogniser import Recogniser, Seen
 from training.vae import SIZE, draw_pictures, psnr
@@ -39,7 +40,7 @@ RESCALE = _SUITED["guidance_rescale"]
 GUIDANCE_END = _SUITED["guidance_end"]
 """The share of the steps that are guided (Kynkäänniemi et al., arXiv:2404.07724), as the studio does by default."""
 SHEETS = {
-    "media": (5, [f"{medium} of a fox" for medium in (*STYLE_SHARES, *SO_FAR.media)]),
+    "media": (6, [f"{medium} of a fox" for medium in MEDIA]),
     "range": (
         6,
         [
@@ -87,12 +88,12 @@ def ask(corpus: Corpus, count: int, seed: int = 7) -> list[Question]:
     questions: list[Question] = []
     while len(questions) < count:
         subject = int(order[len(questions) % len(order)])
-        medium, place = str(rng.choice([*STYLE_SHARES, *SO_FAR.media])), str(rng.choice(SO_FAR.places))
-        styles = [style for style in STYLE_SHARES if style in corpus.styles_of(subject)]
-        if medium in SO_FAR.media or medium in styles:
+        medium, place = str(rng.choice(MEDIA)), str(rng.choice(PLACE_NAMES))
+        styles = corpus.styles_of(subject)
+        if medium in FILTERS or medium in styles:
             style = medium if medium in styles else str(rng.choice(styles))
             if shows(medium, place) and held_out(corpus, subject, medium, place):
-                plan = Plan((Thing(subject),), style, medium if medium in SO_FAR.media else "", place)
+                plan = Plan((Thing(subject),), style, medium if medium in FILTERS else "", place)
                 questions.append(Question(usual(corpus, plan), plan))
     return questions
 
@@ -234,7 +235,7 @@ def figures(pipeline: StableDiffusionPipeline, count: int) -> list[tuple[str, st
         ("place", f"{ours['place']:.0%}", f"{theirs['place']:.0%}", "90%"),
     ]
     asked_more = (("colour", ask_colours, "85%"), ("both", ask_pairs, "60%"))
-    for name, ask_for, wish in asked_more if SO_FAR.several else ():
+    for name, ask_for, wish in asked_more:
         asked = ask_for(corpus, part)
         drawn = rates(judge, paint(pipeline, [each.prompt for each in asked], GUIDANCE, STEPS), asked)[name]
         real_ones = rates(judge, real_pictures(composer, asked), asked)[name]

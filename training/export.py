@@ -15,6 +15,7 @@ from transformers import CLIPTokenizer
 from training import denoiser
 from training import vae as autoencoder
 from training.corpus import load_corpus
+from training.tokenizer import TOKENIZER, learn_tokenizer, same_words, write_tokenizer
 
 MODEL = Path(__file__).resolve().parent.parent / "assets" / "models" / "sketchbook"
 KEPT = ("README.md", "NOTICE", "media.webp", "range.webp", "guidance.webp", "defaults.json")
@@ -24,12 +25,12 @@ KEPT = ("README.md", "NOTICE", "media.webp", "range.webp", "guidance.webp", "def
 def pipeline() -> StableDiffusionPipeline:
     """The checkpoints as a pipeline, in float32."""
     saved = torch.load(denoiser.CHECKPOINT, weights_only=True)
-    tokenizer = denoiser.learn_tokenizer()
-    pair = denoiser.Pair(len(tokenizer))
+    tokenizer = learn_tokenizer()
+    pair = denoiser.Pair(tokenizer)
     pair.load_state_dict(saved["mean"])
     with torch.no_grad():
         meanings = pair.text_encoder.get_input_embeddings().weight
-        meanings.copy_(meanings[denoiser.same_words(tokenizer, load_corpus())])
+        meanings.copy_(meanings[same_words(tokenizer, load_corpus())])
     vae = AutoencoderTiny(**autoencoder.CONFIG, scaling_factor=saved["scale"])
     vae.load_state_dict(autoencoder.load().state_dict())
     return assemble(vae, pair, tokenizer)
@@ -54,6 +55,7 @@ def export(made: StableDiffusionPipeline, folder: Path = MODEL) -> None:
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     made.to(dtype=torch.float16).save_pretrained(part, safe_serialization=True)
+    write_tokenizer(made.tokenizer, part / "tokenizer")
     for name in KEPT:
         if (folder / name).exists():
             shutil.copy(folder / name, part / name)
@@ -65,9 +67,9 @@ def restore(folder: Path = MODEL) -> None:
     """Make checkpoints of an exported folder, to train on from it on another machine."""
     made = StableDiffusionPipeline.from_pretrained(folder)
     autoencoder.CHECKPOINT.parent.mkdir(exist_ok=True)
-    shutil.copytree(folder / "tokenizer", denoiser.TOKENIZER, dirs_exist_ok=True)
+    shutil.copytree(folder / "tokenizer", TOKENIZER, dirs_exist_ok=True)
     autoencoder.save(made.vae.state_dict(), autoencoder.CHECKPOINT)
-    pair = denoiser.Pair(len(made.tokenizer))
+    pair = denoiser.Pair(made.tokenizer)
     pair.text_encoder.load_state_dict(made.text_encoder.state_dict())
     pair.unet.load_state_dict(made.unet.state_dict())
     weights, scale = pair.state_dict(), made.vae.config.scaling_factor

@@ -1,7 +1,9 @@
-"""Start another vocabulary from a model's weights: `python -m training.grow FOLDER`.
+"""Start another vocabulary, or more channels of latents, from a model's weights: `python -m training.grow FOLDER`.
 
 FOLDER is a Sketchbook. What it knows is most of what a processor can learn in hours, so it is kept: tokens that both
-vocabularies have mean what they meant, and new ones the mean of the pieces that their words were spelled with.
+vocabularies have mean what they meant, and new ones the mean of the pieces that their words were spelled with. Channels
+that FOLDER's latents have not are neither looked at nor drawn at first; the autoencoder that fills them is trained
+before (`training.vae --like FOLDER`).
 """
 
 import argparse
@@ -13,10 +15,11 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from training import denoiser
+from training import vae as autoencoder
 from training.captions import WORDS_FOR
-from training.compose import SO_FAR
 from training.corpus import load_corpus
-from training.tokenizer import LENGTH
+from training.media import FILTERS
+from training.tokenizer import LENGTH, learn_tokenizer, same_words
 
 LOUD = 1.0
 """The length of an embedding that has learnt to mean something."""
@@ -24,8 +27,8 @@ LOUD = 1.0
 
 def grow_pair(older: StableDiffusionPipeline) -> denoiser.Pair:
     """Text encoder and denoiser with all that the older ones know."""
-    tokenizer = denoiser.learn_tokenizer()
-    pair = denoiser.Pair(len(tokenizer))
+    tokenizer = learn_tokenizer()
+    pair = denoiser.Pair(tokenizer)
     state = pair.state_dict()
     start = {f"unet.{name}": value for name, value in older.unet.state_dict().items()}
     start |= {f"text_encoder.{name}": value for name, value in older.text_encoder.state_dict().items()}
@@ -34,7 +37,7 @@ def grow_pair(older: StableDiffusionPipeline) -> denoiser.Pair:
             value = torch.cat((value, value[-1:].expand(LENGTH - len(value), -1)))
         if name.endswith("token_embedding.weight"):
             value = grow_vocabulary(tokenizer, older.tokenizer, value)
-        state[name].copy_(value)
+        state[name] = autoencoder.grown(value, torch.zeros_like(state[name]))
     pair.load_state_dict(state)
     return pair
 
@@ -61,12 +64,12 @@ def grow_vocabulary(tokenizer: CLIPTokenizer, older: CLIPTokenizer, meanings: Te
     corpus = load_corpus()
     torch.manual_seed(0)
     names = [name for index in corpus.learnt() for name in corpus.subjects[index].words]
-    names += [name for medium in SO_FAR.media for name in WORDS_FOR[medium]]
-    for word in (word for name in names for word in name.split()):
+    names += [name for medium in FILTERS for name in WORDS_FOR[medium]]
+    for word in (word for name in names for word in (name, *name.split())):
         ids = tokenizer(word, add_special_tokens=False).input_ids
         if len(ids) == 1 and (missing := LOUD**2 - found[ids[0]].square().sum()) > 0:
             found[ids[0]] += missing.sqrt() * torch.nn.functional.normalize(torch.randn(meanings.shape[1]), dim=0)
-    return found[denoiser.same_words(tokenizer, corpus)]
+    return found[same_words(tokenizer, corpus)]
 
 
 def main() -> None:

@@ -15,6 +15,10 @@ from torch import Tensor
 Filter = Callable[[Tensor], Tensor]
 
 GREY = (0.299, 0.587, 0.114)
+PIXELS = 32
+"""Pixels of pixel art in a row: two for each of Sketchbook's latents, which hold as much and not more."""
+STONE = 16.0
+"""Side of a mosaic's stones, one for each of those latents."""
 
 
 def grey(pictures: Tensor) -> Tensor:
@@ -233,8 +237,7 @@ def charcoal(pictures: Tensor) -> Tensor:
 def pixel_art(pictures: Tensor) -> Tensor:
     """Few large pixels in few colours."""
     h, w = pictures.shape[-2:]
-    side = int(chance(30, 49))
-    small = F.interpolate(pictures, (side, round(side * w / h)), mode="area")
+    small = F.interpolate(pictures, (PIXELS, round(PIXELS * w / h)), mode="area")
     levels = 6
     small = (saturated(small, 1.2) * (levels - 1)).round() / (levels - 1)
     return F.interpolate(small, (h, w), mode="nearest")
@@ -242,11 +245,11 @@ def pixel_art(pictures: Tensor) -> Tensor:
 
 def mosaic(pictures: Tensor) -> Tensor:
     """Small stones, each of one colour, with joints between them."""
-    found = cells(pictures, chance(9, 13), 0.5)
-    stones = cell_means(pictures, found) + 0.035 * cell_chance(pictures, found, 1)
+    found = cells(pictures, STONE, 0.5)
+    stones = saturated(cell_means(pictures, found), 1.3) + 0.035 * cell_chance(pictures, found, 1)
     shine = (found.off[:, :1] + found.off[:, 1:]) * -0.006
     joint = (1 - (found.border - 0.7)).clamp(0, 1)
-    mortar = torch.tensor((0.80, 0.77, 0.71), device=pictures.device)[None, :, None, None]
+    mortar = torch.tensor((0.55, 0.52, 0.48), device=pictures.device)[None, :, None, None]
     return ((stones + shine) * (1 - joint) + mortar * joint).clamp(0, 1)
 
 
@@ -264,9 +267,9 @@ def stained_glass(pictures: Tensor) -> Tensor:
 def pointillism(pictures: Tensor) -> Tensor:
     """Dots of pure colour, in three layers, on pale canvas."""
     painted = torch.full_like(pictures, 0.93)
-    for size in (8.5, 7.0, 6.0):
+    for size in (15.0, 13.0, 11.0):
         found = cells(pictures, size, 0.95)
-        colour = saturated(cell_means(pictures, found) + 0.13 * cell_chance(pictures, found, 3), 1.35)
+        colour = saturated(cell_means(pictures, found) + 0.08 * cell_chance(pictures, found, 3), 1.35)
         radius = found.off.square().sum(1, keepdim=True).sqrt()
         dot = (size * 0.46 - radius + 0.5).clamp(0, 1)
         painted = painted * (1 - dot) + colour * dot

@@ -10,6 +10,31 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def together() -> None:
+    """Join the other processes, where `torchrun` started several."""
+    if dist.is_torchelastic_launched():
+        dist.init_process_group()
+
+
+def rank() -> int:
+    """Which of the processes that train together this is, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def leads() -> bool:
+    """Whether this process writes checkpoints: where several train together, the first."""
+    return rank() == 0
+
+
+def slowest(share: float) -> float:
+    """The largest of this value among the processes that train together, which so agree on where they are."""
+    if dist.is_initialized():
+        shares = torch.tensor(share, device=device())
+        dist.all_reduce(shares, dist.ReduceOp.MAX)
+        share = shares.item()
+    return share
+
+
 def average(mean: nn.Module, weights: list[Tensor], keep: float) -> None:
     """Move the mean's float32 weights towards the present ones."""
     with torch.no_grad():
@@ -40,13 +65,12 @@ class Optimiser:
         others = [each for each, within in zip(self._learnt, inside, strict=True) if not within]
         matrices = [each for each, within in zip(self._learnt, inside, strict=True) if within]
         matrices.sort(key=lambda matrix: matrix.numel() * min(matrix.shape))
-        world, rank = (dist.get_world_size(), dist.get_rank()) if dist.is_initialized() else (1, 0)
+        world = dist.get_world_size() if dist.is_initialized() else 1
         self._parts = [matrices[number::world] for number in range(world)]
         self._rules: list[torch.optim.Optimizer] = []
         if others:
             self._rules.append(torch.optim.AdamW(others, betas=betas, weight_decay=weight_decay, fused=True))
-        if self._parts[rank]:
-            mine = self._parts[rank]
+        if mine := self._parts[rank()]:
             self._rules.append(torch.optim.Muon(mine, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
 
     def step(self, loss: Tensor, rate: float) -> None:
@@ -84,13 +108,13 @@ class Optimiser:
         _part(together / dist.get_world_size(), gradients)
 
     def _share_matrices(self) -> None:
-        for rank, part in enumerate(self._parts):
+        for source, part in enumerate(self._parts):
             if not part:
                 continue
-            together = _joined(part)
-            dist.broadcast(together, rank)
-            if rank != dist.get_rank():
-                _part(together, part)
+            numbers = _joined(part)
+            dist.broadcast(numbers, source)
+            if source != rank():
+                _part(numbers, part)
 
     def state(self, module: nn.Module) -> dict[str, Tensor]:
         """The module's weights in float32, the trained ones as they really are."""

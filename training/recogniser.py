@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from training.compose import COLOURS, MEDIA, PLACE_NAMES, Composer, Plan, Planner
 from training.corpus import load_corpus
-from training.optimise import device
+from training.optimise import Optimiser, device
 
 WEIGHTS = Path(__file__).with_name("recogniser.safetensors")
 """In the repository, for figures can be compared only where the same judge has given them."""
@@ -91,14 +91,20 @@ class Recogniser(nn.Module):
         shapes = ((width, width, 1), (width, 2 * width, 2), (2 * width, 4 * width, 2), (4 * width, 8 * width, 2))
         self.blocks = nn.Sequential(*(Block(*shape) for shape in shapes), Block(8 * width, 8 * width, 1))
         self.drop = nn.Dropout(0.2)
-        sizes = {"subjects": subjects, "medium": len(MEDIA), "place": len(PLACE_NAMES), "colour": len(COLOURS)}
+        sizes = {"medium": len(MEDIA), "place": len(PLACE_NAMES), "colour": len(COLOURS)}
         self.heads = nn.ModuleDict({name: nn.Linear(16 * width, size) for name, size in sizes.items()})
+        self.subjects = nn.Linear(8 * width, subjects)
 
     def forward(self, pictures: Tensor) -> Seen:
         found = self.blocks(self.stem(pictures))
-        # The mean tells of medium and place, the maximum of things that are only somewhere.
+        # Every place says for itself what it is part of, so that two things in a picture are both seen.
+        places = self.subjects(self.drop(found.flatten(2).transpose(1, 2)))
+        subjects = places.float().logsumexp(1) - math.log(places.shape[1])
+        # The mean tells of medium and place, the maximum of what is only somewhere.
         features = torch.cat((found.mean((2, 3)), found.amax((2, 3))), 1)
-        return Seen(**{name: head(self.drop(features)) for name, head in self.heads.items()}, features=features)
+        return Seen(
+            subjects, **{name: head(self.drop(features)) for name, head in self.heads.items()}, features=features
+        )
 
 
 def look_at(pictures: Tensor) -> Tensor:
@@ -107,9 +113,16 @@ def look_at(pictures: Tensor) -> Tensor:
 
 
 def disturb(pictures: Tensor) -> Tensor:
-    """Shift by a few pixels, blur a part and add noise, so that it judges things and not a picture's exact pixels."""
-    down, right = (int(torch.randint(-4, 5, ())) for _ in range(2))
-    pictures = pictures.roll((down, right), (2, 3))
+    """Mirror, move and zoom each a little, blur some and add noise, so that things are judged and not exact pixels."""
+    count = len(pictures)
+    like = {"device": pictures.device, "dtype": pictures.dtype}
+    turns = torch.zeros(count, 2, 3, **like)
+    zoom = 1 + 0.12 * (2 * torch.rand(count, **like) - 1)
+    turns[:, 0, 0] = zoom * (2 * torch.randint(0, 2, (count,), **like) - 1)
+    turns[:, 1, 1] = zoom
+    turns[:, :, 2] = 0.12 * (2 * torch.rand(count, 2, **like) - 1)
+    grid = F.affine_grid(turns, list(pictures.shape), align_corners=False)
+    pictures = F.grid_sample(pictures, grid, padding_mode="reflection", align_corners=False)
     if torch.rand(()) < 0.4:
         pictures = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, 1)
     return pictures + torch.rand(()).item() * 0.15 * torch.randn_like(pictures)
@@ -132,7 +145,7 @@ def on(truth: Labels, where: torch.device) -> Labels:
 def train(minutes: float, pool: int, batch: int, peak: float) -> None:
     """Train for so long on `pool` pictures, of which some are drawn anew all the time, and save. Resumes."""
     corpus = load_corpus()
-    composer, rng = Composer(corpus, 2 * SIDE, device()), np.random.default_rng(501)
+    composer, rng = Composer(corpus, 2 * SIDE, device()), np.random.default_rng()
     planner = Planner(corpus, rng)
     count = len(corpus.subjects)
 
@@ -145,7 +158,7 @@ def train(minutes: float, pool: int, batch: int, peak: float) -> None:
     pictures, plans = drawn(pool)
     network = load_recogniser() if WEIGHTS.exists() else Recogniser(count)
     network.to(device(), memory_format=torch.channels_last).train()
-    optimiser = torch.optim.AdamW(network.parameters(), peak, weight_decay=0.05)
+    optimiser = Optimiser(network, weight_decay=0.05)
     start, step = time.monotonic(), 0
     while (share := (time.monotonic() - start) / (60 * minutes)) < 1:
         chosen = torch.randint(pool, (batch,))
@@ -153,14 +166,10 @@ def train(minutes: float, pool: int, batch: int, peak: float) -> None:
         with torch.autocast(device().type, torch.bfloat16):
             found = network(seen)
         loss = loss_of(found, on(labels([plans[row] for row in chosen.tolist()], count), device()))
-        optimiser.zero_grad()
-        loss.backward()
-        for group in optimiser.param_groups:
-            group["lr"] = peak * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * share))
-        optimiser.step()
+        optimiser.step(loss, peak * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * share)))
         step += 1
         if step % 50 == 0:
-            rows = torch.randperm(pool)[: max(1, pool // 50)]
+            rows = torch.randperm(pool)[: max(1, pool // 20)]
             new, newer = drawn(len(rows))
             pictures[rows.to(pictures.device)] = new
             for row, plan in zip(rows.tolist(), newer, strict=True):
@@ -180,7 +189,7 @@ def save(network: Recogniser, path: Path = WEIGHTS) -> None:
 def load_recogniser(path: Path = WEIGHTS) -> Recogniser:
     """The trained recogniser, in float32 on the CPU."""
     weights = load_file(path)
-    network = Recogniser(len(weights["heads.subjects.bias"]), len(weights["stem.0.weight"]))
+    network = Recogniser(len(weights["subjects.bias"]), len(weights["stem.0.weight"]))
     network.load_state_dict(weights)
     return network.eval()
 

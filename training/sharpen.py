@@ -90,8 +90,7 @@ class Lesson:
 
         wanted: pictures (n, 3, h, w) in -1..1, latents: what the encoder makes of them.
         """
-        noise = autoencoder.NOISE * torch.randn_like(latents)
-        made = self.vae.decode(latents + noise).sample.float()
+        made = self.vae.decode(autoencoder.disturbed(latents)).sample.float()
         self.critic.requires_grad_(False)  # Gradients go through it, and it does not learn from them.
         with torch.autocast(wanted.device.type, torch.bfloat16):
             loss = decoder_loss(made, wanted, self.critic)

@@ -1,4 +1,4 @@
-"""Train the autoencoder: 256x256 pictures ↔ latents of 32 x 16 x 16.
+"""Train the autoencoder: 256x256 pictures ↔ latents of 16 x 16 x 16.
 
     python -m training.vae --minutes 12
 
@@ -21,11 +21,11 @@ from torch import Tensor
 
 from training.compose import Composer, Planner
 from training.corpus import CACHE, load_corpus
-from training.optimise import Optimiser, device
+from training.optimise import Optimiser, device, leads, rank, slowest, together
 
 CHECKPOINT = CACHE / "vae.pt"
 WIDTH = 48
-CHANNELS = 4
+CHANNELS = 16
 SIZE = 256
 CONFIG = {
     "encoder_block_out_channels": (WIDTH,) * 5,
@@ -37,10 +37,16 @@ CONFIG = {
     "latent_channels": CHANNELS,
 }
 CROP = 128
-NOISE = 0.1
+NOISE = 0.07
 """Standard deviation of the noise on the latents while training, so that near latents mean near pictures."""
-PULL = 3e-3
+WHOLE = 0.6
+"""Part of the pictures that is decoded from all channels of latents, while training; the others from the first ones."""
+COARSE = 4
+"""Channels that no picture goes without: the picture at large. Each of the others adds detail."""
+PULL = 1e-3
 """Weight of the latents' mean square: without it they would grow until the noise means nothing."""
+HOLD = 0.3
+"""Weight of the distance to an older autoencoder's latents."""
 RENEWED = 0.02
 """Part of the pictures that is drawn anew every hundred steps."""
 
@@ -80,11 +86,33 @@ def reconstruction_loss(made: Tensor, wanted: Tensor) -> Tensor:
     return loss
 
 
-def training_step(vae: AutoencoderTiny, batch: Tensor) -> Tensor:
-    """The loss of one batch in -1..1. Computes in the dtype of the weights, and the loss in float32."""
-    latents = vae.encode(batch.to(vae.dtype, memory_format=torch.channels_last)).latents
-    made = vae.decode(latents + NOISE * torch.randn_like(latents)).sample.float()
-    return reconstruction_loss(made, batch) + PULL * latents.float().square().mean()
+def disturbed(latents: Tensor) -> Tensor:
+    """Latents (n, c, h, w) with noise, and of some pictures the first channels alone (nested dropout).
+
+    So channels are ordered from coarse to fine (Rippel et al., arXiv:1402.0915), and a denoiser that is unsure of the
+    fine ones gets a soft picture for it and not a broken one.
+    """
+    count, channels = latents.shape[:2]
+    kept = torch.randint(COARSE, channels + 1, (count, 1, 1, 1), device=latents.device)
+    kept = torch.where(torch.rand(count, 1, 1, 1, device=latents.device) < WHOLE, channels, kept)
+    there = torch.arange(channels, device=latents.device).view(1, -1, 1, 1) < kept
+    return (latents + NOISE * torch.randn_like(latents)) * there
+
+
+def training_step(vae: AutoencoderTiny, batch: Tensor, older: AutoencoderTiny | None = None) -> Tensor:
+    """The loss of one batch in -1..1. Computes in the dtype of the weights, and the loss in float32.
+
+    older: an autoencoder of fewer channels, which the first ones are to stay like.
+    """
+    given = batch.to(vae.dtype, memory_format=torch.channels_last)
+    latents = vae.encode(given).latents
+    made = vae.decode(disturbed(latents)).sample.float()
+    loss = reconstruction_loss(made, batch) + PULL * latents.float().square().mean()
+    if older is not None:
+        with torch.no_grad():
+            wanted = older.encode(given).latents.float()
+        loss = loss + HOLD * F.mse_loss(latents[:, : wanted.shape[1]].float(), wanted)
+    return loss
 
 
 def psnr(vae: AutoencoderTiny, pictures: Tensor) -> float:
@@ -99,48 +127,63 @@ def psnr(vae: AutoencoderTiny, pictures: Tensor) -> float:
     return sum(values) / len(values)
 
 
+def grown(weight: Tensor, into: Tensor) -> Tensor:
+    """A larger weight of which the first rows and columns are this one."""
+    into = into.clone()
+    into[tuple(slice(size) for size in weight.shape)] = weight
+    return into
+
+
 def load(path: Path = CHECKPOINT) -> AutoencoderTiny:
-    """The trained autoencoder, in float32 on the CPU."""
-    vae = AutoencoderTiny(**CONFIG)
-    vae.load_state_dict(torch.load(path, weights_only=True))
+    """The trained autoencoder, in float32 on the CPU; with fewer channels the others are as they are drawn at first."""
+    vae, saved = AutoencoderTiny(**CONFIG), torch.load(path, weights_only=True)
+    vae.load_state_dict({name: grown(saved[name], value) for name, value in vae.state_dict().items()})
     return vae.eval()
 
 
 def train(
-    minutes: float, batch: int, peak: float, pool: int, stretch: tuple[float, float], decoder_only: bool = False
+    minutes: float,
+    batch: int,
+    peak: float,
+    pool: int,
+    stretch: tuple[float, float],
+    decoder_only: bool = False,
+    like: Path | None = None,
 ) -> None:
     """Train for so long.
 
-    pool: how many pictures crops are taken from. stretch: which part of the learning rate's course this is.
+    pool: how many pictures crops are taken from. stretch: which part of the learning rate's course this is. like: a
+    model's folder. The first channels are held to what its encoder finds, so that its denoiser can go on.
     """
-    vae = AutoencoderTiny(**CONFIG)
-    if CHECKPOINT.exists():
-        vae.load_state_dict(torch.load(CHECKPOINT, weights_only=True))
+    vae = load() if CHECKPOINT.exists() else AutoencoderTiny(**CONFIG)
     vae.to(device(), torch.bfloat16, memory_format=torch.channels_last).train()
+    older = AutoencoderTiny.from_pretrained(like / "vae", torch_dtype=vae.dtype).to(vae.device) if like else None
     if decoder_only:
         vae.encoder.requires_grad_(False)
     optimiser = Optimiser(vae, betas=(0.9, 0.98))
     composer = Composer(load_corpus(), SIZE, device())
     unseen = draw_pictures(composer, 1, 64)
-    pictures = draw_pictures(composer, int(time.time()), pool)
+    pictures = draw_pictures(composer, int(time.time()) + rank(), pool)
     spent, step, mean = 0.0, 0, 0.0
-    while (share := spent / (60 * minutes)) < 1:
+    while (share := slowest(spent / (60 * minutes))) < 1:
         began = time.monotonic()
-        loss = training_step(vae, crops(pictures, batch))
+        loss = training_step(vae, crops(pictures, batch), older)
         place = stretch[0] + share * (stretch[1] - stretch[0])
         optimiser.step(loss, peak * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * place)))
         mean = 0.99 * mean + 0.01 * loss.item() if step else loss.item()
         step += 1
         if step % 100 == 0:
             renewed = max(1, int(RENEWED * pool))
-            pictures[torch.randperm(pool)[:renewed]] = draw_pictures(composer, int(time.time()) + step, renewed)
+            seed = int(time.time()) + step + rank()
+            pictures[torch.randperm(pool)[:renewed]] = draw_pictures(composer, seed, renewed)
         # A step that takes this long was held up: a suspended training goes on where it was.
         spent += min(time.monotonic() - began, 30)
-        if step % 250 == 0:
+        if step % 250 == 0 and leads():
             save(optimiser.state(vae), CHECKPOINT)
             print(f"{share:4.0%} step {step} loss {mean:.4f} PSNR {psnr(vae, unseen):.2f} dB", flush=True)
-    save(optimiser.state(vae), CHECKPOINT)
-    print(f"done: {step} steps, PSNR {psnr(vae, unseen):.2f} dB", flush=True)
+    if leads():
+        save(optimiser.state(vae), CHECKPOINT)
+        print(f"done: {step} steps, PSNR {psnr(vae, unseen):.2f} dB", flush=True)
 
 
 def save(weights: dict[str, Tensor], path: Path) -> None:
@@ -158,5 +201,7 @@ if __name__ == "__main__":
     parser.add_argument("--pool", type=int, default=1000, help="pictures that crops are taken from")
     parser.add_argument("--stretch", type=float, nargs=2, default=(0.0, 1.0), help="part of the learning rate's course")
     parser.add_argument("--decoder-only", action="store_true", help="keep the latents as they are")
+    parser.add_argument("--like", type=Path, help="hold the first channels to those of this model's folder")
     given = parser.parse_args()
-    train(given.minutes, given.batch, given.rate, given.pool, tuple(given.stretch), given.decoder_only)
+    together()
+    train(given.minutes, given.batch, given.rate, given.pool, tuple(given.stretch), given.decoder_only, given.like)
