@@ -251,6 +251,8 @@ def train_beside(rank: int, meeting: str, folder: str) -> None:
         optimiser.step(loss_beside(layers, rank), 0.01)
     progress = optimise.slowest(0.25 + rank)
     torch.save((layers.state_dict(), progress, optimise.leads()), f"{folder}/{rank}")
+    # Else its threads are there when the process ends, which may abort it.
+    torch.distributed.destroy_process_group()
 
 
 def test_processes_that_train_together_learn_what_one_would(tmp_path: Path) -> None:

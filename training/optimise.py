@@ -1,5 +1,7 @@
 """What both trainings share: where they run, and the optimiser, for weights that compute in bfloat16."""
 
+import atexit
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -11,9 +13,10 @@ def device() -> torch.device:
 
 
 def together() -> None:
-    """Join the other processes, where `torchrun` started several."""
+    """Join the other processes, where `torchrun` started several, until this one ends."""
     if dist.is_torchelastic_launched():
         dist.init_process_group()
+        atexit.register(dist.destroy_process_group)
 
 
 def rank() -> int:
