@@ -32,8 +32,8 @@ IRREGULAR |= {"person": "people", "child": "children", "foot": "feet", "tooth": 
 
 MOST_ASKED = ("de", "es", "fr", "ja", "ru", "zh")
 """Languages that come up more often than the others."""
-LANGUAGES_BY_USE = (*MOST_ASKED, "it", "pt", "ko", "uk", "pl", "nl", *LANGUAGES)
-"""All of them, some twice: in this order their names of things get tokens of their own."""
+LANGUAGES_BY_USE = tuple(dict.fromkeys((*MOST_ASKED, "it", "pt", "ko", "uk", "pl", "nl", *LANGUAGES)))
+"""All languages, in the order in which their names of things get tokens of their own."""
 
 WORDS_FOR = {
     "3d render": ("3d render", "3d model", "cgi"),

@@ -6,7 +6,6 @@ is in another language, is a token that is added whole, as a word of textual inv
 need several tokens more that mean nothing.
 """
 
-import functools
 import json
 import re
 from collections.abc import Sequence
@@ -33,7 +32,6 @@ _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
 """Letters of languages that write words without spaces between them."""
 
 
-@functools.cache
 def learn_tokenizer() -> CLIPTokenizer:
     """The tokenizer, from all the words that captions can hold, the usual ones most often."""
     if (TOKENIZER / "tokenizer_config.json").exists():
