@@ -1,11 +1,11 @@
-"""What people would type for a picture: the same plan in many wordings, and in many languages."""
+"""What people would type for a picture: the same plan in many wordings."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from training.compose import NUMBERS, PLAIN, Plan, Thing
-from training.corpus import LANGUAGES, Corpus, Subject
+from training.corpus import Corpus, Subject
 
 ALSO = {
     "on a meadow": ("in a park", "in the grass", "in a garden", "in a field"),
@@ -29,11 +29,6 @@ OUTDOORS += ("under a starry sky", "at sunset", "in a forest", "in a city")
 UNCOUNTED = {"honey", "coffee", "corn", "rice", "bread", "cheese", "fire", "bacon", "tea", "sake"}
 IRREGULAR = {"mouse": "mice", "wolf": "wolves", "leaf": "leaves", "fish": "fish", "sheep": "sheep", "deer": "deer"}
 IRREGULAR |= {"person": "people", "child": "children", "foot": "feet", "tooth": "teeth", "knife": "knives"}
-
-MOST_ASKED = ("de", "es", "fr", "ja", "ru", "zh")
-"""Languages that come up more often than the others."""
-LANGUAGES_BY_USE = tuple(dict.fromkeys((*MOST_ASKED, "it", "pt", "ko", "uk", "pl", "nl", *LANGUAGES)))
-"""All languages, in the order in which their names of things get tokens of their own."""
 
 WORDS_FOR = {
     "3d render": ("3d render", "3d model", "cgi"),
@@ -97,9 +92,6 @@ def plural(words: str) -> str:
 def thing_in_words(rng: np.random.Generator, thing: Thing, subject: Subject) -> str:
     """A thing with its number, colour and article, in one of the ways people put it."""
     word = subject.words[0] if rng.random() < 0.6 else str(rng.choice(subject.words))
-    if thing.count == 1 and not thing.colour and subject.tongues and rng.random() < 0.14:
-        odds = np.array([4.0 if language in MOST_ASKED else 1.0 for language in subject.tongues])
-        return subject.tongues[str(rng.choice([*subject.tongues], p=odds / odds.sum()))][0]
     if thing.colour:
         word = f"{thing.colour} {word}"
     if rng.random() < 0.12:

@@ -98,15 +98,15 @@ def shows(medium: str, place: str) -> bool:
 
 
 class Planner:
-    """Draws plans by chance, of all subjects that are taught."""
+    """Draws plans by chance, of all subjects."""
 
     def __init__(self, corpus: Corpus, rng: np.random.Generator) -> None:
         self.corpus, self.rng = corpus, rng
-        self.subjects = np.array(corpus.learnt())
+        self.subjects = len(corpus.subjects)
         self.hats = [i for i in range(len(corpus.subjects)) if corpus.subjects[i].name in HATS]
 
     def subject(self) -> int:
-        return int(self.rng.choice(self.subjects))
+        return int(self.rng.integers(self.subjects))
 
     def draw(self) -> Plan:
         """A plan that is not held out."""
@@ -140,7 +140,7 @@ class Planner:
             return (Thing(self.subject(), 1, str(rng.choice(COLOURS))),), ""
         if kind < 0.22:
             return (Thing(self.subject(), int(rng.choice([*NUMBERS], p=(0.4, 0.35, 0.15, 0.1)))),), ""
-        if kind < 0.44:
+        if kind < 0.5:
             relation = str(rng.choice(RELATIONS, p=(0.5, 0.15, 0.15, 0.1, 0.1)))
             second = int(rng.choice(self.hats)) if relation == "wearing" and self.hats else self.subject()
             return (Thing(self.subject()), Thing(second)), relation

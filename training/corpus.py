@@ -1,4 +1,4 @@
-"""The corpus: about 1,100 subjects, each drawn in four openly licensed picture sets, with names in many languages.
+"""The corpus: the subjects of `subjects.txt`, each drawn in four openly licensed picture sets, named in many languages.
 
 Everything comes from npm packages, pinned below, fetched once by the ordinary `npm` client into `training/.cache/npm`,
 rasterised once and kept as one file of some 16 MB, `corpus.zip`, which is all that another machine needs.
@@ -29,7 +29,6 @@ PACKAGES = {
     "@iconify-json/noto": "1.2.9",
     "@iconify-json/twemoji": "1.2.5",
     "unicode-emoji-json": "0.9.0",
-    "emojilib": "4.0.3",
     "emojibase-data": "17.0.0",
 }
 LANGUAGES = ("da", "de", "es", "et", "fi", "fr", "hi", "hu", "it", "ja", "ko", "lt", "ms", "nb", "nl", "pl", "pt", "ru")
@@ -43,10 +42,6 @@ STYLES = {  # the word in a caption → the package whose pictures look like tha
 }
 PICTURE_SIZE = 192
 """Side in pixels of a stored subject: what it has in a picture of 256 pixels, about."""
-LEFT_OUT_GROUPS = {"Flags", "Symbols", "Component"}
-LEFT_OUT_NAMES = re.compile(
-    r"o’clock|-thirty|^(man|woman|men|women)\b|skin tone|^(family|kiss|couple with heart)\b|facing right|holding hands"
-)
 
 
 @dataclass(frozen=True)
@@ -72,11 +67,6 @@ class Corpus:
     def index(self, word: str) -> int:
         """The subject that is called so before any other. Raises ValueError."""
         return [subject.words[0] for subject in self.subjects].index(word)
-
-    def learnt(self) -> list[int]:
-        """The common subjects, which are taught."""
-        common = read_named(NAMED.read_text())
-        return [i for i, each in enumerate(self.subjects) if each.name in common and self.styles_of(i)]
 
     def styles_of(self, index: int) -> list[str]:
         """The styles in which subject `index` has a picture."""
@@ -107,32 +97,17 @@ def fetch_packages(root: Path = CACHE / "npm") -> Path:
 
 
 def list_subjects(modules: Path) -> list[Subject]:
-    """All subjects of the corpus, with names and those synonyms that mean no other subject."""
+    """The subjects of `subjects.txt`, with what people call them here and elsewhere."""
     names = json.loads((modules / "unicode-emoji-json/data-by-emoji.json").read_text())
-    keywords = json.loads((modules / "emojilib/dist/emoji-en-US.json").read_text())
     named, tongues = read_named(NAMED.read_text()), read_tongues(modules)
-    kept = {}
-    for emoji, entry in names.items():
-        wanted = entry["group"] not in LEFT_OUT_GROUPS and not LEFT_OUT_NAMES.search(entry["name"])
-        if wanted or entry["name"] in named:
-            kept[emoji] = entry["name"]
+    kept = {emoji: entry["name"] for emoji, entry in names.items() if entry["name"] in named}
     missing = set(named) - set(kept.values())
     if missing:
         raise ValueError(f"subjects.txt names what the corpus does not have: {sorted(missing)}")
     called = {entry["name"]: _bare(emoji) for emoji, entry in names.items()}
-    taken = {word for words in named.values() for word in words} | {name.lower() for name in kept.values()}
-    uses: dict[str, int] = {}
-    for emoji in kept:
-        for word in keywords.get(emoji, []):
-            uses[word] = uses.get(word, 0) + 1
     subjects = []
     for emoji, name in kept.items():
-        words = named.get(name) or (
-            name.lower(),
-            *[w for w in keywords.get(emoji, []) if uses[w] == 1 and w not in taken and re.fullmatch("[a-z]{3,}", w)][
-                :3
-            ],
-        )
+        words = named[name]
         # "cat" is our word for the emoji "cat face": the emoji "cat" has the better names elsewhere; and a word that is
         # listed with cats of all kinds, but with nothing else, is one for a cat.
         usual = re.compile(rf"\b{re.escape(words[0])}s?\b")

@@ -12,23 +12,23 @@ import argparse
 import copy
 import functools
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
+import torch.multiprocessing
+from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, PreTrainedTokenizerFast
 
 from training import vae as autoencoder
 from training.captions import caption
-from training.compose import Composer, Plan, Planner
-from training.corpus import CACHE, Corpus, load_corpus
+from training.compose import Composer, Planner
+from training.corpus import CACHE, load_corpus
 from training.optimise import Optimiser, average, device, leads, rank, slowest, together
-from training.tokenizer import LENGTH, encode, learn_tokenizer, same_words
+from training.tokenizer import LENGTH, encode, learn_tokenizer
 
 BANK = CACHE / "bank"
 CHECKPOINT = CACHE / "denoiser.pt"
@@ -71,7 +71,7 @@ SNR_LIMITS = (0.4, 5.0)
 class Pair(nn.Module):
     """The two networks that learn together."""
 
-    def __init__(self, tokenizer: CLIPTokenizer) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         names = ("bos_token_id", "eos_token_id", "pad_token_id")
         marks = {name: getattr(tokenizer, name) for name in names}
@@ -99,49 +99,52 @@ class Bank:
         return self.latents[chosen].float(), self.ids[chosen]
 
 
-def plan_with_captions(seed: int, count: int) -> tuple[list[Plan], list[str]]:
-    """Plans and their captions."""
-    corpus, rng = _corpus(), np.random.default_rng(seed)
-    planner = Planner(corpus, rng)
-    plans = [planner.draw() for _ in range(count)]
-    return plans, [caption(rng, corpus, plan) for plan in plans]
-
-
 @functools.cache
-def _corpus() -> Corpus:
-    """The corpus, read once by each process that plans."""
-    return load_corpus()
+def _tools() -> tuple[Composer, AutoencoderTiny, PreTrainedTokenizerFast]:
+    """What a process that fills the bank draws, encodes and reads with."""
+    vae = autoencoder.load().to(device(), torch.bfloat16, memory_format=torch.channels_last)
+    return Composer(load_corpus(), autoencoder.SIZE, device()), vae, learn_tokenizer()
+
+
+@torch.inference_mode()
+def draw_piece(seed: int, count: int) -> None:
+    """Draw `count` pictures, encode them and their captions, and add them to the bank as one file."""
+    composer, vae, tokenizer = _tools()
+    part = 250 if vae.device.type == "cuda" else 40  # what a processor's cache holds
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    planner = Planner(composer.corpus, rng)
+    plans = [planner.draw() for _ in range(count)]
+    ids = encode(tokenizer, [caption(rng, composer.corpus, plan) for plan in plans])
+    latents = []
+    for start in range(0, count, part):
+        wanted = autoencoder.to_tensor(composer.pictures(plans[start : start + part], rng))
+        wanted = wanted.to(vae.dtype, memory_format=torch.channels_last)
+        latents += [vae.encode(each).latents.half().cpu() for each in wanted.split(50)]
+    np.savez(BANK / f"{seed:06}.npz", latents=torch.cat(latents).numpy(), ids=np.array(ids, np.int16))
 
 
 def fill_bank(count: int, workers: int, piece: int = 1000) -> None:
-    """Draw `count` pictures, encode them, and add them to the bank in files of `piece` pictures."""
-    part = 250 if device().type == "cuda" else 40  # what a processor's cache holds
-    vae = autoencoder.load().to(device(), torch.bfloat16, memory_format=torch.channels_last)
-    composer = Composer(_corpus(), autoencoder.SIZE, device())
+    """Add `count` pictures to the bank, in files of `piece` pictures, by so many processes at once."""
+    learn_tokenizer()  # once, and not by each of them
     BANK.mkdir(parents=True, exist_ok=True)
-    first = len(list(BANK.glob("*.npz")))
-    seeds = [1000 + first + number for number in range(count // piece)]
+    first = 1000 + len(list(BANK.glob("*.npz")))
     began = time.monotonic()
-    with ProcessPoolExecutor(workers) as pool, torch.inference_mode():
-        planned = pool.map(plan_with_captions, seeds, [piece] * len(seeds))
-        for seed, (plans, captions) in zip(seeds, planned, strict=True):
-            torch.manual_seed(seed)
-            rng, latents = np.random.default_rng(seed), []
-            for start in range(0, piece, part):
-                pictures = composer.pictures(plans[start : start + part], rng)
-                wanted = autoencoder.to_tensor(pictures).to(vae.dtype, memory_format=torch.channels_last)
-                latents += [vae.encode(each).latents.half().cpu() for each in wanted.split(50)]
-            np.savez(BANK / f"{seed:06}.npz", latents=torch.cat(latents).numpy(), captions=np.array(captions))
-            print(f"bank: {seed}, {(seed - seeds[0] + 1) * piece / (time.monotonic() - began):.0f}/s", flush=True)
+    # Forked processes can use no GPU, and one thread each is what they are fastest with.
+    with torch.multiprocessing.get_context("spawn").Pool(workers, torch.set_num_threads, (1,)) as pool:
+        waiting = [pool.apply_async(draw_piece, (first + number, piece)) for number in range(count // piece)]
+        for done, each in enumerate(waiting, 1):
+            each.get()
+            print(f"bank: {done * piece} pictures, {done * piece / (time.monotonic() - began):.0f}/s", flush=True)
 
 
-def load_bank(tokenizer: CLIPTokenizer, scale: float | None = None) -> Bank:
+def load_bank(scale: float | None = None) -> Bank:
     """Everything in the bank on the device, times `scale`; without one scaled to unit variance."""
     files = [np.load(path) for path in sorted(BANK.glob("*.npz"))]
     latents = torch.from_numpy(np.concatenate([file["latents"] for file in files])).to(device())
-    ids = torch.cat([torch.tensor(encode(tokenizer, file["captions"].tolist())) for file in files])
+    ids = torch.from_numpy(np.concatenate([file["ids"] for file in files])).long().to(device())
     scale = scale or 1 / latents[:4000].float().std().item()
-    return Bank(latents.mul_(scale), same_words(tokenizer, _corpus())[ids].to(device()), scale)
+    return Bank(latents.mul_(scale), ids, scale)
 
 
 def training_loss(pair: Pair, scheduler: DDIMScheduler, latents: Tensor, ids: Tensor, empty: Tensor) -> Tensor:
@@ -158,7 +161,7 @@ def training_loss(pair: Pair, scheduler: DDIMScheduler, latents: Tensor, ids: Te
     weight = snr.clamp(*SNR_LIMITS) / (snr + 1)
     # Timesteps are drawn as often as they weigh, for a step that weighs little would cost as much as any other; and one
     # from each of `count` equal parts, because an even spread makes the gradient calmer than chance does.
-    places = (torch.arange(count) + torch.rand(count)) / count
+    places = (torch.arange(count, device=weight.device) + torch.rand(count, device=weight.device)) / count
     timesteps = torch.searchsorted(weight.cumsum(0) / weight.sum(), places).clamp(max=steps - 1).to(latents.device)
     ids = torch.where(torch.rand(count, 1, device=ids.device) < EMPTY_CAPTIONS, empty, ids)
     noise = torch.randn_like(latents)
@@ -173,16 +176,17 @@ def predict(pair: Pair, noisy: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor
         return pair(noisy, timesteps, ids)
 
 
-def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float]) -> None:
+def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float], compiled: bool = False) -> None:
     """Train for so long and keep the mean of the weights (EMA) beside them.
 
-    stretch: which part of the learning rate's course this is: (0, 1) is all of it, (0, 0.5) its first half.
+    stretch: which part of the learning rate's course this is: (0, 1) is all of it, (0, 0.5) its first half. compiled:
+    by torch's compiler, which takes minutes, and on a processor loses gradients.
     """
     tokenizer = learn_tokenizer()
     pair = Pair(tokenizer).to(device())
     step, scale = 0, None
     if CHECKPOINT.exists():
-        saved = torch.load(CHECKPOINT, weights_only=True)
+        saved = torch.load(CHECKPOINT, map_location="cpu", weights_only=True)
         scale = saved["scale"]
         pair.load_state_dict(saved["weights"])
         step = saved["step"]
@@ -191,9 +195,11 @@ def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float])
         mean.load_state_dict(saved["mean"])
     pair.to(torch.bfloat16).train()
     pair.unet.to(memory_format=torch.channels_last)
+    if compiled:
+        pair.unet.compile()
     torch.manual_seed(step * 100 + rank())
     optimiser = Optimiser(pair)
-    bank = load_bank(tokenizer, scale)
+    bank = load_bank(scale)
     empty = torch.tensor(encode(tokenizer, [""])[0], device=device())
     scheduler = DDIMScheduler(**SCHEDULE)
     print(f"{sum(p.numel() for p in pair.parameters()) / 1e6:.1f} M weights, {len(bank.ids)} pictures", flush=True)
@@ -230,14 +236,15 @@ def save(weights: dict[str, Tensor], mean: nn.Module, step: int, scale: float) -
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bank", type=int, default=0, help="draw and encode so many pictures first")
-    parser.add_argument("--workers", type=int, default=2, help="processes that plan pictures for the bank")
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw pictures for the bank")
     parser.add_argument("--minutes", type=float, default=0, help="then train for so long")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--stretch", type=float, nargs=2, default=(0.0, 1.0), help="part of the learning rate's course")
+    parser.add_argument("--compile", action="store_true", help="on a GPU, if there is time for it")
     given = parser.parse_args()
     if given.bank:
         fill_bank(given.bank, given.workers)
     if given.minutes:
         together()
-        train(given.minutes, given.batch, given.rate, tuple(given.stretch))
+        train(given.minutes, given.batch, given.rate, tuple(given.stretch), given.compile)

@@ -82,9 +82,9 @@ def usual(corpus: Corpus, plan: Plan, first: str = "") -> str:
 
 
 def ask(corpus: Corpus, count: int, seed: int = 7) -> list[Question]:
-    """Held-out combinations, each subject that is taught once before any comes twice."""
+    """Held-out combinations, each subject once before any comes twice."""
     rng = np.random.default_rng(seed)
-    order = rng.permutation(corpus.learnt())
+    order = rng.permutation(len(corpus.subjects))
     questions: list[Question] = []
     while len(questions) < count:
         subject = int(order[len(questions) % len(order)])

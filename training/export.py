@@ -1,21 +1,20 @@
 """Write what was trained as an ordinary diffusers folder: `python -m training.export`.
 
-Takes the mean (EMA) weights from the checkpoint, in float16 safetensors, and gives names in other languages the meaning
-of the English ones. `--restore` goes the other way.
+Takes the mean (EMA) weights from the checkpoint, in float16 safetensors. `--restore` goes the other way.
 """
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline
-from transformers import CLIPTokenizer
+from transformers import PreTrainedTokenizerFast
 
 from training import denoiser
 from training import vae as autoencoder
-from training.corpus import load_corpus
-from training.tokenizer import TOKENIZER, learn_tokenizer, same_words, write_tokenizer
+from training.tokenizer import CLASS, TOKENIZER, learn_tokenizer, write_tokenizer
 
 MODEL = Path(__file__).resolve().parent.parent / "assets" / "models" / "sketchbook"
 KEPT = ("README.md", "NOTICE", "media.webp", "range.webp", "guidance.webp", "defaults.json")
@@ -24,19 +23,16 @@ KEPT = ("README.md", "NOTICE", "media.webp", "range.webp", "guidance.webp", "def
 
 def pipeline() -> StableDiffusionPipeline:
     """The checkpoints as a pipeline, in float32."""
-    saved = torch.load(denoiser.CHECKPOINT, weights_only=True)
+    saved = torch.load(denoiser.CHECKPOINT, map_location="cpu", weights_only=True)
     tokenizer = learn_tokenizer()
     pair = denoiser.Pair(tokenizer)
     pair.load_state_dict(saved["mean"])
-    with torch.no_grad():
-        meanings = pair.text_encoder.get_input_embeddings().weight
-        meanings.copy_(meanings[same_words(tokenizer, load_corpus())])
     vae = AutoencoderTiny(**autoencoder.CONFIG, scaling_factor=saved["scale"])
     vae.load_state_dict(autoencoder.load().state_dict())
     return assemble(vae, pair, tokenizer)
 
 
-def assemble(vae: AutoencoderTiny, pair: denoiser.Pair, tokenizer: CLIPTokenizer) -> StableDiffusionPipeline:
+def assemble(vae: AutoencoderTiny, pair: denoiser.Pair, tokenizer: PreTrainedTokenizerFast) -> StableDiffusionPipeline:
     """The parts as an ordinary pipeline, with the schedule they were trained on."""
     return StableDiffusionPipeline(
         vae=vae,
@@ -56,6 +52,8 @@ def export(made: StableDiffusionPipeline, folder: Path = MODEL) -> None:
     shutil.rmtree(part, ignore_errors=True)
     made.to(dtype=torch.float16).save_pretrained(part, safe_serialization=True)
     write_tokenizer(made.tokenizer, part / "tokenizer")
+    index = json.loads((part / "model_index.json").read_text()) | {"tokenizer": ["transformers", CLASS]}
+    (part / "model_index.json").write_text(json.dumps(index, indent=2))
     for name in KEPT:
         if (folder / name).exists():
             shutil.copy(folder / name, part / name)

@@ -18,7 +18,7 @@ GREY = (0.299, 0.587, 0.114)
 PIXELS = 32
 """Pixels of pixel art in a row: two for each of Sketchbook's latents, which hold as much and not more."""
 STONE = 16.0
-"""Side of a mosaic's stones, one for each of those latents."""
+"""Side of a mosaic's stones, about one for each of those latents."""
 
 
 def grey(pictures: Tensor) -> Tensor:
@@ -178,9 +178,9 @@ def oil_painting(pictures: Tensor) -> Tensor:
     """Colour in patches, lit as thick paint is: brush strokes show as light and shadow."""
     angle = chance(0, 3.1)
     painted = patches(pictures)
-    relief = strokes(pictures, chance(22, 40), chance(3, 5), angle) + 0.6 * strokes(pictures, 14, 3, angle + 1.3)
+    relief = strokes(pictures, chance(46, 70), chance(8, 11), angle) + 0.5 * strokes(pictures, 34, 8, angle + 1.3)
     light = F.pad(relief.diff(dim=-2), (0, 0, 0, 1)) + F.pad(relief.diff(dim=-1), (0, 1, 0, 0))
-    return (saturated(painted, 1.15) + 0.035 * relief + 0.09 * light).clamp(0, 1)
+    return (saturated(painted, 1.15) + 0.05 * relief + 0.2 * light).clamp(0, 1)
 
 
 def watercolor(pictures: Tensor) -> Tensor:
@@ -200,7 +200,7 @@ def pencil_sketch(pictures: Tensor) -> Tensor:
     """Graphite on white paper: outlines, and hatching where it is dark."""
     calm = kuwahara(pictures, 4)
     lines = (edges(calm, 1.9) * 2.1).clamp(0, 0.85)
-    hatch = strokes(pictures, 60, 6, chance(0.6, 1.0))
+    hatch = strokes(pictures, 70, 9, chance(0.6, 1.0))
     shade = (0.92 - grey(calm)).clamp(0, 1) * (0.66 + 0.22 * hatch.clamp(-1, 1))
     drawn = 0.97 - lines - shade.clamp(0, 0.8) + 0.015 * grain(pictures, 1.5)
     return drawn.clamp(0.08, 1).expand(-1, 3, -1, -1).contiguous()
@@ -208,8 +208,8 @@ def pencil_sketch(pictures: Tensor) -> Tensor:
 
 def ink_line_drawing(pictures: Tensor) -> Tensor:
     """Black lines of one brush on white."""
-    lines = edges(kuwahara(pictures, 4), chance(2.0, 2.6))
-    inked = 1 - ((lines - 0.14) * 12).clamp(0, 1)
+    lines = edges(kuwahara(pictures, 4), chance(2.4, 3.0))
+    inked = 1 - ((lines - 0.14) * 8).clamp(0, 1)
     return inked.clamp(0.03, 1).expand(-1, 3, -1, -1).contiguous()
 
 
@@ -218,8 +218,8 @@ def pastel(pictures: Tensor) -> Tensor:
     soft = blur(kuwahara(pictures, 4), 1.0)
     chalk = 0.38 + 0.62 * saturated(soft, 0.9)
     paper = torch.rand(len(pictures), 3, 1, 1, device=pictures.device) * 0.15 + 0.72
-    tooth = strokes(pictures, 9, 1.6, chance(0, 3.1)) + 0.8 * grain(pictures, 1.4)
-    bare = (tooth - 0.7).clamp(0, 1) * 0.6
+    tooth = strokes(pictures, 14, 2.5, chance(0, 3.1)) + 0.8 * grain(pictures, 2)
+    bare = (tooth - 0.7).clamp(0, 1) * 0.4
     return (chalk * (1 - bare) + paper * bare).clamp(0, 1)
 
 
@@ -245,10 +245,10 @@ def pixel_art(pictures: Tensor) -> Tensor:
 
 def mosaic(pictures: Tensor) -> Tensor:
     """Small stones, each of one colour, with joints between them."""
-    found = cells(pictures, STONE, 0.5)
+    found = cells(pictures, STONE, 0.35)
     stones = saturated(cell_means(pictures, found), 1.3) + 0.035 * cell_chance(pictures, found, 1)
     shine = (found.off[:, :1] + found.off[:, 1:]) * -0.006
-    joint = (1 - (found.border - 0.7)).clamp(0, 1)
+    joint = ((2.2 - found.border) / 1.4).clamp(0, 1)
     mortar = torch.tensor((0.55, 0.52, 0.48), device=pictures.device)[None, :, None, None]
     return ((stones + shine) * (1 - joint) + mortar * joint).clamp(0, 1)
 
@@ -267,9 +267,9 @@ def stained_glass(pictures: Tensor) -> Tensor:
 def pointillism(pictures: Tensor) -> Tensor:
     """Dots of pure colour, in three layers, on pale canvas."""
     painted = torch.full_like(pictures, 0.93)
-    for size in (15.0, 13.0, 11.0):
+    for size in (16.0, 14.0, 12.0):
         found = cells(pictures, size, 0.95)
-        colour = saturated(cell_means(pictures, found) + 0.08 * cell_chance(pictures, found, 3), 1.35)
+        colour = saturated(cell_means(pictures, found) + 0.06 * cell_chance(pictures, found, 3), 1.35)
         radius = found.off.square().sum(1, keepdim=True).sqrt()
         dot = (size * 0.46 - radius + 0.5).clamp(0, 1)
         painted = painted * (1 - dot) + colour * dot

@@ -85,7 +85,7 @@ class Block(nn.Module):
 class Recogniser(nn.Module):
     """A small residual network. Takes float (n, 3, SIDE, SIDE) in -1..1."""
 
-    def __init__(self, subjects: int, width: int = 32) -> None:
+    def __init__(self, subjects: int, width: int = 40) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, width, 5, 2, 2, bias=False), nn.BatchNorm2d(width), nn.ReLU())
         shapes = ((width, width, 1), (width, 2 * width, 2), (2 * width, 4 * width, 2), (4 * width, 8 * width, 2))
@@ -151,7 +151,8 @@ def train(minutes: float, pool: int, batch: int, peak: float) -> None:
 
     def drawn(number: int) -> tuple[Tensor, list[Plan]]:
         plans = [planner.draw() for _ in range(number)]
-        parts = [composer.pictures(plans[start : start + 128], rng) for start in range(0, number, 128)]
+        part = 250 if device().type == "cuda" else 64
+        parts = [composer.pictures(plans[start : start + part], rng) for start in range(0, number, part)]
         small = torch.cat([F.interpolate(part.float(), (SIDE, SIDE), mode="area").to(torch.uint8) for part in parts])
         return small, plans
 

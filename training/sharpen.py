@@ -118,7 +118,7 @@ def train(minutes: float, batch: int, peak: float, pool: int, stretch: tuple[flo
     """
     vae, critic = autoencoder.load(), Critic()
     if CRITIC.exists():
-        critic.load_state_dict(torch.load(CRITIC, weights_only=True))
+        critic.load_state_dict(torch.load(CRITIC, map_location="cpu", weights_only=True))
     lesson = Lesson(vae.to(device()), critic.to(device()))
     composer = Composer(load_corpus(), autoencoder.SIZE, device())
     unseen = autoencoder.draw_pictures(composer, 1, 64)

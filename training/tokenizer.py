@@ -1,9 +1,10 @@
-"""The text side: a tokenizer in CLIP's format over the words of captions, and over names of things in other languages.
+"""The text side: a tokenizer over the words of captions, which understands synonyms and names in other languages.
 
-Byte-pair encoding (Sennrich et al., arXiv:1508.07909) on bytes, so that no text in any script is without tokens.
-English words that captions use become single tokens; every other word is spelled out. A name that has several words, or
-is in another language, is a token that is added whole, as a word of textual inversion is: to be spelled, each would
-need several tokens more that mean nothing.
+A word that captions use, and the usual name of each thing, is one token. All other words are spelled with byte-pair
+encoding (Sennrich et al., arXiv:1508.07909) on bytes, so that no text in any script is without tokens.
+
+A synonym, a plural, and a name in another language are rewritten as the usual name before the text is cut into tokens,
+by the normaliser in `tokenizer.json`: so they mean exactly the same, and cost neither weights nor learning.
 """
 
 import json
@@ -11,122 +12,183 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers
-from torch import Tensor
-from transformers import CLIPTokenizer
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
 
-from training.captions import ADJECTIVES, DOINGS, FILLERS, LANGUAGES_BY_USE, WORDS_FOR, plural
+from training.captions import ADJECTIVES, ALSO, DOINGS, FILLERS, WORDS_FOR, plural
 from training.compose import COLOURS, PLACE_NAMES, RELATIONS
-from training.corpus import CACHE, Corpus, load_corpus
+from training.corpus import CACHE, LANGUAGES, Corpus, load_corpus
 
 TOKENIZER = CACHE / "tokenizer"
 LENGTH = 48
 """Tokens in a chunk, start and end included. Most captions have fewer; of the longest the end is cut off."""
-VOCABULARY = 5500
-"""Tokens at most: as many names in other languages as fit, of the languages that come up most often first."""
+PIECES = 700
+"""Tokens that words are spelled with, beside the bytes."""
+MANY = "s"
+"""What follows a name that stands for more than one: "foxes" is read as "fox s"."""
 START, END = "<|startoftext|>", "<|endoftext|>"
+CLASS = "PreTrainedTokenizerFast"
+"""What the tokenizer's class is called in every version of transformers; newer ones write another name."""
+SPACE = "Ġ"
+"""A space as a byte of byte-level encoding."""
 FRAME = "a an the of on in with and as to style background painting picture photo two three four five"
 """Words between the others in captions."""
+SIGNS = (",", ".", "-", "!", "1", "2", "3", "4", "5", "d", "k")
+"""What stands between words, numbers, and what is left of "3d" and "4k" where digits stand by themselves."""
+NAMES_EACH = 3
+"""Names of one thing in one language, at most: the usual one, and words that people say for it."""
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
 """Letters of languages that write words without spaces between them."""
 
 
-def learn_tokenizer() -> CLIPTokenizer:
-    """The tokenizer, from all the words that captions can hold, the usual ones most often."""
+def learn_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer of all words that captions can hold."""
     if (TOKENIZER / "tokenizer_config.json").exists():
-        return CLIPTokenizer.from_pretrained(TOKENIZER)
+        return PreTrainedTokenizerFast.from_pretrained(TOKENIZER)
     corpus = load_corpus()
-    words = [FRAME] * 50
-    words += [*COLOURS, *PLACE_NAMES, *RELATIONS, *(word for ways in WORDS_FOR.values() for word in ways)] * 50
-    words += [*FILLERS, *ADJECTIVES, *DOINGS] * 80
-    for subject in (corpus.subjects[i] for i in corpus.learnt()):
-        words += [*subject.words] * 200
-        words += [plural(word) for word in subject.words] * 20
-    return train_tokenizer(words, TOKENIZER, names=[*long_names(corpus), *names_in_tongues(corpus)])
+    words = [*words_of_captions(), *(each.words[0] for each in corpus.subjects)]
+    # Words are spelled with what other words are made of, be they tokens or not.
+    texts = [word for each in corpus.subjects for word in each.words] + words
+    return train_tokenizer(texts, TOKENIZER, words, other_names(corpus), [*plurals(corpus)])
 
 
 def train_tokenizer(
-    texts: Sequence[str], folder: Path, size: int = VOCABULARY, names: Sequence[str] = ()
-) -> CLIPTokenizer:
-    """Learn merges from lower-case texts, add names whole as long as there is room, and write all to `folder`."""
+    texts: Sequence[str],
+    folder: Path,
+    words: Sequence[str],
+    meant: dict[str, str] | None = None,
+    counted: Sequence[str] = (),
+) -> PreTrainedTokenizerFast:
+    """Learn pieces from texts, add words (or names of several) whole, and write all to `folder`.
+
+    meant: other names → what they are rewritten as. counted: names that may have an "s" behind them for MANY.
+    """
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Whitespace(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
-    )
-    trainer = trainers.BpeTrainer(
-        vocab_size=size - 258, end_of_word_suffix="</w>", initial_alphabet=letters, show_progress=False
-    )
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = _apart()
+    trainer = trainers.BpeTrainer(vocab_size=256 + PIECES, initial_alphabet=letters, show_progress=False)
     learner.train_from_iterator((text.lower() for text in texts), trainer)
-    merges = json.loads(learner.to_str())["model"]["merges"]
-    # CLIP's order: the bytes, the bytes as ends of words, the merges, the two special tokens.
-    tokens = [*letters, *(letter + "</w>" for letter in letters)]
-    tokens += [token for token in ("".join(pair) for pair in merges) if token not in set(tokens)]
-    tokens += [START, END]
-    made = CLIPTokenizer(
-        vocab={token: number for number, token in enumerate(tokens)},
-        merges=[tuple(pair) for pair in merges],
-        model_max_length=LENGTH,
+    whole = {f"{SPACE}{one_word(word)}" for word in words} | {f"{SPACE}{sign}" for sign in (*SIGNS, MANY)}
+    tokens, merges = dict.fromkeys(letters), []
+    for pair in json.loads(learner.to_str())["model"]["merges"]:
+        # A piece that is a word besides would mean that word wherever another begins with it.
+        if {*pair} <= tokens.keys() and "".join(pair) not in whole:
+            merges.append(tuple(pair))
+            tokens["".join(pair)] = None
+    vocabulary = {token: number for number, token in enumerate([*tokens, *sorted(whole), START, END])}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token=END, ignore_merges=True))
+    cleaning = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    made.normalizer = normalizers.Sequence([*cleaning, *rewriting(meant or {}, words, counted)])
+    made.pre_tokenizer, made.decoder = _apart(), decoders.ByteLevel()
+    made.post_processor = processors.RobertaProcessing(
+        (END, vocabulary[END]), (START, vocabulary[START]), trim_offsets=False, add_prefix_space=False
     )
-    whole = [AddedToken(name, single_word=not _UNSPACED.search(name), normalized=True) for name in names]
-    made.add_tokens(whole[: max(0, size - len(made))])
-    write_tokenizer(made, folder)
-    return CLIPTokenizer.from_pretrained(folder)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token=START, eos_token=END, pad_token=END, unk_token=END, model_max_length=LENGTH
+    )
+    write_tokenizer(fast, folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
 
 
-def write_tokenizer(tokenizer: CLIPTokenizer, folder: Path) -> None:
+def _apart() -> pre_tokenizers.PreTokenizer:
+    """Words, digits and signs one by one, as CLIP cuts them, each with a space before it."""
+    words = Regex(r"<\|startoftext\|>|<\|endoftext\|>|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+")
+    parts = pre_tokenizers.Split(words, "removed", invert=True)
+    return pre_tokenizers.Sequence([parts, pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)])
+
+
+def one_word(name: str) -> str:
+    """A name as the one word that is its token: "top hat" → "tophat"."""
+    return "".join(letter for letter in name.lower() if letter.isalpha())
+
+
+def rewriting(meant: dict[str, str], words: Sequence[str], counted: Sequence[str]) -> list[normalizers.Normalizer]:
+    """Rules that put the word that is a token in the place of each name; those of several words come first.
+
+    A name counts where it is a word; in scripts that have no spaces between words, anywhere.
+    """
+    rules: dict[tuple[bool, bool, str], list[str]] = {}
+    whole = {name: name for name in words if name != one_word(name)}
+    for name, usual in (meant | whole).items():
+        unspaced = bool(_UNSPACED.search(name))
+        short = len(name) == 1 if unspaced else " " not in name
+        rules.setdefault((short, unspaced, usual), []).append(name.lower())
+    made = []
+    if counted:
+        ways = _any_of(counted).removeprefix("(?:")
+        made.append(normalizers.Replace(Regex(rf"(?<={ways}s\b"), f" {MANY}"))
+    for (_, unspaced, usual), names in sorted(rules.items()):
+        many = f" {MANY}" if usual.endswith(f" {MANY}") else ""
+        content = one_word(usual.removesuffix(many)) + many
+        pattern = rf"\b{_any_of(names)}\b"
+        if unspaced:
+            pattern, content = f" ?{_any_of(names)} ?", f" {content} "
+        made.append(normalizers.Replace(Regex(pattern), content))
+    return made
+
+
+def _any_of(names: Sequence[str]) -> str:
+    """A pattern for any of these, the longest first."""
+    ways = [re.sub(r"([^\w\s])", r"\\\1", name) for name in sorted(names, key=len, reverse=True)]
+    return f"(?:{'|'.join(ways)})"
+
+
+def write_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write it into a folder of its own, without the spaces that make up a third of the file."""
     tokenizer.save_pretrained(folder)
     file = folder / "tokenizer.json"
     file.write_text(json.dumps(json.loads(file.read_text("utf-8")), ensure_ascii=False, separators=(",", ":")), "utf-8")
+    config = folder / "tokenizer_config.json"
+    told = json.loads(config.read_text("utf-8")) | {"tokenizer_class": CLASS}
+    here = ("is_local", "local_files_only")  # of the machine that it was written on
+    config.write_text(json.dumps({key: value for key, value in told.items() if key not in here}, indent=2), "utf-8")
 
 
-def encode(tokenizer: CLIPTokenizer, texts: list[str]) -> list[list[int]]:
+def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> list[list[int]]:
     """Token ids, each row LENGTH long: start, words, end, padding."""
     return tokenizer(texts, padding="max_length", truncation=True, max_length=LENGTH).input_ids
 
 
-def long_names(corpus: Corpus) -> list[str]:
-    """Names that are no single word: each is a token, so that a name elsewhere can mean what it means."""
-    names = (corpus.subjects[i].words[0] for i in corpus.learnt())
-    return [name for name in names if re.search(r"\W", name)]
+def words_of_captions() -> list[str]:
+    """The words between names."""
+    texts = [FRAME, *PLACE_NAMES, *COLOURS, *RELATIONS, *ADJECTIVES, *DOINGS, *FILLERS]
+    texts += [words for ways in (*WORDS_FOR.values(), *ALSO.values()) for words in ways]
+    return [*dict.fromkeys(word for text in texts for word in re.findall(r"[^\W\d_]+", text.lower()))]
 
 
-def names_in_tongues(corpus: Corpus) -> dict[str, str]:
-    """What things are called in other languages → the English name, the languages that come up most often first.
+def plurals(corpus: Corpus) -> dict[str, str]:
+    """Usual names that are counted with an "s" → their plural."""
+    names = {each.words[0]: plural(each.words[0]) for each in corpus.subjects}
+    return {name: many for name, many in names.items() if many == f"{name}s"}
 
-    English words of captions mean what they say, also where another language has the word for something else ("and" is
-    a Danish duck).
+
+def other_names(corpus: Corpus) -> dict[str, str]:
+    """What things are called → their usual names: synonyms, plurals that take more than an "s", other languages.
+
+    Words of captions and usual names mean what they say, also where another language has the word for something else
+    ("and" is a Danish duck).
     """
-    english = [FRAME, *PLACE_NAMES, *COLOURS, *RELATIONS, *ADJECTIVES, *DOINGS, *FILLERS]
-    english += [words for ways in (*WORDS_FOR.values(), *(each.words for each in corpus.subjects)) for words in ways]
-    taken = {word for words in english for word in words.lower().split()} | {*english}
+    taken = {*words_of_captions(), *(each.words[0] for each in corpus.subjects), *plurals(corpus).values()}
     found: dict[str, str] = {}
-    for language in LANGUAGES_BY_USE:
-        for subject in (corpus.subjects[i] for i in corpus.learnt()):
+
+    usually = "\n".join(taken)
+
+    def add(name: str, meaning: str) -> None:
+        if name not in taken and not re.search(rf"\b{re.escape(name)}\b", usually):
+            found.setdefault(name, meaning)
+
+    for subject in corpus.subjects:
+        usual = subject.words[0]
+        add(plural(usual), f"{usual} {MANY}")
+        for word in subject.words[1:]:
+            add(word, usual)
+            add(plural(word), f"{usual} {MANY}")
+    for language in LANGUAGES:
+        for subject in corpus.subjects:
             names = subject.tongues.get(language, ())
             # Where a label has several words ("the head of a fox"), people ask with the one among them that names it.
             stems = tuple(word[:3] for word in names[0].split()) if names else ()
-            for name in names:
-                if name not in taken and (name == names[0] or name.startswith(stems)):
-                    found.setdefault(name, subject.words[0])
+            ways = [name for name in names if name == names[0] or name.startswith(stems)]
+            for name in ways[:NAMES_EACH]:
+                add(name, subject.words[0])
     return found
-
-
-def same_words(tokenizer: CLIPTokenizer, corpus: Corpus) -> Tensor:
-    """For each token (tokens,) the one that it is learnt as: of a thing's name in another language the English name's.
-
-    So a language costs no learning, where both names are one token.
-    """
-
-    def number(words: str) -> int | None:
-        ids = tokenizer(words, add_special_tokens=False).input_ids
-        return ids[0] if len(ids) == 1 else None
-
-    same = torch.arange(len(tokenizer))
-    for name, word in names_in_tongues(corpus).items():
-        there, english = number(name), number(word)
-        if there is not None and english is not None:
-            same[there] = english
-    return same
