@@ -325,6 +325,22 @@ def test_the_autoencoder_learns(known: Corpus) -> None:
     assert optimiser.state(tiny).keys() == tiny.state_dict().keys()
 
 
+def test_blocks_in_which_nothing_wakes_begin_anew(known: Corpus) -> None:
+    torch.manual_seed(0)
+    tiny = AutoencoderTiny(**TINY_VAE)
+    pictures = drawn(known, Plan((Thing(0),), "cartoon", "", "on a blue background"), size=64)
+    assert vae.revive(tiny, pictures) == 0
+    sides = {"encoder": tiny.encoder.layers[-2], "decoder": tiny.decoder.layers[2]}
+    for block in sides.values():
+        torch.nn.init.constant_(block.conv[2].bias, -100)
+    tiny.encoder.requires_grad_(False)
+    before = {name: block.conv[4].bias.clone() for name, block in sides.items()}
+    assert vae.revive(tiny, pictures) == 1, "what is not trained stays as it is"
+    assert sides["encoder"].conv[2].bias.max() == -100 and sides["decoder"].conv[2].bias.abs().max() < 1
+    assert all(torch.equal(block.conv[4].bias, before[name]) for name, block in sides.items())
+    assert vae.revive(tiny, pictures) == 0
+
+
 def test_the_first_channels_are_held_to_what_an_older_autoencoder_finds(known: Corpus) -> None:
     torch.manual_seed(0)
     older, tiny = AutoencoderTiny(**TINY_VAE | {"latent_channels": vae.COARSE}), AutoencoderTiny(**TINY_VAE)

@@ -122,8 +122,8 @@ def training_step(vae: AutoencoderTiny, batch: Tensor, older: AutoencoderTiny | 
 def revive(vae: AutoencoderTiny, pictures: Tensor) -> int:
     """Give new weights to the blocks in which no picture wakes anything, and say how many these are.
 
-    Behind a ReLU that is zero for everything nothing ever learns again (Lu et al., arXiv:1903.06733): seven of seventeen
-    blocks ended so. What such a block adds, the same to every place, it goes on adding.
+    Behind a ReLU that is zero for everything nothing ever learns again (Lu et al., arXiv:1903.06733): seven of
+    Sketchbook's seventeen blocks ended so. What such a block adds, the same to every place, it goes on adding.
     """
     awake: dict[AutoencoderTinyBlock, bool] = {}
 
