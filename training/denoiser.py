@@ -176,11 +176,10 @@ def predict(pair: Pair, noisy: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor
         return pair(noisy, timesteps, ids)
 
 
-def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float], compiled: bool = False) -> None:
+def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float]) -> None:
     """Train for so long and keep the mean of the weights (EMA) beside them.
 
-    stretch: which part of the learning rate's course this is: (0, 1) is all of it, (0, 0.5) its first half. compiled:
-    by torch's compiler, which takes minutes, and on a processor loses gradients.
+    stretch: which part of the learning rate's course this is: (0, 1) is all of it, (0, 0.5) its first half.
     """
     tokenizer = learn_tokenizer()
     pair = Pair(tokenizer).to(device())
@@ -195,8 +194,6 @@ def train(minutes: float, batch: int, peak: float, stretch: tuple[float, float],
         mean.load_state_dict(saved["mean"])
     pair.to(torch.bfloat16).train()
     pair.unet.to(memory_format=torch.channels_last)
-    if compiled:
-        pair.unet.compile()
     torch.manual_seed(step * 100 + rank())
     optimiser = Optimiser(pair)
     bank = load_bank(scale)
@@ -241,10 +238,9 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--stretch", type=float, nargs=2, default=(0.0, 1.0), help="part of the learning rate's course")
-    parser.add_argument("--compile", action="store_true", help="on a GPU, if there is time for it")
     given = parser.parse_args()
     if given.bank:
         fill_bank(given.bank, given.workers)
     if given.minutes:
         together()
-        train(given.minutes, given.batch, given.rate, tuple(given.stretch), given.compile)
+        train(given.minutes, given.batch, given.rate, tuple(given.stretch))
