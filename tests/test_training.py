@@ -502,6 +502,17 @@ def test_the_bank_holds_pictures_and_the_tokens_of_their_captions(
     assert torch.allclose(again.latents.float() / 2, bank.latents.float() / bank.scale, atol=0.01)
 
 
+def test_other_names_of_a_plural_are_read_as_it_is(tmp_path: Path) -> None:
+    words = ["eye", "eyes", "old man", "man"]
+    made = tokenizer.train_tokenizer(words, tmp_path, words, {"глаза": "eyes", "starik": "old man"}, ["eye", "man"])
+
+    def read(text: str) -> list[int]:
+        return made(text, add_special_tokens=False).input_ids
+
+    assert read("глаза") == read("eyes") == read("eye s") != read("eye")
+    assert read("Starik") == read("old man") and len(read("old man")) == 1 and read("old man") != read("man")
+
+
 def test_other_names_are_read_as_the_usual_one(known: Corpus, tmp_path: Path) -> None:
     said = {"de": ("schwarzer kater", "kater", "schwarz"), "zh": ("狐狸",), "da": ("and",), "ru": ("кошка",)}
     told = {"cat": (("cat", "kitty"), said), "top hat": (("top hat", "tophat"), {"de": ("zylinder", "hut", "kater")})}

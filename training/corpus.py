@@ -37,6 +37,8 @@ LANGUAGES += ("sv", "th", "uk", "vi", "zh", "zh-hant")
 """Folders of emojibase-data with names in other languages than English."""
 ENGLISH = 6000
 """So many of the words that are most often heard in English mean in a prompt what they mean there."""
+PROMPTS = {"manga", "sci"}
+"""Rarer ones that prompts are full of: sci-fi has no Italian skis in it, and a manga no Spanish mangoes."""
 SHARED = {"chat"}
 """Of these the ones that whoever paints means in the other language."""
 STYLES = {  # the word in a caption → the package whose pictures look like that
@@ -105,7 +107,7 @@ def list_subjects(modules: Path) -> list[Subject]:
     """The subjects of `subjects.txt`, with what people call them here and elsewhere."""
     names = json.loads((modules / "unicode-emoji-json/data-by-emoji.json").read_text())
     named, tongues = read_named(NAMED.read_text()), read_tongues(modules)
-    english = english_words(modules) - SHARED
+    english = (english_words(modules) | PROMPTS) - SHARED
     kept = {emoji: entry["name"] for emoji, entry in names.items() if entry["name"] in named}
     missing = set(named) - set(kept.values())
     if missing:

@@ -9,7 +9,7 @@ by the normaliser in `tokenizer.json`: so they mean exactly the same, and cost n
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -107,6 +107,15 @@ def rewriting(meant: dict[str, str], words: Sequence[str], counted: Sequence[str
 
     A name counts where it is a word; in scripts that have no spaces between words, anywhere.
     """
+    made = _rules(meant, words, counted, one_word)
+    # A usual name that is a plural, or begins with another one, is read in parts: so its other names are too.
+    return _rules(meant, words, counted, normalizers.Sequence(made).normalize_str)
+
+
+def _rules(
+    meant: dict[str, str], words: Sequence[str], counted: Sequence[str], read: Callable[[str], str]
+) -> list[normalizers.Normalizer]:
+    """The rules of `rewriting`. read: a usual name → what stands in its place."""
     rules: dict[tuple[bool, bool, str], list[str]] = {}
     whole = {name: name for name in words if name != one_word(name)}
     for name, usual in (meant | whole).items():
@@ -119,7 +128,7 @@ def rewriting(meant: dict[str, str], words: Sequence[str], counted: Sequence[str
         made.append(normalizers.Replace(Regex(rf"(?<={ways}s\b"), f" {MANY}"))
     for (_, unspaced, usual), names in sorted(rules.items()):
         many = f" {MANY}" if usual.endswith(f" {MANY}") else ""
-        content = one_word(usual.removesuffix(many)) + many
+        content = read(usual.removesuffix(many)) + many
         pattern = rf"\b{_any_of(names)}\b"
         if unspaced:
             pattern, content = f" ?{_any_of(names)} ?", f" {content} "
@@ -162,6 +171,13 @@ def plurals(corpus: Corpus) -> dict[str, str]:
     return {name: many for name, many in names.items() if many == f"{name}s"}
 
 
+def _inside(name: str) -> set[str]:
+    """What stands within a name of several words, with and without an "s" at its end."""
+    words = name.split()
+    found = {" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)} - {name}
+    return found | {each.removesuffix("s") for each in found}
+
+
 def other_names(corpus: Corpus) -> dict[str, str]:
     """What things are called → their usual names: synonyms, plurals that take more than an "s", other languages.
 
@@ -171,10 +187,16 @@ def other_names(corpus: Corpus) -> dict[str, str]:
     taken = {*words_of_captions(), *(each.words[0] for each in corpus.subjects), *plurals(corpus).values()}
     found: dict[str, str] = {}
 
-    usually = "\n".join(taken)
+    # Names of several words are read first, so that a single word does no harm within them; but some are read in parts.
+    usual_names = {each.words[0] for each in corpus.subjects}
+    parts = {name for name in usual_names if name.endswith("s") or _inside(name) & usual_names}
+    within = {
+        several: "\n".join(name for name in taken if several or " " not in name or name in parts)
+        for several in (False, True)
+    }
 
     def add(name: str, meaning: str) -> None:
-        if name not in taken and not re.search(rf"\b{re.escape(name)}\b", usually):
+        if name not in taken and not re.search(rf"\b{re.escape(name)}\b", within[" " in name]):
             found.setdefault(name, meaning)
 
     for subject in corpus.subjects:
