@@ -206,11 +206,12 @@ def _spread(rng: np.random.Generator, count: int, standing: bool, ground: float)
 class Composer:
     """Draws batches of plans: subjects of the corpus as textures on a device.
 
-    size: side of the pictures in pixels.
+    size: side of the pictures in pixels. at_once: so many pictures are best asked for in one go.
     """
 
     def __init__(self, corpus: Corpus, size: int = 256, device: torch.device | str = "cpu") -> None:
         self.corpus, self.size, self.device = corpus, size, torch.device(device)
+        self.at_once = 250 if self.device.type == "cuda" else 64
         stacked = np.stack([corpus.pictures[style] for style in STYLES])
         self.textures = torch.from_numpy(stacked).to(self.device)
 

@@ -1,7 +1,7 @@
 """The corpus: the subjects of `subjects.txt`, each drawn in four openly licensed picture sets, named in many languages.
 
 Everything comes from npm packages, pinned below, fetched once by the ordinary `npm` client into `training/.cache/npm`,
-rasterised once and kept as one file of some 16 MB, `corpus.zip`, which is all that another machine needs.
+rasterised once and kept as one file of some 18 MB, `corpus.zip`, which is all that another machine needs.
 Licences: Fluent Emoji MIT, Noto Emoji Apache-2.0, Twemoji CC-BY 4.0, names MIT (`assets/models/sketchbook/NOTICE` has
 the attribution).
 """

@@ -110,15 +110,14 @@ def _tools() -> tuple[Composer, AutoencoderTiny, PreTrainedTokenizerFast]:
 def draw_piece(seed: int, count: int) -> None:
     """Draw `count` pictures, encode them and their captions, and add them to the bank as one file."""
     composer, vae, tokenizer = _tools()
-    part = 250 if vae.device.type == "cuda" else 40  # what a processor's cache holds
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     planner = Planner(composer.corpus, rng)
     plans = [planner.draw() for _ in range(count)]
     ids = encode(tokenizer, [caption(rng, composer.corpus, plan) for plan in plans])
     latents = []
-    for start in range(0, count, part):
-        wanted = autoencoder.to_tensor(composer.pictures(plans[start : start + part], rng))
+    for start in range(0, count, composer.at_once):
+        wanted = autoencoder.to_tensor(composer.pictures(plans[start : start + composer.at_once], rng))
         wanted = wanted.to(vae.dtype, memory_format=torch.channels_last)
         latents += [vae.encode(each).latents.half().cpu() for each in wanted.split(50)]
     np.savez(BANK / f"{seed:06}.npz", latents=torch.cat(latents).numpy(), ids=np.array(ids, np.int16))

@@ -165,7 +165,8 @@ def real_pictures(composer: Composer, questions: Sequence[Question], seed: int =
     """Composed pictures of the same plans: what a perfect model would paint."""
     torch.manual_seed(seed)
     rng, plans = np.random.default_rng(seed), [question.plan for question in questions]
-    parts = [composer.pictures(plans[start : start + 64], rng).cpu() for start in range(0, len(plans), 64)]
+    starts = range(0, len(plans), composer.at_once)
+    parts = [composer.pictures(plans[start : start + composer.at_once], rng).cpu() for start in starts]
     return torch.cat(parts)
 
 

@@ -80,7 +80,7 @@ def grow_autoencoder(older: AutoencoderTiny) -> AutoencoderTiny:
                 )
             for block in layers[len(known) :]:
                 with torch.no_grad():
-                    block.conv[-1].weight.mul_(0.1)
+                    block.conv[-1].weight.mul_(autoencoder.QUIET)
     return vae
 
 
@@ -98,7 +98,7 @@ def _levels(layers: torch.nn.Sequential) -> list[list[torch.nn.Module]]:
 def grown(weight: Tensor, into: Tensor) -> Tensor:
     """A larger weight: its first rows and columns are this one, and what is new does not reach the first rows."""
     into = into.clone()
-    into[tuple(slice(size) for size in weight.shape[:1])] = 0
+    into[: len(weight)] = 0
     into[tuple(slice(size) for size in weight.shape)] = weight
     return into
 

@@ -151,8 +151,8 @@ def train(minutes: float, pool: int, batch: int, peak: float) -> None:
 
     def drawn(number: int) -> tuple[Tensor, list[Plan]]:
         plans = [planner.draw() for _ in range(number)]
-        part = 250 if device().type == "cuda" else 64
-        parts = [composer.pictures(plans[start : start + part], rng) for start in range(0, number, part)]
+        starts = range(0, number, composer.at_once)
+        parts = [composer.pictures(plans[start : start + composer.at_once], rng) for start in starts]
         small = torch.cat([F.interpolate(part.float(), (SIDE, SIDE), mode="area").to(torch.uint8) for part in parts])
         return small, plans
 

@@ -124,14 +124,13 @@ def _rules(
         rules.setdefault((short, unspaced, usual), []).append(name.lower())
     made = []
     if counted:
-        ways = _any_of(counted).removeprefix("(?:")
-        made.append(normalizers.Replace(Regex(rf"(?<={ways}s\b"), f" {MANY}"))
+        made.append(normalizers.Replace(Regex(rf"(?<={_any_of(counted)})s\b"), f" {MANY}"))
     for (_, unspaced, usual), names in sorted(rules.items()):
         many = f" {MANY}" if usual.endswith(f" {MANY}") else ""
         content = read(usual.removesuffix(many)) + many
-        pattern = rf"\b{_any_of(names)}\b"
+        pattern = rf"\b(?:{_any_of(names)})\b"
         if unspaced:
-            pattern, content = f" ?{_any_of(names)} ?", f" {content} "
+            pattern, content = f" ?(?:{_any_of(names)}) ?", f" {content} "
         made.append(normalizers.Replace(Regex(pattern), content))
     return made
 
@@ -139,7 +138,7 @@ def _rules(
 def _any_of(names: Sequence[str]) -> str:
     """A pattern for any of these, the longest first."""
     ways = [re.sub(r"([^\w\s])", r"\\\1", name) for name in sorted(names, key=len, reverse=True)]
-    return f"(?:{'|'.join(ways)})"
+    return "|".join(ways)
 
 
 def write_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -171,11 +170,10 @@ def plurals(corpus: Corpus) -> dict[str, str]:
     return {name: many for name, many in names.items() if many == f"{name}s"}
 
 
-def _inside(name: str) -> set[str]:
-    """What stands within a name of several words, with and without an "s" at its end."""
-    words = name.split()
-    found = {" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)} - {name}
-    return found | {each.removesuffix("s") for each in found}
+def _runs(name: str) -> set[str]:
+    """The words of a name, and all that stand one after the other in it."""
+    words = [*re.finditer(r"\w+", name)]
+    return {name[first.start() : last.end()] for number, first in enumerate(words) for last in words[number:]}
 
 
 def other_names(corpus: Corpus) -> dict[str, str]:
@@ -184,19 +182,18 @@ def other_names(corpus: Corpus) -> dict[str, str]:
     Words of captions and usual names mean what they say, also where another language has the word for something else
     ("and" is a Danish duck).
     """
-    taken = {*words_of_captions(), *(each.words[0] for each in corpus.subjects), *plurals(corpus).values()}
-    found: dict[str, str] = {}
-
-    # Names of several words are read first, so that a single word does no harm within them; but some are read in parts.
     usual_names = {each.words[0] for each in corpus.subjects}
-    parts = {name for name in usual_names if name.endswith("s") or _inside(name) & usual_names}
-    within = {
-        several: "\n".join(name for name in taken if several or " " not in name or name in parts)
-        for several in (False, True)
-    }
+    taken = {*words_of_captions(), *usual_names, *plurals(corpus).values()}
+    found: dict[str, str] = {}
+    # Names of several words are read first, so that a single word does no harm within them; but some are read in parts.
+    runs = {name: _runs(name) - {name} for name in usual_names}
+    inside = {name: runs[name] | {run.removesuffix("s") for run in runs[name]} for name in usual_names}
+    parts = {name for name in usual_names if name.endswith("s") or inside[name] & usual_names}
+    alone = {name for name in taken if " " not in name or name in parts}
+    within = {several: set().union(*map(_runs, taken if several else alone)) for several in (False, True)}
 
     def add(name: str, meaning: str) -> None:
-        if name not in taken and not re.search(rf"\b{re.escape(name)}\b", within[" " in name]):
+        if name not in taken and name not in within[" " in name]:
             found.setdefault(name, meaning)
 
     for subject in corpus.subjects:

@@ -49,6 +49,8 @@ PULL = 1e-3
 """Weight of the latents' mean square: without it they would grow until the noise means nothing."""
 HOLD = 0.3
 """Weight of the distance to an older autoencoder's latents."""
+QUIET = 0.1
+"""What a new block adds at first, by what its weights as they are drawn would."""
 RENEWED = 0.02
 """Part of the pictures that is drawn anew every hundred steps."""
 
@@ -58,8 +60,7 @@ def draw_pictures(composer: Composer, seed: int, count: int) -> Tensor:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     planner = Planner(composer.corpus, rng)
-    most = 250 if composer.device.type == "cuda" else 64
-    parts = [min(most, count - start) for start in range(0, count, most)]
+    parts = [min(composer.at_once, count - start) for start in range(0, count, composer.at_once)]
     return torch.cat([composer.pictures([planner.draw() for _ in range(part)], rng) for part in parts])
 
 
@@ -141,7 +142,7 @@ def revive(vae: AutoencoderTiny, pictures: Tensor) -> int:
         added = block.conv[4].bias.clone()
         for layer in block.conv[::2]:
             layer.reset_parameters()
-        block.conv[4].weight.mul_(0.1)
+        block.conv[4].weight.mul_(QUIET)
         block.conv[4].bias.copy_(added)
     return len(asleep)
 
