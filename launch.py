@@ -188,7 +188,7 @@ def serve(settings: Settings) -> None:
         app, closing = _wire(settings)
         with closing:
             host, port = listener.getsockname()[:2]
-            for line in notes(settings, host, port):
+            for line in notes(settings, host, port, sys.argv[1:]):
                 print(line, flush=True)
             _run(app, listener, lambda: _announce(settings, address(host, port)))
 
@@ -228,6 +228,11 @@ def _wire(settings: Settings) -> tuple[Any, contextlib.ExitStack]:
 def _run(app: Any, listener: socket.socket, announce: Callable[[], None]) -> None:
     import uvicorn
 
+    from studio import logs
+    from studio.web import connections
+
+    logs.set_up()
+
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
@@ -241,7 +246,16 @@ def _run(app: Any, listener: socket.socket, announce: Callable[[], None]) -> Non
 
     # Uvicorn passes the signal on when it has ended. So SIGTERM ends this program as Ctrl+C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE)
+    config = uvicorn.Config(
+        app,
+        http=connections.kind(connections.raise_files()),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        backlog=connections.BACKLOG,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+    )
     Server(config).run(sockets=[listener])
 
 
@@ -280,7 +294,7 @@ def address(host: str, port: int) -> str:
     return f"http://[{here}]:{port}" if ":" in here else f"http://{here}:{port}"
 
 
-def notes(settings: Settings, host: str, port: int) -> list[str]:
+def notes(settings: Settings, host: str, port: int, arguments: Sequence[str] = ()) -> list[str]:
     """What the person should know before it starts."""
     result = []
     if port != settings.port:
@@ -288,7 +302,12 @@ def notes(settings: Settings, host: str, port: int) -> list[str]:
     if not ipaddress.ip_address(host.partition("%")[0]).is_loopback and not settings.auth:
         result.append(
             "Warning: everyone who reaches this machine over the network can use the studio and see its "
-            "pictures. Start it with --auth user:password to ask for a password."
+            "pictures. Start it with --auth-file to ask for a password."
+        )
+    if any(each.partition("=")[0] == "--auth" for each in arguments):
+        result.append(
+            "Warning: every account of this machine can read a password that is given with --auth in the list of "
+            "processes. Put it into a file for --auth-file, or into the variable EMERGE_AUTH."
         )
     return result
 

@@ -55,6 +55,14 @@ class SourceError(StudioError):
     """A start picture or a mask is no picture, or not one that can be worked with."""
 
 
+class RequestError(StudioError):
+    """A request is not one that the page sends, or is too large or too slow. status: of HTTP, for the answer."""
+
+    def __init__(self, sentence: str, status: int = 422) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
 class StorageError(StudioError):
     """Reading or writing the library failed. What was to be written is still in memory."""
 

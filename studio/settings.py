@@ -6,7 +6,7 @@ Plain Python only: `launch.py --help` imports this module on a machine where not
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -39,6 +39,10 @@ class Settings:
         ("auto", "float32", "bfloat16", "float16"),
     )
     auth: str = _setting("", "user:password that a browser must give; empty lets everyone in who reaches the port")
+    auth_file: Path | None = _setting(
+        None,
+        "file whose first line is user:password, which other accounts of this machine cannot read as they can --auth",
+    )
     allow_pickles: bool = _setting(
         False, "read .ckpt, .pt and .bin too, by PyTorch's reader of weights alone; others are refused"
     )
@@ -60,7 +64,7 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> 
             values[name] = _read(source, text if isinstance(text, str) else os.pathsep.join(text), kind)
     settings = Settings(**values)
     _check(settings)
-    return settings
+    return replace(settings, auth=_in_file(settings.auth_file)) if settings.auth_file else settings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,7 +82,7 @@ def parser() -> argparse.ArgumentParser:
         flags = [flag, each.metadata["short"]] if each.metadata["short"] else [flag]
         if hints[each.name] is bool:
             result.add_argument(flag, action="store_const", const="true", help=text)
-        elif hints[each.name] not in (str, int, Path):
+        elif hints[each.name] == tuple[Path, ...]:
             result.add_argument(*flags, action="append", metavar="FOLDER", help=text.replace("%", "%%"))
         else:
             result.add_argument(flag, metavar=each.name.upper(), help=text.replace("%", "%%"))
@@ -88,7 +92,7 @@ def parser() -> argparse.ArgumentParser:
 def _shown(default: Any) -> str:
     if isinstance(default, tuple):
         return os.pathsep.join(map(str, default))
-    return str(default) if default not in ("", False) else "none" if default == "" else "off"
+    return str(default) if default not in ("", None, False) else "off" if default is False else "none"
 
 
 def _read(source: str, text: str, kind: Any) -> Any:
@@ -100,7 +104,7 @@ def _read(source: str, text: str, kind: Any) -> Any:
         if not text.isdecimal():
             raise SettingsError(f"{source} is {text!r}: use a whole number.")
         return int(text)
-    if kind is Path:
+    if kind in (Path, Path | None):
         return Path(text).expanduser()
     if kind is str:
         return text
@@ -114,5 +118,24 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"The setting {each.name} is {value!r}: use one of {', '.join(choices)}.")
     if not 1 <= settings.port <= 65535:
         raise SettingsError(f"The port {settings.port} does not exist: use 1 to 65535.")
-    if settings.auth and not all(settings.auth.partition(":")[::2]):
+    if settings.auth and not is_pair(settings.auth):
         raise SettingsError("The setting auth must be written user:password.")
+    if settings.auth and settings.auth_file:
+        raise SettingsError("Give either auth or auth_file, not both.")
+
+
+def is_pair(text: str) -> bool:
+    """Whether this is a user's name and a password, with a colon between them."""
+    return all(text.partition(":")[::2])
+
+
+def _in_file(path: Path) -> str:
+    """The `user:password` in a file. Raises SettingsError."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise SettingsError(f"The file {path} with the password cannot be read: {reason}.") from None
+    if not lines or not is_pair(lines[0].strip()):
+        raise SettingsError(f"The first line of {path} must be written user:password.")
+    return lines[0].strip()

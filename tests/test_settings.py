@@ -36,13 +36,28 @@ def test_every_setting_can_be_given_both_ways() -> None:
         "no_browser": "1",
         "steps_kept": "500",
     }
-    assert values.keys() == {each.name for each in fields(Settings)}
+    assert values.keys() == {each.name for each in fields(Settings)} - {"auth_file"}
     wanted = Settings(
-        "0.0.0.0", 1234, (Path("a"), Path("b")), Path("out"), "cpu", "float32", "me:secret", True, True, 500
+        "0.0.0.0", 1234, (Path("a"), Path("b")), Path("out"), "cpu", "float32", "me:secret", None, True, True, 500
     )
     assert parse([], {f"EMERGE_{name.upper()}": value for name, value in values.items()}) == wanted
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value != "1"]
     assert parse([*flags, "--no-browser", "--allow-pickles"], {}) == wanted
+
+
+def test_the_password_can_stand_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("me:s:ecret \nfurther lines do not matter\n", "utf-8")
+    assert parse(["--auth-file", str(file)], {}).auth == parse([], {"EMERGE_AUTH_FILE": str(file)}).auth == "me:s:ecret"
+    with pytest.raises(SettingsError, match="not both"):
+        parse(["--auth-file", str(file), "--auth", "a:b"], {})
+    for content in (b"", b"\n", b"nothing else", b":x", b"x:", b"\xff:\xff"):
+        file.write_bytes(content)
+        with pytest.raises(SettingsError, match=r"\.$"):
+            parse(["--auth-file", str(file)], {})
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(SettingsError, match="cannot be read"):
+            parse(["--auth-file", str(path)], {})
 
 
 def test_models_folders_can_be_given_one_after_another() -> None:

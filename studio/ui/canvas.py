@@ -13,6 +13,23 @@ from typing import Literal
 
 import gradio as gr
 
+NUMBER, ABSENT = (int, float, str), type(None)
+
+EVENTS: dict[str, dict[str, tuple[type, ...]]] = {
+    "use_settings": {"recipe": (dict,)},
+    "reuse_seed": {"recipe": (dict,)},
+    "fork": {"job": (str,), "step": (int,), "noise": (*NUMBER, ABSENT)},
+    "turn": {"job": (str,), "noise": (*NUMBER, ABSENT)},
+    "choose_model": {"model": (str,)},
+    "restore": {"recipe": (dict,), "axes": (list,)},
+    "ended": {},
+    "start": {"source": (str, ABSENT), "mask": (str, ABSENT)},
+    "loaded": {"width": (int,), "height": (int,), "recipe": (dict, ABSENT)},
+    "vary": {"picture": (dict,), "strength": NUMBER},
+    "brought": {"added": (int, ABSENT), "told": (str, ABSENT)},
+}
+"""The events of the components below, and what each carries: names and types. What else is sent never arrives."""
+
 
 def canvas(place: str, start: str, stop: str) -> gr.HTML:
     """The pictures a tab is making, from their starting noise on, and the ones just made.
@@ -80,6 +97,16 @@ def easel(place: str, mode: Literal["paint", "mask"], start: str) -> gr.HTML:
         apply_default_css=False,
         elem_id=f"{place}-easel",
         elem_classes="easel-place",
+    )
+
+
+def styles_bringer() -> gr.HTML:
+    """A button that brings a table of styles. `brought` carries how many were `added`, or why none: `told`."""
+    return gr.HTML(
+        html_template='<section class="bring-styles"></section>',
+        js_on_load=f'import("/page/styles.js").then(({{ mount }}) => mount(element, {_events(("brought",))}));',
+        apply_default_css=False,
+        min_height=0,
     )
 
 

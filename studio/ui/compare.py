@@ -227,7 +227,7 @@ def _connect_centre(
         return {**updates, start_from: _kept(recipe), failure: ""}
 
     def reuse_seed(event: gr.EventData) -> Any:
-        return str(event._data["recipe"]["seed"])
+        return str(event._data["recipe"].get("seed", ""))
 
     def restore(event: gr.EventData) -> dict[Component, Any]:
         """A contact sheet was dropped on the grid."""

@@ -78,7 +78,7 @@ def _connect_variations(start_picture: gr.HTML, failure: gr.HTML, studio: Studio
     def vary(event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
         owner = owner_of(request.request)
         try:
-            kept = studio.library.get(str(event._data["picture"]["id"]))
+            kept = studio.library.get(str(event._data["picture"].get("id")))
             recipe = replace(kept.recipe, strength=float(event._data["strength"]), mask="", box=None, fill="original")
             width, height = painting.suited_size(studio.models, recipe.model, kept.width, kept.height)
             source = _fitted(studio, studio.sources.add(kept.path.read_bytes()).name, width, height, "crop")

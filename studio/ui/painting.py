@@ -184,7 +184,7 @@ def connect_start(
         owner = owner_of(request.request)
         try:
             named = form.worded(fields.named(values), studio.styles, studio.models)
-            recipes, previews = read(named, event._data or {})
+            recipes, previews = read(named, event._data)
             recipes = [form.with_choices_made(recipe, studio.wildcards) for recipe in recipes]
             studio.live.show(owner, settings.place, studio.engine.submit(recipes, owner, previews))
         except StudioError as error:
@@ -350,7 +350,7 @@ def connect_pictures(
         return updates
 
     def reuse_seed(event: gr.EventData) -> Any:
-        return str(event._data["recipe"]["seed"])
+        return str(event._data["recipe"].get("seed", ""))
 
     for each in pictures:
         each.use_settings(use_settings, outputs=[*fields, *easels, failure], **AT_ONCE)
@@ -410,7 +410,8 @@ def connect_loaded(start_picture: gr.HTML, settings: Settings, failure: gr.HTML,
                 recipe = Recipe.from_values(data["recipe"])
                 values = {name: getattr(recipe, name) for name in ("prompt", "negative_prompt")}
             if sized:
-                size = suited_size(models, model, int(data["width"]), int(data["height"]))
+                sides = (min(max(data[side], 1), 65536) for side in ("width", "height"))
+                size = suited_size(models, model, *sides)
                 values |= dict(zip(("width", "height"), size, strict=True))
         except StudioError as error:
             return {failure: str(error)}

@@ -1,6 +1,5 @@
 """Styles in a tab's form: choose some, write them out, save the prompt as one, bring a table of them."""
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,7 +9,7 @@ from studio import styles
 from studio.errors import StudioError
 from studio.styles import Style
 from studio.ui import form
-from studio.ui.canvas import notice
+from studio.ui.canvas import notice, styles_bringer
 from studio.ui.painting import AT_ONCE, Settings, Studio
 
 
@@ -29,7 +28,7 @@ def panel(page: gr.Blocks, settings: Settings, studio: Studio) -> None:
         with gr.Row(elem_classes="together"):
             save = gr.Button("Save prompt", size="sm", min_width=0)
             write = gr.Button("Write into prompt", size="sm", min_width=0)
-            bring = gr.UploadButton("Bring styles.csv", size="sm", min_width=0, file_types=[".csv"])
+            bring = styles_bringer()
         said = notice()
 
     def write_out(prompt: str, negative: str, names: list[str]) -> dict[Component, Any]:
@@ -46,22 +45,15 @@ def panel(page: gr.Blocks, settings: Settings, studio: Studio) -> None:
             return {said: str(error)}
         return {said: f"Saved as “{named.strip()[:80]}”.", fields["styles"]: _refreshed(studio), name: ""}
 
-    def take(path: str) -> dict[Component, Any]:
-        file = Path(path)
-        try:
-            found = studio.styles.add_file(file.name, file.read_bytes())
-        except (StudioError, OSError) as error:
-            return {said: str(error)}
-        finally:
-            file.unlink(missing_ok=True)
-        return {said: f"Styles added: {len(found):,}.", fields["styles"]: _refreshed(studio)}
+    def brought(event: gr.EventData) -> dict[Component, Any]:
+        told = event._data.get("told") or f"Styles added: {event._data.get('added')}."
+        return {said: str(told), fields["styles"]: _refreshed(studio)}
 
     page.load(lambda: _refreshed(studio), outputs=fields["styles"], **AT_ONCE)
     words = [fields["prompt"], fields["negative_prompt"]]
     write.click(write_out, inputs=[*words, fields["styles"]], outputs=[*words, fields["styles"], said], **AT_ONCE)
     save.click(keep, inputs=[name, *words], outputs=[said, fields["styles"], name], **AT_ONCE)
-    # Only Gradio's own reading of a file makes sure that it is one that was uploaded.
-    bring.upload(take, inputs=bring, outputs=[said, fields["styles"]], **{**AT_ONCE, "preprocess": True})
+    bring.brought(brought, outputs=[said, fields["styles"]], **AT_ONCE)
 
 
 def choices(found: dict[str, Style]) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from studio.engine import Engine
-from studio.errors import DownloadError, ModelError, ModelMissing, RecipeError
+from studio.errors import ModelError, ModelMissing, RecipeError
 from studio.library import Library
 from studio.models import catalog, download, sidecars
 from studio.models.catalog import Entry
@@ -23,6 +23,7 @@ from studio.models.manager import Manager
 from studio.models.records import DEFAULTS
 from studio.models.tasks import Task, Tasks, sha256
 from studio.recipe import Recipe
+from studio.web.bodies import body_of
 from studio.web.live import HEARTBEAT, NOT_KEPT, Mailbox
 from studio.web.pictures import FOREVER
 
@@ -96,7 +97,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
 
     @router.post("/notes")
     async def keep_notes(request: Request, key: str) -> JSONResponse:
-        text = visible((await _body(request)).decode("utf-8", "replace"), lines=True)
+        text = visible((await body_of(request, _MAX_BODY)).decode("utf-8", "replace"), lines=True)
         if len(text) > MAX_NOTES:
             raise RecipeError(f"Notes can have {MAX_NOTES:,} characters, and these have {len(text):,}.")
         models.catalog.records.keep_notes(entry(key).key, text)
@@ -104,7 +105,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
 
     @router.post("/defaults")
     async def keep_defaults(request: Request, key: str) -> JSONResponse:
-        values = _defaults(await _body(request))
+        values = _defaults(await body_of(request, _MAX_BODY))
         found = await run_in_threadpool(entry, key)
         if values:
             wanted = {**_suited(found), **values}
@@ -134,7 +135,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
 
     @router.post("/hub/get")
     async def start_download(request: Request, choice: str = "") -> JSONResponse:
-        values = _object(await _body(request))
+        values = _object(await body_of(request, _MAX_BODY))
         plan = download.Plan.from_values({name: values[name] for name in download.Plan.__slots__ if name in values})
         plan = download.with_choice(plan, choice) if choice else plan
         folder = await run_in_threadpool(download.destination, folders)
@@ -232,13 +233,3 @@ def _object(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RecipeError("That was not understood. Load the page anew.")
     return value
-
-
-async def _body(request: Request) -> bytes:
-    """What was sent, read no farther than the limit. Raises DownloadError."""
-    data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) > _MAX_BODY:
-            raise DownloadError("That is more than can be taken in.")
-    return bytes(data)

@@ -9,8 +9,9 @@ from studio.engine import Job
 from studio.errors import StorageError
 from studio.events import Finished, Paused
 from studio.library import Library
+from studio.web.bodies import body_of
 from studio.web.live import Live, owner_of
-from studio.web.sources import body_of
+from studio.web.sources import MAX_UPLOAD
 
 
 def routes(live: Live, library: Library) -> APIRouter:
@@ -31,7 +32,7 @@ def routes(live: Live, library: Library) -> APIRouter:
 
     @router.post("/sheets")
     async def read(request: Request) -> JSONResponse:
-        return JSONResponse(sheets.described(sheets.read(await body_of(request))))
+        return JSONResponse(sheets.described(sheets.read(await body_of(request, MAX_UPLOAD))))
 
     return router
 

@@ -11,10 +11,13 @@ from studio.errors import SourceError, StorageError
 from studio.library import Library
 from studio.recipe import size_of
 from studio.sources import Source, Sources
+from studio.web.bodies import body_of
 from studio.web.pictures import FOREVER
 
-MAX_UPLOAD = 200 * 2**20
-"""Bytes of a file that are taken in, as many as Gradio takes."""
+MAX_UPLOAD = 200_000_000
+"""Bytes of a picture's file that are taken in."""
+
+ADVICE = "Save it smaller, as JPEG for example."
 
 
 def routes(sources: Sources, library: Library) -> APIRouter:
@@ -28,7 +31,7 @@ def routes(sources: Sources, library: Library) -> APIRouter:
     async def add(request: Request, background: str = "#ffffff", picture: str | None = None) -> JSONResponse:
         if picture is not None:
             return JSONResponse(await run_in_threadpool(from_library, picture))
-        data = await body_of(request)
+        data = await body_of(request, MAX_UPLOAD, ADVICE)
         return JSONResponse(_described(await run_in_threadpool(sources.add, data, background)))
 
     def from_library(picture: str) -> dict[str, Any]:
@@ -42,7 +45,7 @@ def routes(sources: Sources, library: Library) -> APIRouter:
     @router.post("/sources/masks")
     async def add_mask(request: Request, source: str) -> JSONResponse:
         size = size_of(source)
-        data = await body_of(request)
+        data = await body_of(request, MAX_UPLOAD, ADVICE)
         return JSONResponse({"name": await run_in_threadpool(sources.add_mask, data, size)})
 
     @router.post("/sources/{name}/extended")
@@ -58,19 +61,6 @@ def routes(sources: Sources, library: Library) -> APIRouter:
         return FileResponse(path, media_type="image/png", headers=FOREVER, filename=path.name if download else None)
 
     return router
-
-
-async def body_of(request: Request) -> bytes:
-    """What was sent, read no farther than the limit. Raises SourceError."""
-    data = bytearray()
-    async for part in request.stream():
-        data += part
-        if len(data) > MAX_UPLOAD:
-            raise SourceError(
-                f"The file is larger than {MAX_UPLOAD // 2**20} MB, the most that is taken in. Save it smaller, as "
-                "JPEG for example."
-            )
-    return bytes(data)
 
 
 def _described(source: Source) -> dict[str, Any]:

@@ -1,0 +1,219 @@
+"""Who is let in: one guard in front of everything, which looks at a request before anything else does."""
+
+import base64
+import hmac
+import ipaddress
+import logging
+import re
+import socket
+from collections import OrderedDict
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from studio.settings import Settings
+from studio.web.owners import COOKIE, Owners, nobody
+from studio.web.pace import Allowance
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # Gradio's page needs inline scripts, and compiles its templates with Function(). Nothing may come from elsewhere.
+    "Content-Security-Policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
+    "font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; object-src 'none'; "
+    "base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
+}
+
+WRONG_AT_ONCE, WRONG_EACH = 10, 3.0
+"""Wrong passwords that one address may try at once, and the seconds until one more."""
+
+WRONG_BY_ALL, WRONG_BY_ALL_EACH = 200, 0.1
+"""The same for all addresses together."""
+
+SIGNED_IN_KEPT = 1000
+"""Browsers that are known to have the password; the one seen longest ago is forgotten first."""
+
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.%\w-]+\]|[\w.-]+)(:\d{1,5})?", re.ASCII)
+
+log = logging.getLogger(__name__)
+
+
+class Guard:
+    """Decides who is let in, and marks every answer.
+
+    Host: a page elsewhere can have its own name point to this machine (DNS rebinding) and then counts as ours for a
+    browser, so only names that are really this machine's pass. Origin: a page elsewhere can send requests here with
+    the person's sign-in; browsers say so, and it is refused. Then sign-in, if the settings ask for one: who tries
+    wrong passwords must wait longer and longer, and everybody else need not.
+
+    Every browser gets an id as a cookie with the page, found in `request.state.owner`: whose job a job is.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, owners: Owners) -> None:
+        self._app = app
+        self._auth = settings.auth
+        self._owners = owners
+        self._only_loopback = is_loopback(settings.host)
+        name = socket.gethostname().lower()
+        self._names = {"localhost"} if self._only_loopback else {"localhost", name, f"{name}.local"}
+        self._wrong = Allowance(WRONG_AT_ONCE, WRONG_EACH)
+        self._wrong_by_all = Allowance(WRONG_BY_ALL, WRONG_BY_ALL_EACH)
+        self._signed_in: OrderedDict[str, None] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers, address = Headers(scope=scope), _network(scope)
+        known = self._owners.known(_cookie(headers))
+        if refusal := self._refusal(scope, headers, known, address):
+            await _refuse(refusal, scope, receive, send)
+            return
+        cookie = ""
+        if known is None and scope["path"] == "/" and (made := self._owners.new(address)):
+            known, cookie = made
+        scope.setdefault("state", {})["owner"] = known or nobody(address)
+
+        async def marked(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                answer = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    answer[name] = value
+                if cookie:
+                    answer.append("Set-Cookie", f"{COOKIE}={cookie}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax")
+            await send(message)
+
+        await self._app(scope, receive, marked)
+
+    def _refusal(self, scope: Scope, headers: Headers, owner: str | None, address: str) -> PlainTextResponse | None:
+        host = headers.get("host", "")
+        if not self._knows(host) or len(headers.getlist("host")) > 1:
+            return PlainTextResponse(
+                "This address is not one of this studio's. Open it by the machine's own name or number.", 403
+            )
+        if not _is_own(scope, headers, host):
+            return PlainTextResponse("This request came from another site's page, and was refused.", 403)
+        return self._unsigned(headers.get("authorization", ""), owner, address) if self._auth else None
+
+    def _knows(self, host: str) -> bool:
+        name = _name_in(host)
+        if name in self._names:
+            return True
+        return is_loopback(name) if self._only_loopback else _is_address(name)
+
+    def _unsigned(self, authorization: str, owner: str | None, address: str) -> PlainTextResponse | None:
+        """What to answer to somebody who has not signed in; None to somebody who has."""
+        given = _given(authorization)
+        # A browser that had the password before is let try at any time, or others at its address could lock it out.
+        may_try = owner in self._signed_in or (self._wrong.left(address) and self._wrong_by_all.left(""))
+        if given is not None and not may_try:
+            return PlainTextResponse(
+                "Too many wrong passwords came from your address. Wait some seconds, then try again.",
+                429,
+                {"Retry-After": str(round(WRONG_EACH))},
+            )
+        if given is not None and hmac.compare_digest(given, self._auth.encode()):
+            self._remember(owner)
+            return None
+        if given is not None:
+            self._wrong.take(address)
+            self._wrong_by_all.take("")
+            log.warning("A wrong password came from %s.", address)
+        return PlainTextResponse(
+            "Sign in with the user name and password of this studio.",
+            401,
+            {"WWW-Authenticate": 'Basic realm="Emerge Studio", charset="UTF-8"'},
+        )
+
+    def _remember(self, owner: str | None) -> None:
+        if owner:
+            self._signed_in[owner] = None
+            self._signed_in.move_to_end(owner)
+            while len(self._signed_in) > SIGNED_IN_KEPT:
+                self._signed_in.popitem(last=False)
+
+
+async def _refuse(refusal: PlainTextResponse, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008})
+    else:
+        await refusal(scope, receive, send)
+
+
+def _is_own(scope: Scope, headers: Headers, host: str) -> bool:
+    """Whether the request comes from our own page, from the address bar, or from a program that is no browser."""
+    origin = headers.get("origin")
+    if origin is not None:
+        scheme, _, place = origin.partition("://")
+        if scheme not in ("http", "https") or place.lower() != host.lower():
+            return False
+    if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
+        return True
+    # A link on another page may open the studio, and that is all it may do.
+    opens = (scope.get("method"), scope["path"], headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
+    return opens == ("GET", "/", "navigate", "document")
+
+
+def _given(authorization: str) -> bytes | None:
+    """The `user:password` that was given, None if none was."""
+    scheme, _, encoded = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(encoded.strip(), validate=True)
+    except ValueError:  # binascii.Error is one, and so is what letters beyond ASCII raise
+        return b""
+
+
+def _cookie(headers: Headers) -> str:
+    """The value of the browser's cookie, empty if it brings none."""
+    for part in headers.get("cookie", "").split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return ""
+
+
+def _network(scope: Scope) -> str:
+    """The address that a request comes from; of IPv6 the network, which is what one household has."""
+    client = scope.get("client")
+    try:
+        address = ipaddress.ip_address(client[0].partition("%")[0]) if client else None
+    except ValueError:
+        address = None
+    if address is None:
+        return "elsewhere"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False).network_address)
+    return str(address)
+
+
+def _name_in(host: str) -> str:
+    """The name in a Host header, without port and brackets; empty if it is not written as one."""
+    if not _HOST.fullmatch(host):
+        return ""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(name: str) -> bool:
+    """Whether only this machine itself can reach an address of this name."""
+    return name == "localhost" or (_is_address(name) and ipaddress.ip_address(name).is_loopback)
