@@ -693,7 +693,7 @@ def test_a_file_that_is_too_large_is_not_taken_in(client: TestClient, monkeypatc
     for path in ("/sources", "/sources/masks?source=48x32-" + 24 * "0"):
         for content in (bytes(2**21), endless()):
             answer = client.post(path, content=content)
-            assert answer.status_code == 413
+            assert answer.status_code == 400
             assert answer.json()["error"].startswith("The file is larger than 1 MB, the most that is taken in.")
 
 

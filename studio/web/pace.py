@@ -20,7 +20,8 @@ class Allowance:
 
     def left(self, who: Hashable) -> bool:
         """Whether there is one left to take."""
-        return self._free_at.get(who, 0.0) - self._clock() <= (self._at_once - 1) * self._each
+        # Half of one is given away, since sums of seconds are not exact.
+        return self._free_at.get(who, 0.0) - self._clock() < (self._at_once - 0.5) * self._each
 
     def take(self, who: Hashable) -> bool:
         """Take one, if there is one left."""
