@@ -55,8 +55,9 @@ ODD = st.sampled_from(
     [
         b"x@127.0.0.1", b"127.0.0.1:7860, evil", b"127.0.0.1:7860\t", b"[::1", b"[::1]:x", b"[::1%25lo]:7860", b"127.1",
         b"0x7f.1", b"localhost:99999", b"localhost:", b"[v1.x]", b"[]", b"\xc2\xb2", b"http://[", b"http://[::1",
-        b"null", b"http://127.0.0.1:7860@evil", b"Basic \xff", b"Basic =", b"Basic " + b"A" * 5, b"basic", b"Basic  YTpi",
-        b"a=b;;=;",         COOKIE.encode() + b"=\xff", COOKIE.encode() + b"=" + b"a" * 22 + b"." + b"\xe9" * 22,
+        b"null", b"http://127.0.0.1:7860@evil", b"Basic \xff", b"Basic =", b"Basic " + b"A" * 5, b"basic",
+        b"Basic  YTpi", b"a=b;;=;", COOKIE.encode() + b"=\xff",
+        COOKIE.encode() + b"=" + b"a" * 22 + b"." + b"\xe9" * 22,
     ]
 )  # fmt: skip
 
