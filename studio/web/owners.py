@@ -21,7 +21,7 @@ COOKIE = "emerge_owner"
 KEY_FILE = "browsers.key"
 """Beside the pictures, so that a browser finds its own again after a restart. Readable by the studio's account only."""
 
-AT_ONCE, EACH = 32, 10.0
+AT_ONCE, EACH = 64, 5.0
 """New ids that one address gets at once, and the seconds after which it may have one more."""
 
 _SIGNED = re.compile(r"([\w-]{22})\.([\w-]{22})", re.ASCII)

@@ -88,7 +88,9 @@ def studio(chromium: str, models_folder: Path) -> Iterator[Studio]:
     """The studio as a person starts it, with tiny models and a broken one beside the bundled one."""
     (models_folder / "old.ckpt").write_bytes(b"a pickle")
     output = Path(tempfile.mkdtemp(prefix="emerge-test-"))
-    command = [sys.executable, str(ROOT / "launch.py"), "--no-browser", "--port", str(_free_port())]
+    asked = output / "asked.txt"
+    command = [sys.executable, str(Path(__file__).with_name("watched.py")), str(asked), str(ROOT / "launch.py")]
+    command += ["--no-browser", "--port", str(_free_port())]
     command += ["--output-folder", str(output), "--models-folders", str(models_folder)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
     made = Studio("", output)
@@ -114,7 +116,9 @@ def studio(chromium: str, models_folder: Path) -> Iterator[Studio]:
         except subprocess.TimeoutExpired:
             process.kill()
             raise
+        told = asked.read_text("utf-8")
         shutil.rmtree(output, ignore_errors=True)
+        assert not told, f"the studio looked beyond this machine, or started programs:\n{told}"
 
 
 @pytest.fixture(scope="package")
