@@ -17,7 +17,7 @@ import gradio
 from gradio.components import Component
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studio.errors import RequestError
 from studio.web.bodies import body_of
@@ -47,6 +47,8 @@ PLAIN_EVENTS = frozenset({"load", "click", "input", "change"})
 FORWARDED = ("forwarded", "x-forwarded-", "x-gradio-", "x-direct-url", "x-hf-")
 """Beginnings of headers from which Gradio would take its own address, or who somebody is."""
 
+FAILED = "Something inside the studio failed. The log on the machine it runs on says more."
+
 _SESSION = re.compile(r"[a-z0-9]{1,32}", re.ASCII)
 
 log = logging.getLogger(__name__)
@@ -59,9 +61,14 @@ Shape = Mapping[str, tuple[type, ...]]
 class GradioGate:
     """Stands between our routes and a mounted Gradio application."""
 
-    def __init__(self, app: ASGIApp, blocks: gradio.Blocks, events: Mapping[str, Shape]) -> None:
-        """events: what each event that is none of Gradio's own carries, by its name."""
-        self._app = app
+    def __init__(
+        self, app: ASGIApp, blocks: gradio.Blocks, events: Mapping[str, Shape], tell: Callable[[str, str], None]
+    ) -> None:
+        """events: what each event that is none of Gradio's own carries, by its name.
+
+        tell: gets the owner and a sentence when something was not done. Gradio's page would pass over it in silence.
+        """
+        self._app, self._tell = app, tell
         self._functions = {
             number: ([_kind(each) for each in function.inputs], _carried(function.targets, events))
             for number, function in blocks.fns.items()
@@ -80,10 +87,11 @@ class GradioGate:
             await PlainTextResponse("There is nothing at this address.", 404)(scope, receive, send)
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
+        owner: str = scope["state"]["owner"]
         try:
-            owner: str = scope["state"]["owner"]
             body = self._judged(await body_of(Request(scope, receive), MOST), owner)
         except RequestError as error:
+            self._tell(owner, str(error))
             await JSONResponse({"error": str(error)}, error.status)(scope, receive, send)
             return
         # Gradio gets what was read here, written out again: of two readers one may be fooled.
@@ -96,7 +104,13 @@ class GradioGate:
         scope = _plain(scope)
         kept = [(name, value) for name, value in scope["headers"] if name not in (b"content-length", b"content-type")]
         scope["headers"] = [*kept, (b"content-type", b"application/json")]
-        await self._app(scope, again, send)
+
+        async def watched(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] != 200:
+                self._tell(owner, FAILED)
+            await send(message)
+
+        await self._app(scope, again, watched)
 
     def _judged(self, data: bytes, owner: str) -> dict[str, Any]:
         """The request as Gradio may have it. Raises RequestError if the page would not send such a one."""
@@ -124,7 +138,7 @@ def shut(blocks: gradio.Blocks) -> None:
     """Settings of Gradio that make the same sure from inside; before it is mounted.
 
     has_launched: until it is set, Gradio takes every file of this machine for one of its own. A function that fails
-    says so in the log, which measures it out, and to the person in a sentence; Gradio would print each failure whole.
+    says so in the log, which measures it out; Gradio would print each failure whole.
     """
     blocks.has_launched = True
     blocks.state_session_capacity = SESSIONS
@@ -138,13 +152,9 @@ def _told(function: Callable[..., Any]) -> Callable[..., Any]:
     def told(*values: Any, **named: Any) -> Any:
         try:
             return function(*values, **named)
-        except Exception as error:
+        except Exception:
             log.exception("A function of the page failed.")
-            raise gradio.Error(
-                f"Something inside the studio failed ({type(error).__name__}). The log on the machine it runs on says "
-                "more.",
-                print_exception=False,
-            ) from None
+            raise gradio.Error(FAILED, print_exception=False) from None
 
     return told
 

@@ -117,12 +117,16 @@ class Live:
                 if reader == owner:
                     mailbox.put(f"shown {place}", news)
 
-    def tell(self, key: str, kind: str, values: Any) -> None:
-        """Tell all windows of everyone something that is no job's; of one `key` only the newest. Any thread."""
+    def tell(self, key: str, kind: str, values: Any, owner: str | None = None) -> None:
+        """Tell all windows of an owner (None: of everyone) something that is no job's. Any thread.
+
+        Of one `key` only the newest is told.
+        """
         news = _message(kind, values)
         with self._lock:
-            for _, mailbox in self._readers:
-                mailbox.put(key, news)
+            for reader, mailbox in self._readers:
+                if owner in (None, reader):
+                    mailbox.put(key, news)
 
     def layout(self, owner: str, place: str) -> "Layout | None":
         """How the pictures of a tab stand in a grid, None if they don't."""

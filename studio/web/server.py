@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
@@ -69,6 +69,8 @@ def create_app(settings: Settings, engine: Engine, library: Library, models: Man
     models.listen(lambda: stream.tell("memory", "memory", {}))
     app.include_router(models_web.routes(models, library, engine, settings.models_folders, Tasks()))
     app.mount("/page", Page(directory=PAGE))
+    app.add_api_route("/favicon.ico", lambda: FileResponse(PAGE / "icon.svg"))
+    app.add_api_route("/manifest.json", lambda: FileResponse(PAGE / "manifest.json"))
     styles = Styles(settings.output_folder / "styles")
     app.include_router(styles_web.routes(styles))
     blocks, look = build(Studio(engine, models, stream, library, sources, styles))
@@ -90,7 +92,11 @@ def create_app(settings: Settings, engine: Engine, library: Library, models: Man
         **look,
     )
     [mount] = [each for each in app.routes if isinstance(each, Mount) and each.path == ""]
-    mount.app = gradio_gate.GradioGate(mount.app, blocks, EVENTS)
+
+    def tell(owner: str, sentence: str) -> None:
+        stream.tell("refused", "refused", {"sentence": sentence}, owner)
+
+    mount.app = gradio_gate.GradioGate(mount.app, blocks, EVENTS, tell)
     return app
 
 

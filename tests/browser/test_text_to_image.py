@@ -474,3 +474,13 @@ def test_a_rating_appears_in_other_windows(page: Page, browser: Browser, studio:
         expect(mark).to_have_text("")
     finally:
         stranger.close()
+
+
+def test_a_page_of_an_older_studio_is_told_so(page: Page, faults: list[str]) -> None:
+    place = panel(page, "text_to_image")
+    page.route("**/run/predict", lambda route: route.continue_(post_data={"data": [], "fn_index": 10_000}))
+    place.get_by_role("button", name="Generate").click()
+    expect(page.get_by_role("alert").filter(has_text="Reload the page.")).to_be_visible()
+    page.get_by_role("button", name="Close").last.click()
+    expect(page.get_by_role("alert").filter(has_text="Reload the page.")).to_be_hidden()
+    faults[:] = [fault for fault in faults if "status of 422" not in fault]

@@ -2,8 +2,8 @@
 
     python watched.py FILE PROGRAM [ARGUMENTS …]
 
-Python tells an audit hook of every socket that is connected and every name that is looked up, whoever in the process does
-it (PEP 578). What stays on this machine is not written down.
+Python tells an audit hook of every socket that is connected and every name that is looked up, whoever in the process
+does it (PEP 578). What stays on this machine is not written down.
 """
 
 import ipaddress

@@ -1,5 +1,7 @@
 // What the server tells of this browser's jobs, over one event stream that all scripts of the page share.
 
+import { say } from "./saying.js";
+
 /** Job id → the newest that is known of it: `state`, `recipe`, `done`, `total`, `preview`, `picture`, `reason`… */
 export const jobs = new Map();
 
@@ -63,6 +65,7 @@ function open() {
   // Told to everyone; who listens knows what to do.
   on("memory", () => {});
   on("rating", () => {});
+  on("refused", ({ sentence }) => say(sentence));
 }
 
 function on(kind, handle) {
