@@ -1,4 +1,4 @@
-"""Starts Emerge Studio on a machine that has only Python 3.11 or later: `python launch.py`.
+"""Starts Emerge Studio on a machine that has only Python 3.11 to 3.14: `python launch.py`.
 
 What is needed is installed once into `.venv` beside this file (or into the virtual environment that is
 already active), exactly as requirements.lock says: only these versions, and only files with these hashes. A stamp
