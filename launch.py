@@ -1,8 +1,9 @@
-"""Starts Emerge Studio on a machine that has only Python 3.11 or later: `python launch.py`.
+"""Starts Emerge Studio on a machine that has only Python 3.11 to 3.14: `python launch.py`.
 
 What is needed is installed once into `.venv` beside this file (or into the virtual environment that is
-already active), exactly as requirements.lock says. A stamp in there remembers that it is complete, so that
-the next start goes straight on; without it pip runs again, which also completes an interrupted installation.
+already active), exactly as requirements.lock says: only these versions, and only files with these hashes. A stamp
+in there remembers that it is complete, so that the next start goes straight on; without it pip runs again, which
+also completes an interrupted installation.
 `python launch.py test` does the same for the tests and then runs them.
 
 At import this file needs nothing but Python itself, so `--help` answers at once.
@@ -33,8 +34,14 @@ from studio.settings import Settings
 
 ROOT = Path(__file__).resolve().parent
 LOCK = ROOT / "requirements.lock"
+CPU_LOCK = ROOT / "requirements-cpu.lock"
+CUDA_LOCK = ROOT / "requirements-cuda.lock"
 TEST_LOCK = ROOT / "requirements-test.lock"
-OLDEST_PYTHON = (3, 11)
+PYTHONS = ((3, 11), (3, 14))
+"""The oldest and the newest that the lock files have files for."""
+PIP_INSTALL = ("pip", "install", "--disable-pip-version-check", "--require-hashes", "--no-deps", "--only-binary=:all:")
+"""Nothing is looked up beyond a lock file, and nothing is built, since the tools for that would come without a hash."""
+
 PORTS_TRIED = 100
 GRACE = 1
 """Seconds that open connections get at the end. Event streams never end by themselves."""
@@ -55,14 +62,14 @@ class InstallError(StudioError):
 
 def main(arguments: Sequence[str]) -> int:
     """Run the studio or its tests. Returns the exit code: 2 for a wrong flag, 1 if it could not start."""
-    if sys.version_info < OLDEST_PYTHON:
-        return _complain("Emerge Studio needs Python 3.11 or later, and this is " + platform.python_version() + ".", 2)
+    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        return _complain("Emerge Studio needs Python 3.11 to 3.14, and this is " + platform.python_version() + ".", 2)
     try:
         if arguments[:1] == ["test"]:
-            prepare([LOCK, TEST_LOCK])
+            prepare([CPU_LOCK, LOCK, CUDA_LOCK, TEST_LOCK])
             return test(arguments[1:])
         settings = studio_settings.parse(arguments)
-        prepare([LOCK])
+        prepare([CPU_LOCK, LOCK, CUDA_LOCK])
         serve(settings)
     except SettingsError as error:
         return _complain(str(error), 2)
@@ -118,13 +125,33 @@ def install(prefix: Path, locks: Sequence[Path]) -> None:
         "or 3 GB on Linux, where NVIDIA's libraries come with it.",
         flush=True,
     )
-    _call(
-        [str(python), "-m", "pip", "install", "--disable-pip-version-check"]
-        + [part for lock in locks for part in ("-r", str(lock))],
-        "The installation did not finish; above, pip says why. Start again to go on from there.",
-    )
     for lock in locks:
+        _install(python, lock)
         _stamp_file(prefix, lock).write_text(_stamp(prefix, lock))
+
+
+def _install(python: Path, lock: Path) -> None:
+    """Let pip install what the lock file names, and nothing else. Raises InstallError.
+
+    No line can choose between torch's builds for the processor alone and for NVIDIA's cards: they have one name and
+    run on the same systems. So the first is tried beforehand, and only the second brings its libraries.
+    """
+    command = [str(python), "-m", *PIP_INSTALL, "-r", str(lock)]
+    if lock == CPU_LOCK:
+        _succeeds(command)  # it does where pip is told of a place that has this build; the package index does not
+    elif lock != CUDA_LOCK or _asks_for_cuda(python):
+        _call(
+            command,
+            "The installation did not finish; above, pip says why. A file that does not match its hash is not the one "
+            "that was tested, so it was not installed: find out where it comes from. In other cases start again to go "
+            f"on from there. {LOCK.name} begins with the systems that there are files for.",
+        )
+
+
+def _asks_for_cuda(python: Path) -> bool:
+    """Whether the torch that was installed needs NVIDIA's libraries beside it."""
+    code = "import importlib.metadata as m, sys; sys.exit('nvidia' not in str(m.requires('torch')))"
+    return sys.platform == "linux" and _succeeds([str(python), "-c", code])
 
 
 def stamped(prefix: Path, lock: Path) -> bool:

@@ -192,7 +192,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Studio:
     """The application on a fake worker, and a client that stands for one browser."""
 
-    def __init__(self, output: Path, auth: str = "") -> None:
+    def __init__(self, output: Path, auth: str = "", models: Any = None) -> None:
         self.worker = FakeWorker()
         self.library = Library(output)
         self.sources = Sources(output / "sources")
@@ -200,7 +200,7 @@ class Studio:
         self.events = Events()
         self.engine.subscribe(self.events)
         settings = Settings(auth=auth, output_folder=output)
-        self.app = create_app(settings, self.engine, self.library, FakeModels(), self.sources)  # type: ignore[arg-type]
+        self.app = create_app(settings, self.engine, self.library, models or FakeModels(), self.sources)
         self.client = TestClient(self.app, base_url=HERE)
 
     def close(self) -> None:
