@@ -224,6 +224,14 @@ def test_an_open_door_is_warned_about(host: str, auth: str, warned: bool) -> Non
     assert ("--auth" in told) == warned
 
 
+def test_a_password_that_everybody_can_read_is_warned_about() -> None:
+    settings = Settings(auth="me:secret")
+    for arguments in (["--auth", "me:secret"], ["--port", "80", "--auth=me:secret"]):
+        [note] = launch.notes(settings, "127.0.0.1", 7860, arguments)
+        assert "list of processes" in note and "secret" not in note
+    assert launch.notes(settings, "127.0.0.1", 7860, ["--auth-file", "x"]) == []
+
+
 def test_a_browser_is_opened_only_where_there_is_a_desktop() -> None:
     assert launch.has_browser("darwin", {}) and launch.has_browser("win32", {})
     assert not launch.has_browser("linux", {}) and not launch.has_browser("linux", {"DISPLAY": ""})
