@@ -1,5 +1,6 @@
 """The guard and what it counts: any header, wrong passwords, made-up browsers, and a log that nobody can flood."""
 
+import asyncio
 import base64
 import logging
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from studio import logs
@@ -80,10 +82,15 @@ def test_no_header_makes_the_guard_stumble(headers: dict[bytes, bytes], path: st
     assert answer in ((200, 403) if not auth else (401, 403))
 
 
+HEAD = [(b"host", HOST.encode())]
+
+
 def ask(app: Any, path: str, headers: list[tuple[bytes, bytes]], client: Any = ("192.0.2.7", 5)) -> int:
     """The status of the answer to a request as it comes from the network, which a client would not send."""
-    import asyncio
+    return asyncio.run(status(app, path, headers, client))
 
+
+async def status(app: Any, path: str, headers: list[tuple[bytes, bytes]], client: Any = ("192.0.2.7", 5)) -> int:
     told: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -93,7 +100,7 @@ def ask(app: Any, path: str, headers: list[tuple[bytes, bytes]], client: Any = (
         return {"type": "http.request", "body": b""}
 
     scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "query_string": b"", "client": client}
-    asyncio.run(app(scope, receive, send))
+    await app(scope, receive, send)
     return int(told[0]["status"])
 
 
@@ -204,6 +211,37 @@ def test_a_damaged_key_is_made_again(tmp_path: Path, content: bytes) -> None:
 def test_without_a_disk_a_key_lasts_as_long_as_the_studio(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert len(owners.key_in(tmp_path / "file")) == 32
+
+
+def test_one_browser_cannot_keep_all_threads() -> None:
+    """Streams that do not end stand for requests that take long."""
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        arrived.append(scope["state"]["owner"])
+        await ending.wait()
+        await PlainTextResponse("done")(scope, receive, send)
+
+    async def run() -> tuple[list[int], list[int]]:
+        app = Guard(endless, Settings(), Owners(KEY))
+        asking = [asyncio.create_task(status(app, "/", HEAD)) for _ in range(guard.AT_A_TIME)]
+        while len(arrived) < guard.AT_A_TIME:
+            await asyncio.sleep(0)
+        waiting = [asyncio.create_task(status(app, "/pictures", HEAD)) for _ in range(guard.WAITING)]
+        await asyncio.sleep(0)
+        refused = [await status(app, "/live", HEAD), await status(app, "/", [*HEAD, (b"cookie", b"made up")])]
+        other = asyncio.create_task(status(app, "/", HEAD, ("192.0.2.8", 1)))
+        while len(arrived) == guard.AT_A_TIME:
+            await asyncio.sleep(0)
+        ending.set()
+        done = [await each for each in (*asking, *waiting, other)]
+        return refused, [*done, await status(app, "/live", HEAD)]
+
+    arrived: list[str] = []
+    ending = asyncio.Event()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Owners, "new", lambda *_: None)
+        refused, done = asyncio.run(run())
+    assert refused == [429, 429] and set(done) == {200}
 
 
 # How often

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studio.settings import Settings
 from studio.web.owners import COOKIE, Owners, nobody
-from studio.web.pace import Allowance
+from studio.web.pace import Allowance, Turns
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -35,6 +35,12 @@ WRONG_AT_ONCE, WRONG_EACH = 10, 3.0
 
 WRONG_BY_ALL, WRONG_BY_ALL_EACH = 200, 0.1
 """The same for all addresses together."""
+
+AT_A_TIME, WAITING = 24, 200
+"""Requests of one browser that are answered at a time, or one could keep all of the server's threads; and how many more
+may wait. A browser itself makes six at a time, but one behind a proxy as many as there are pictures on the page."""
+
+BUSY = "Too much was asked for at once. Wait for the answers, then ask again."
 
 SIGNED_IN_KEPT = 1000
 """Browsers that are known to have the password; the one seen longest ago is forgotten first."""
@@ -65,6 +71,7 @@ class Guard:
         self._wrong = Allowance(WRONG_AT_ONCE, WRONG_EACH)
         self._wrong_by_all = Allowance(WRONG_BY_ALL, WRONG_BY_ALL_EACH)
         self._signed_in: OrderedDict[str, None] = OrderedDict()
+        self._turns = Turns(AT_A_TIME, WAITING)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -78,7 +85,8 @@ class Guard:
         cookie = ""
         if known is None and scope["path"] == "/" and (made := self._owners.new(address)):
             known, cookie = made
-        scope.setdefault("state", {})["owner"] = known or nobody(address)
+        owner = known or nobody(address)
+        scope.setdefault("state", {})["owner"] = owner
 
         async def marked(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -89,7 +97,11 @@ class Guard:
                     answer.append("Set-Cookie", f"{COOKIE}={cookie}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax")
             await send(message)
 
-        await self._app(scope, receive, marked)
+        async with self._turns.of(owner) as may_go:
+            if may_go:
+                await self._app(scope, receive, marked)
+            else:
+                await _refuse(PlainTextResponse(BUSY, 429, {"Retry-After": "1"}), scope, receive, send)
 
     def _refusal(self, scope: Scope, headers: Headers, owner: str | None, address: str) -> PlainTextResponse | None:
         host = headers.get("host", "")

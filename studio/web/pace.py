@@ -1,8 +1,10 @@
-"""How often something may be done: so much at once, and more with time."""
+"""How often, and how much at a time, something may be done by each of many."""
 
+import asyncio
+import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable
 
 REMEMBERED = 10_000
 """Of so many it is known what they did lately; who did something longest ago is forgotten first."""
@@ -32,3 +34,27 @@ class Allowance:
         while len(self._free_at) > REMEMBERED:
             self._free_at.popitem(last=False)
         return True
+
+
+class Turns:
+    """So many at a time for each of many; more wait for their turn, up to a number. On one event loop."""
+
+    def __init__(self, at_a_time: int, waiting: int) -> None:
+        self._at_a_time, self._most = at_a_time, at_a_time + waiting
+        self._turns: dict[Hashable, tuple[asyncio.Semaphore, list[None]]] = {}
+
+    @contextlib.asynccontextmanager
+    async def of(self, who: Hashable) -> AsyncIterator[bool]:
+        """Wait for a turn; False at once if too many of them wait already."""
+        turn, here = self._turns.setdefault(who, (asyncio.Semaphore(self._at_a_time), []))
+        if len(here) >= self._most:
+            yield False
+            return
+        here.append(None)
+        try:
+            async with turn:
+                yield True
+        finally:
+            here.pop()
+            if not here:
+                self._turns.pop(who, None)
