@@ -1,48 +1,84 @@
-"""Reading what a request brings: no more than is allowed, no slower than is bearable, and not all of it in memory."""
+"""Reading what a request brings: no more than is allowed, no slower than is bearable, and few large ones at a time."""
 
 import asyncio
+import contextlib
 import tempfile
+from collections.abc import AsyncIterator
+from typing import IO
 
 from starlette.requests import ClientDisconnect, Request
 
 from studio.errors import RequestError
+from studio.web.pace import Turns
 
 PATIENCE = 20.0
-"""Seconds within which the first of a body must come."""
+"""Seconds within which more of a body must come."""
 
 SLOWEST = 4096
 """Bytes a second that are fast enough for any line; slower senders are let go."""
 
 IN_MEMORY = 2**20
-"""Bytes that are gathered in memory; of a larger body the rest waits on disk until all of it is there."""
+"""Bytes that are gathered in memory; of a larger body the rest waits on disk until its turn has come."""
+
+OF_ONE, WAITING = 3, 30
+"""Files that one browser sends at a time, and how many more of its may wait."""
+
+AT_WORK = 2
+"""Files of all that are in memory at a time, each up to as large as may be sent."""
+
+
+class Uploads:
+    """Files that are sent, from the first byte until what was to be done with them is done."""
+
+    def __init__(self) -> None:
+        self._sent = Turns(OF_ONE, WAITING)
+        self._at_work = asyncio.Semaphore(AT_WORK)
+
+    @contextlib.asynccontextmanager
+    async def body(self, request: Request, most: int, advice: str) -> AsyncIterator[bytes]:
+        """What was sent, for as long as it is worked on. Raises as `body_of` does, and when too many wait."""
+        async with self._sent.of(request.state.owner) as may_come:
+            if not may_come:
+                raise RequestError("Too many files were sent at a time. Wait for some, then send the others.", 429)
+            with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
+                await _spool(request, file, most, advice)
+                async with self._at_work:
+                    yield file.read()
 
 
 async def body_of(request: Request, most: int, advice: str = "Send less.") -> bytes:
-    """What was sent. Raises RequestError if it has more than `most` bytes, comes too slowly, or ends early.
+    """What was sent, some megabytes at most. For files there is `Uploads`.
 
-    advice: what to do about one that is too large.
+    Raises RequestError if it has more than `most` bytes, comes too slowly, or ends early. advice: what to do about one
+    that is too large.
     """
+    with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
+        await _spool(request, file, most, advice)
+        return file.read()
+
+
+async def _spool(request: Request, file: IO[bytes], most: int, advice: str) -> None:
     told = request.headers.get("content-length", "")
     if told.isdecimal() and int(told[:19]) > most:
         raise _too_large(most, advice)
-    with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
-        size, start = 0, asyncio.get_running_loop().time()
-        parts = request.stream()
-        while True:
-            try:
-                async with asyncio.timeout_at(start + PATIENCE + size / SLOWEST):
-                    part = await anext(parts, None)
-            except TimeoutError:
-                raise RequestError("That was sent too slowly to be waited for. Send it again.", 408) from None
-            except ClientDisconnect:
-                raise RequestError("That was broken off. Send it again.", 400) from None
-            if part is None:
-                file.seek(0)
-                return file.read()
-            size += len(part)
-            if size > most:
-                raise _too_large(most, advice)
-            file.write(part)
+    clock = asyncio.get_running_loop().time
+    size, start = 0, clock()
+    parts = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout_at(min(clock(), start + size / SLOWEST) + PATIENCE):
+                part = await anext(parts, None)
+        except TimeoutError:
+            raise RequestError("That was sent too slowly to be waited for. Send it again.", 408) from None
+        except ClientDisconnect:
+            raise RequestError("That was broken off. Send it again.", 400) from None
+        if part is None:
+            file.seek(0)
+            return
+        size += len(part)
+        if size > most:
+            raise _too_large(most, advice)
+        file.write(part)
 
 
 def _too_large(most: int, advice: str) -> RequestError:
