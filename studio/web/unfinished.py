@@ -113,8 +113,9 @@ def _recall(values: dict[str, Any], engine: Engine, library: Library) -> None:
 
 
 def _read(path: Path) -> Any:
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("it is no plain file")
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode) or state.st_size > 4 * MOST:
+        raise ValueError("it is no plain file of a fitting size")
     head, _, data = path.read_bytes().partition(b"\n")
     if head != f"{FORMAT} {zlib.crc32(data)}".encode():
         raise ValueError("it is damaged, or of another studio")
