@@ -295,25 +295,29 @@ export function makePicture(element, job, side) {
   const bar = make("span", { class: "bar", "aria-hidden": "true" }, make("i"));
   const live = makeLive(canvas, recipe, side);
   let picture = "";
-  let current = job;
+  let there = ""; // the one whose file is loaded
+  let current = null;
 
   async function showFile(id) {
     picture = id;
-    if (!id) return;
     const next = new Image();
     next.src = `/pictures/${id}.png`;
     try {
       await next.decode();
     } catch {
+      if (picture === id) picture = ""; // the studio may have been stopped: with the next news of it, it is tried again
       return;
     }
     if (picture !== id) return;
     image.src = next.src;
     await image.decode().catch(() => {});
-    if (picture === id) element.dataset.kept = "true";
+    if (picture !== id) return;
+    there = id;
+    element.dataset.kept = "true";
   }
 
   function update(now) {
+    const isNews = now !== current;
     current = now;
     element.dataset.state = now.state;
     element.dataset.done = now.done ?? 0;
@@ -324,7 +328,7 @@ export function makePicture(element, job, side) {
         if (isMoving(current)) delete element.dataset.kept;
       });
     }
-    if (now.picture && now.picture !== picture) showFile(now.picture);
+    if (isNews && now.picture && now.picture !== picture) showFile(now.picture);
     if (!now.picture) picture = "";
     setText(veil, veilText(now, live.isEmpty()));
   }
@@ -333,7 +337,7 @@ export function makePicture(element, job, side) {
   function look(bitmap) {
     if (bitmap) live.paint(bitmap);
     if (bitmap) delete element.dataset.kept;
-    else if (picture) element.dataset.kept = "true";
+    else if (picture && picture === there) element.dataset.kept = "true";
   }
 
   return { layers: [...(recipe.mask ? inPlace(canvas, recipe) : [canvas]), image], veil, bar, update, look };
