@@ -584,6 +584,7 @@ class Engine:
             self._grant_wish(job)
         with self._lock:
             ready = sorted(self._in_state("ready"), key=lambda job: job._run.done if job._run else 0, reverse=True)
+        writing = self._keeper.submit(lambda: None)
         for job in in_turns(ready):
             run, problem = job._run, ""
             has_time = time.monotonic() < until and self._worker.loaded(job.recipe.model)
@@ -594,8 +595,9 @@ class Engine:
                     problem = self._keep_partial(job, run) if has_time else "There was no time to keep what was made."
                 lost += bool(problem)
                 self._hold_as_kept(job, problem)
-            # The next one only when this one is on disk, with its steps.
-            self._keeper.submit(lambda: None).result()
+            # While this one's steps are written the next is decoded; the one after it waits for them.
+            writing.result()
+            writing = self._keeper.submit(lambda: None)
         if lost:
             log.warning("Of %d pictures in the making, the latest steps could not be kept.", lost)
 
