@@ -26,6 +26,7 @@ import threading
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from studio import settings as studio_settings
@@ -78,7 +79,8 @@ def main(arguments: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         return _complain(f"{error.name} is missing in {sys.prefix}. Delete that folder and start again.", 1)
     except KeyboardInterrupt:
-        print("\nStopped.", flush=True)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print("\nStopped.", flush=True)
     return 0
 
 
@@ -209,19 +211,23 @@ def _go_on_with(python: Path) -> None:
 
 def serve(settings: Settings) -> None:
     """Run the studio until Ctrl+C or SIGTERM. Raises StudioError if it cannot start."""
+    _end_as_ctrl_c_does()
     listener = bind(settings.host, settings.port)
     print("Starting Emerge Studio…", flush=True)
     with contextlib.closing(listener):
-        app, closing = _wire(settings)
+        app, stop, closing = _wire(settings)
         with closing:
             host, port = listener.getsockname()[:2]
             for line in notes(settings, host, port, sys.argv[1:]):
                 print(line, flush=True)
-            _run(app, listener, lambda: _announce(settings, address(host, port)))
+            _run(app, listener, lambda: _announce(settings, address(host, port)), stop)
 
 
-def _wire(settings: Settings) -> tuple[Any, contextlib.ExitStack]:
-    """Settings → library → models → engine → web. Returns the application, and what closes the rest."""
+def _wire(settings: Settings) -> tuple[Any, Callable[[], None], contextlib.ExitStack]:
+    """Settings → library → models → engine → web. Returns the application, what stops it, and what closes the rest.
+
+    Stopping keeps what is in the making and tells the pages. After it, or instead of it, the rest is closed.
+    """
     with contextlib.ExitStack() as stack:
         # Seconds of importing, nearly all of it under Python's lock: threads would make it no quicker.
         from studio.engine import Engine
@@ -232,6 +238,7 @@ def _wire(settings: Settings) -> tuple[Any, contextlib.ExitStack]:
         from studio.models.records import Records
         from studio.moments import Moments
         from studio.sources import UNUSED_KEPT, Sources
+        from studio.web import unfinished
         from studio.web.server import create_app
         from studio.worker import TorchWorker
 
@@ -249,10 +256,29 @@ def _wire(settings: Settings) -> tuple[Any, contextlib.ExitStack]:
         engine = Engine(TorchWorker(manager, sources, moments), library.add)
         stack.callback(engine.close)
         app = create_app(settings, engine, library, manager, sources)
-        return app, stack.pop_all()
+        live, folder = app.state.live, settings.output_folder
+        # In the reverse order: the engine is closed, what is unfinished written down, and the pages' streams end.
+        stop = stack.enter_context(contextlib.ExitStack())
+        stop.callback(live.close)
+        stop.callback(unfinished.keep, folder, engine, live)
+        stop.callback(engine.close)
+        unfinished.bring_back(folder, engine, live, library)
+        return app, stop.close, stack.pop_all()
 
 
-def _run(app: Any, listener: socket.socket, announce: Callable[[], None]) -> None:
+def _end_as_ctrl_c_does() -> None:
+    """Have SIGTERM, and a terminal that is closed, end this program as Ctrl+C does.
+
+    Uvicorn takes the signals over while it runs, and passes them on when it has ended.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # and not ignored, as by nohup
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+
+
+def _run(app: Any, listener: socket.socket, announce: Callable[[], None], stop: Callable[[], None]) -> None:
+    import asyncio
+
     import uvicorn
 
     from studio import logs
@@ -261,6 +287,11 @@ def _run(app: Any, listener: socket.socket, announce: Callable[[], None]) -> Non
     logs.set_up()
 
     class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if self.should_exit and sig == signal.SIGINT:
+                os._exit(130)  # Ctrl+C once more: nothing is waited for, neither a step nor the disk
+            super().handle_exit(sig, frame)
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
@@ -269,10 +300,10 @@ def _run(app: Any, listener: socket.socket, announce: Callable[[], None]) -> Non
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
             # The pages that still watch are cut off; uvicorn would show that as an error, with a traceback for each.
             logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            # While the pages still listen: they are told how their pictures stand.
+            await asyncio.to_thread(stop)
             await super().shutdown(sockets)
 
-    # Uvicorn passes the signal on when it has ended. So SIGTERM ends this program as Ctrl+C does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     config = uvicorn.Config(
         app,
         http=connections.kind(connections.raise_files()),

@@ -1,11 +1,12 @@
 """Many people at once on the bundled model: `python -m benchmarks.crowd`.
 
-Each opens the page, watches, and asks for pictures at the same moment. The ages of previews are taken from the moment at
-which the engine tells of a step to that at which a reader in another process has it; both read the machine's one clock.
+Each opens the page, watches, and asks for pictures at the same moment. The age of a preview is the time from the moment
+at which the engine tells of a step to that at which a reader in another process has it, by the machine's one clock.
 """
 
 import argparse
 import asyncio
+import itertools
 import os
 import statistics
 import sys
@@ -87,7 +88,7 @@ def report(found: list[Person], log: Path) -> None:
     ages = sorted(1000 * (when - told[step]) for each in found for step, when in each.seen.items())
     firsts = [min(each.seen.values()) - each.pressed for each in found]
     gaps = [
-        max(b - a for a, b in zip(times, times[1:], strict=False))
+        max(b - a for a, b in itertools.pairwise(times))
         for each in found
         if len(times := sorted(each.seen.values())) > 1
     ]
@@ -97,9 +98,7 @@ def report(found: list[Person], log: Path) -> None:
     print(f"first preview: median {statistics.median(firsts):.2f} s, at most {max(firsts):.2f} s")
     print(f"longest time without a preview {max(gaps):.2f} s")
     percent = statistics.quantiles(ages, n=100)
-    print(
-        f"age of {len(ages)} previews: median {percent[49]:.0f} ms, 95 % {percent[94]:.0f} ms, at most {ages[-1]:.0f} ms"
-    )
+    print(f"age of {len(ages)} previews: median {percent[49]:.0f}, 95 % {percent[94]:.0f}, at most {ages[-1]:.0f} ms")
 
 
 def main() -> None:

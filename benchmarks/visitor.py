@@ -1,4 +1,4 @@
-"""A browser's side of the studio without a browser: the program in a process of its own, and windows that use it as a page does.
+"""The studio's users without browsers: the program in a process of its own, and windows that use it as the page does.
 
 For the measurements and the tests that need many people at once, or a program that dies.
 """

@@ -7,13 +7,15 @@ all cells are alive are nothing but choices of who takes part in the next tick.
 One thread does all model work. Other threads only state wishes (submit, pause, resume, cancel), and the thread
 grants them between two steps. A second thread keeps finished pictures, so that the model never waits for the disk.
 The engine knows neither torch nor the page: the worker, the keeper and the listeners are handed in.
+
+Whatever is bounded is bounded for each owner, and for all together so that whoever has the most gives way.
 """
 
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeVar
@@ -25,19 +27,43 @@ from studio.errors import JobMissing, ModelBusy, OutOfMemory, RecipeError, Studi
 from studio.events import FINAL, Cancelled, Event, Failed, Finished, Loading, Paused, Preview, Queued, Step
 from studio.paces import Pace
 from studio.recipe import MAX_PICTURES, Recipe
+from studio.shares import in_turns, surplus
 
 log = logging.getLogger(__name__)
 
 PreviewKind = Literal["clean", "noisy", "off"]
 
-PAUSED_KEPT = 64
-"""Paused jobs that keep their latents; beyond it, the one paused longest ago is cancelled."""
+WAITING, WAITING_IN_ALL = 256, 2048
+"""Pictures that wait or are being made, of one owner (four full grids) and of all. When all places are taken, each
+owner may still have an equal part of them. One that waits takes some kilobytes."""
+
+BEGUN = MAX_PICTURES
+"""Pictures of one owner that are in the making at once. The others wait, and hold nothing on the device."""
+
+MOMENT = 0.1
+"""Seconds that beginning, decoding or stopping pictures may take between two steps while somebody else waits."""
+
+HELD, HELD_IN_ALL = 64, 256
+"""Paused jobs that keep their latents in memory; those paused longest ago go on from their steps on disk instead, if
+these are there."""
+
+PAUSED_KEPT, PAUSED_IN_ALL = 256, 1024
+"""Paused jobs that can be continued; beyond it, the one paused longest ago is given up."""
 
 REMEMBERED = 256 * 2**20
-"""Bytes of finished pictures' steps that are kept for going back into them; the oldest are forgotten first."""
+"""Bytes of finished pictures' steps that are kept for going back into them; the oldest of whoever has the most are
+forgotten first."""
 
-FINAL_KEPT = 256
+FINAL_KEPT, FINAL_IN_ALL = 256, 2048
 """Jobs that are over and still answer to their id, so that a reloaded page finds how they ended."""
+
+CLOSING = 5.0
+"""Seconds for which partial pictures are kept when the engine closes. Containers are killed ten after the signal."""
+
+_GIVEN_UP = (
+    "It was stopped long ago, and too many others were after it. If a partial picture was kept, go back into it from "
+    "the recent ones to continue it."
+)
 
 
 class Past(Protocol):
@@ -97,7 +123,7 @@ class Worker(Protocol[R]):
         """Bring the model to the device, reporting the bytes in place and those there are."""
 
     def free(self, model: str) -> None:
-        """Let a model leave memory. No run is stepped with it before it is loaded anew."""
+        """Let a model leave memory. No run is stepped with it before it is loaded again."""
 
     def begin(self, recipe: Recipe, origin: tuple[Any, int] | None = None) -> R:
         """Encode the prompts and draw the starting noise. The model is loaded.
@@ -151,10 +177,24 @@ class Job:
     _moved_at: float = 0.0
     _seconds: float = 0.0
     _origin: tuple[Past, int] | None = None
+    _kept: tuple[str, int] | None = None
+    """The partial picture that was kept of it last, and after how many steps."""
+    _leaves: bool = False
+    """Whether it shall go on from its steps on disk, so that its latents can leave memory."""
     _changes: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.event = Queued(self.id)
+
+    @property
+    def _is_drawn(self) -> bool:
+        """Whether all its steps are taken, and only the picture is to be decoded and kept."""
+        return self._run is not None and self._run.done >= self._run.total
+
+    @property
+    def _is_going(self) -> bool:
+        """Whether it has begun and there are steps to take."""
+        return self._run is not None and self._run.done < self._run.total
 
 
 class Engine:
@@ -175,6 +215,7 @@ class Engine:
         self._served: Counter[str] = Counter()
         self._numbers = 0
         self._ticks = 0
+        self._stepped = False  # whether the last tick was a step: the next may begin and end pictures
         self._rows: dict[Hashable, int] = {}  # for keys that ran out of memory: how many rows to try
         self._fetching = ("", "wait")  # the model that is awaited, and how far it is
         self._closing = False
@@ -185,7 +226,7 @@ class Engine:
     # What other threads may ask
 
     def submit(self, recipes: Iterable[Recipe], owner: str = "", previews: PreviewKind = "clean") -> list[Job]:
-        """Queue a job for each recipe, or raise RecipeError or ModelError and queue none."""
+        """Queue a job for each recipe, or none: raises RecipeError, ModelError, or StudioError if too many wait."""
         recipes = list(recipes)
         if not 1 <= len(recipes) <= MAX_PICTURES:
             raise StudioError(f"{len(recipes)} pictures cannot be made at once. Ask for 1 to {MAX_PICTURES}.")
@@ -197,7 +238,7 @@ class Engine:
         """Take up a job again after so many of its steps, with some of its values changed from there on.
 
         Only the remaining steps are run, as long as those before are remembered (`remembers`); otherwise all are, which
-        comes to the same picture. Raises JobMissing, RecipeError, ModelError.
+        comes to the same picture. Raises as `submit` does, and JobMissing.
         """
         with self._lock:
             parent = self._find(job_id)
@@ -212,25 +253,38 @@ class Engine:
             job.parent = (picture, step) if picture else None
             return job
 
-    def recall(self, picture: str, recipe: Recipe, done: int, owner: str = "", note: str = "") -> Job:
+    def recall(
+        self,
+        picture: str,
+        recipe: Recipe,
+        done: int,
+        owner: str = "",
+        note: str = "",
+        *,
+        job_id: str = "",
+        previews: PreviewKind = "clean",
+        parent: tuple[str, int] | None = None,
+    ) -> Job:
         """Have a kept picture among the jobs again, finished or stopped after `done` steps, as it was when it was kept.
 
-        note: what was kept with it. So one can look back into it, fork it, and resume it. If the owner has it among the
-        jobs, it is that one.
+        So one can look back into it, fork it, and resume it. If the owner has it among the jobs, it is that one.
+        picture: empty for one of which nothing was kept. note: what was kept with it. job_id: the id that it had.
         """
-        past = self._worker.recall(picture)
+        past = self._worker.recall(picture) if picture else None
+        lost = "Its steps are no longer remembered: to go on, it starts from the beginning." if picture else ""
         with self._lock:
             for job in self._jobs.values():
-                if job.owner == owner and _picture(job) == picture:
+                if job.id == job_id or (picture and job.owner == owner and _picture(job) == picture):
                     return job
-            job = self._new(recipe, owner, "clean")
+            job = self._new(recipe, owner, previews)
+            job.id, job.parent = job_id or job.id, parent
             self._jobs[job.id] = job
-            if done >= recipe.steps_run:
+            if picture and done >= recipe.steps_run:
                 self._publish(job, Finished(job.id, picture, note))
             else:
                 job._origin = (past, done) if past else None
-                reason = "" if past else "Its steps are no longer remembered: to go on, it starts from the beginning."
-                self._hold(job, Paused(job.id, done, recipe.steps_run, picture, reason, note))
+                job._kept = (picture, done) if picture else None
+                self._hold(job, Paused(job.id, done, recipe.steps_run, picture or None, "" if past else lost, note))
             return job
 
     def change(self, job_id: str, changes: dict[str, Any]) -> None:
@@ -240,7 +294,8 @@ class Engine:
         """
         with self._lock:
             job = self._find(job_id)
-            if job._state not in ("ready", "paused"):
+            self._check_open()
+            if job._state not in ("ready", "paused") or job._is_drawn:
                 raise RecipeError("This picture is finished. Go back to one of its steps to change it from there.")
             recipe = job.recipe.turned(job._run.done if job._run else 0, {**job._changes, **changes})
         self._worker.check(recipe.check())
@@ -268,22 +323,26 @@ class Engine:
             raise JobMissing("The steps of that picture are no longer remembered.") from None
 
     def pause(self, job_id: str) -> None:
-        """Stop the job after the step that is under way, and keep the partial picture. Resume takes it up again."""
+        """Stop the job after the step that is under way, and keep the partial picture. Resume takes it up again.
+
+        Raises JobMissing if it is over, or as good as over.
+        """
         self._state_wish(job_id, "pause")
 
     def cancel(self, job_id: str) -> None:
-        """Drop the job after the step that is under way."""
+        """Drop the job after the step that is under way. Raises JobMissing as `pause` does."""
         self._state_wish(job_id, "cancel")
 
     def resume(self, job_id: str) -> None:
-        """Let a paused job go on where it stands. Does nothing to a job that is not paused or about to be."""
+        """Let a paused job go on where it stands. Does nothing to one that goes on. Raises JobMissing if it is over."""
         with self._lock:
-            job = self._find(job_id)
+            job = self._find_open(job_id)
             if job._wish == "pause":
                 job._wish = ""
             if job._state == "paused":
+                self._check_room(job.owner, 1)
                 self._start_fairly(job.owner)
-                job._state = "ready"
+                job._state, job._leaves = "ready", False
                 job._moved_at = 0.0
                 self._publish(job, Queued(job.id))
                 self._lock.notify_all()
@@ -299,7 +358,7 @@ class Engine:
     def free(self, model: str) -> Future[None]:
         """Let a model leave memory, between two steps. Fails with ModelBusy if pictures are being made with it.
 
-        Stopped pictures keep their latents; the model is loaded anew when they go on.
+        Stopped pictures keep their latents; the model is loaded again when they go on.
         """
         result: Future[None] = Future()
         with self._lock:
@@ -338,15 +397,16 @@ class Engine:
         return unsubscribe
 
     def close(self) -> None:
-        """Finish the step under way and the pictures being kept, cancel the rest, and end the threads."""
+        """Finish the step under way and the pictures being kept, hold the others still, and end the threads.
+
+        Of those that have begun, partial pictures are kept with their steps, for `CLOSING` seconds.
+        """
         with self._lock:
             self._closing = True
             self._lock.notify_all()
         self._thread.join()
         self._keeper.shutdown()
         with self._lock:
-            for job in [job for job in self._jobs.values() if job._state != "over"]:
-                self._publish(job, Cancelled(job.id))
             for _, picture in self._decodes:
                 picture.cancel()
             for _, freed in self._frees:
@@ -361,6 +421,7 @@ class Engine:
 
     def _queue(self, recipes: Iterable[Recipe], owner: str, previews: PreviewKind) -> list[Job]:
         jobs = [self._new(recipe, owner, previews) for recipe in recipes]
+        self._check_room(owner, len(jobs))
         self._start_fairly(owner)
         self._jobs.update((job.id, job) for job in jobs)
         for job in jobs:
@@ -369,20 +430,50 @@ class Engine:
         return jobs
 
     def _new(self, recipe: Recipe, owner: str, previews: PreviewKind) -> Job:
-        if self._closing:
-            raise StudioError("The studio is being shut down. Start it again to make pictures.")
+        self._check_open()
         self._numbers += 1
         return Job(recipe, owner, previews, self._numbers)
+
+    def _check_open(self) -> None:
+        if self._closing:
+            raise StudioError("The studio is being shut down. Start it again to make pictures.")
+
+    def _check_room(self, owner: str, more: int) -> None:
+        """Raise StudioError if so many more of this owner's pictures cannot wait beside those that do."""
+        waiting = Counter(job.owner for job in self._jobs.values() if job._state in ("ready", "keeping"))
+        if waiting[owner] + more > WAITING:
+            raise StudioError(
+                f"{waiting[owner]} of your pictures are waiting or being made, and {WAITING} are the most. "
+                "Wait until some are finished, or stop some."
+            )
+        part = WAITING_IN_ALL // len({*waiting, owner})
+        if waiting.total() + more > WAITING_IN_ALL and waiting[owner] + more > part:
+            raise StudioError(
+                f"Everyone's pictures together are more than the {WAITING_IN_ALL:,} that can wait. "
+                "Ask for fewer, or try again when some are finished."
+            )
 
     def _find(self, job_id: str) -> Job:
         try:
             return self._jobs[job_id]
         except KeyError:
-            raise JobMissing("That picture is no longer in the making. Start it anew from its settings.") from None
+            raise JobMissing("That picture is no longer in the making. Start it again from its settings.") from None
+
+    def _find_open(self, job_id: str) -> Job:
+        """The job of this id, if it is not over."""
+        job = self._find(job_id)
+        self._check_open()
+        if isinstance(job.event, Finished):
+            raise JobMissing("That picture is finished already.")
+        if job._state == "over":
+            raise JobMissing("That picture is not in the making any more. Start it again from its settings.")
+        return job
 
     def _state_wish(self, job_id: str, wish: Literal["pause", "cancel"]) -> None:
         with self._lock:
-            job = self._find(job_id)
+            job = self._find_open(job_id)
+            if job._state == "keeping":
+                raise JobMissing("That picture has taken its last step, and is being saved.")
             if job._wish != "cancel":
                 job._wish = wish
             self._lock.notify_all()
@@ -403,17 +494,16 @@ class Engine:
                 self._forget_steps()
             else:
                 job._run = None
-            self._forget("over", FINAL_KEPT)
+            for old in surplus(self._in_state("over"), FINAL_KEPT, FINAL_IN_ALL):
+                del self._jobs[old.id]
         self._tell(event)
 
     def _forget_steps(self) -> None:
         """Keep the steps of the newest finished pictures only."""
-        room = REMEMBERED
-        finished = [job for job in self._jobs.values() if job._state == "over" and job._run]
-        for job in sorted(finished, key=lambda job: job.number, reverse=True):
-            room -= job._run.weight if job._run else 0
-            if room < 0:
-                job._run = None
+        finished = [job for job in self._in_state("over") if job._run]
+        finished.sort(key=lambda job: job.number)
+        for job in surplus(finished, REMEMBERED, REMEMBERED, lambda job: job._run.weight if job._run else 0):
+            job._run = None
 
     def _tell(self, event: Event) -> None:
         for listener in tuple(self._listeners):  # one may unsubscribe when it is told
@@ -422,28 +512,41 @@ class Engine:
             except Exception:
                 log.exception("A listener failed; the model goes on.")
 
-    def _forget(self, state: str, kept: int) -> None:
-        for job in [job for job in self._jobs.values() if job._state == state][:-kept]:
-            if state == "paused":
-                self._publish(job, Cancelled(job.id))
-            else:
-                del self._jobs[job.id]
+    def _hold(self, job: Job, event: Paused) -> None:
+        job._state = "paused"
+        # To the end of the queue of those that will be forgotten: the one paused longest ago leaves first.
+        self._jobs[job.id] = self._jobs.pop(job.id)
+        self._publish(job, event)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Let go of the latents of those that were paused long ago, and of the jobs themselves if they are too many."""
+        paused = self._in_state("paused")
+        for job in surplus(paused, PAUSED_KEPT, PAUSED_IN_ALL):
+            self._publish(job, Failed(job.id, _GIVEN_UP))
+        held = [job for job in paused if job._run and _picture(job) and not job._leaves]
+        for job in [] if self._closing else surplus(held, HELD, HELD_IN_ALL):
+            job._leaves = True
+            self._keeper.submit(self._let_go, job, job.event)
+
+    def _in_state(self, state: str) -> list[Job]:
+        return [job for job in self._jobs.values() if job._state == state]
 
     # The engine's thread
 
     def _work(self) -> None:
         while True:
             with self._lock:
-                while not (self._closing or self._decodes or self._frees or self._wishing() or self._ready()):
+                while not (self._closing or self._decodes or self._frees or self._wishing() or self._in_state("ready")):
                     self._lock.wait()
                 if self._closing:
-                    return
+                    break
                 decodes, self._decodes = self._decodes, []
                 frees, self._frees = self._frees, []
                 wishing = self._wishing()
             for job, result in decodes:
                 self._grant_decode(job, result)
-            for job in wishing:
+            for job in self._few(in_turns(wishing)):
                 self._grant_wish(job)
             for model, freed in frees:
                 self._grant_free(model, freed)
@@ -454,12 +557,58 @@ class Engine:
                     self._lock.wait(0.2)  # nothing to do until the model is read, or somebody wishes something
             if batch:
                 self._move(batch)
+        self._hold_all()
 
-    def _ready(self) -> list[Job]:
-        return [job for job in self._jobs.values() if job._state == "ready"]
+    def _few(self, jobs: Iterable[Job]) -> Iterator[Job]:
+        """These jobs one by one, until a moment is over and somebody else waits for a step."""
+        until = time.monotonic() + MOMENT
+        for job in jobs:
+            yield job
+            if time.monotonic() >= until and self._is_awaited(job.owner):
+                return
+
+    def _is_awaited(self, owner: str) -> bool:
+        """Whether anybody but this owner has something to do; the end of the program counts as well."""
+        with self._lock:
+            return self._closing or any(job.owner != owner and not job._wish for job in self._in_state("ready"))
 
     def _wishing(self) -> list[Job]:
         return [job for job in self._jobs.values() if job._wish]
+
+    def _hold_all(self) -> None:
+        """At the end: keep what there is of every picture, while there is time: of each owner the furthest first."""
+        until, lost = time.monotonic() + CLOSING, 0
+        with self._lock:
+            dropped = [job for job in self._wishing() if job._wish == "cancel"]
+        for job in dropped:
+            self._grant_wish(job)
+        with self._lock:
+            ready = sorted(self._in_state("ready"), key=lambda job: job._run.done if job._run else 0, reverse=True)
+        writing = self._keeper.submit(lambda: None)
+        for job in in_turns(ready):
+            run, problem = job._run, ""
+            has_time = time.monotonic() < until and self._worker.loaded(job.recipe.model)
+            if run and job._is_drawn and has_time:
+                self._finish(job, run)
+            else:
+                if run and run.done:
+                    problem = self._keep_partial(job, run) if has_time else "There was no time to keep what was made."
+                lost += bool(problem)
+                self._hold_as_kept(job, problem)
+            # While this one's steps are written the next is decoded; the one after it waits for them.
+            writing.result()
+            writing = self._keeper.submit(lambda: None)
+        if lost:
+            log.warning("Of %d pictures in the making, the latest steps could not be kept.", lost)
+
+    def _hold_as_kept(self, job: Job, problem: str) -> None:
+        """Hold a job that will go on from what was kept of it last, or from the beginning."""
+        picture, done = job._kept or (None, 0)
+        total = job._run.total if job._run else job.recipe.steps_run
+        what = f"goes on from step {done}" if picture else "begins this picture"
+        reason = f"The studio was stopped. Start it again, and Continue {what}. {problem}".rstrip()
+        with self._lock:
+            self._hold(job, Paused(job.id, done, total, picture, reason, _notes(job._run)))
 
     def _grant_decode(self, job: Job, result: "Future[Image]") -> None:
         if not result.set_running_or_notify_cancel():
@@ -477,7 +626,7 @@ class Engine:
             return
         try:
             with self._lock:
-                users = sum(job.recipe.model == model for job in self._ready())
+                users = sum(job.recipe.model == model for job in self._in_state("ready"))
             if users == 1:
                 raise ModelBusy(f"A picture is being made with {model}. Stop it first, or wait until it is finished.")
             if users:
@@ -491,7 +640,7 @@ class Engine:
 
     def _grant_wish(self, job: Job) -> None:
         with self._lock:
-            if job._wish != "pause" or job._state != "ready":
+            if job._wish != "pause" or job._state != "ready" or job._is_drawn:
                 wish, job._wish = job._wish, ""
                 if wish == "cancel" and job._state in ("ready", "paused"):
                     self._publish(job, Cancelled(job.id))
@@ -510,39 +659,44 @@ class Engine:
 
     def _pause(self, job: Job, reason: str = "") -> None:
         """Hold the job still, with its partial picture kept if there is one."""
-        run, picture, by_person = job._run, None, not reason
+        run, by_person = job._run, not reason
         done, total = (run.done, run.total) if run else (0, job.recipe.steps_run)
+        picture, problem = None, ""
         if run and 0 < done < total:
-            try:
-                self._load(job.recipe.model, [job])
-                drawn = self._worker.decode(run)
-                picture = self._keep(drawn, job.recipe, done, job.parent, _notes(run))
-                self._keeper.submit(self._keep_steps, run, picture)
-            except StudioError as error:
-                reason = reason or f"The partial picture could not be kept. {error}"
-            except Exception:
-                log.exception("A partial picture could not be kept.")
-                reason = reason or "The partial picture could not be kept; the log says why."
+            problem = self._keep_partial(job, run)
+            picture = job._kept[0] if job._kept and not problem else None
         with self._lock:
             if by_person and job._wish != "pause":
                 return  # resumed, or cancelled, while the picture was being kept
             job._wish = "" if job._wish == "pause" else job._wish
-            self._hold(job, Paused(job.id, done, total, picture, reason, _notes(run)))
+            self._hold(job, Paused(job.id, done, total, picture, reason or problem, _notes(run)))
 
-    def _hold(self, job: Job, event: Paused) -> None:
-        job._state = "paused"
-        # To the end of the queue of those that will be forgotten: the one paused longest ago leaves first.
-        self._jobs[job.id] = self._jobs.pop(job.id)
-        self._publish(job, event)
-        self._forget("paused", PAUSED_KEPT)
+    def _keep_partial(self, job: Job, run: Run) -> str:
+        """Keep the picture as it stands, if it is not kept already. Returns why it could not be, in a sentence."""
+        if job._kept and job._kept[1] == run.done:
+            return ""
+        try:
+            self._load(job.recipe.model, [job])
+            drawn = self._worker.decode(run)
+            picture = self._keep(drawn, job.recipe, run.done, job.parent, _notes(run))
+        except StudioError as error:
+            return f"The partial picture could not be kept. {error}"
+        except Exception:
+            log.exception("A partial picture could not be kept.")
+            return "The partial picture could not be kept; the log says why."
+        job._kept = picture, run.done
+        self._keeper.submit(self._keep_steps, run, picture)
+        return ""
 
     def _choose(self) -> list[Job]:
-        """The jobs of the next tick: those who waited longest, then all that can share their model call."""
-        ready = self._ready()
-        cold = [job for job in ready if not self._worker.loaded(job.recipe.model)]
+        """The jobs of the next tick: those who waited longest, then all that can share their model call.
+
+        A step, and beginning or ending some pictures, take turns: nobody's running picture waits for many of those.
+        """
+        ready = [job for job in self._in_state("ready") if not job._wish]
+        ready, cold = self._by_model(ready)
         if cold:
             first = min(cold, key=lambda job: job.number)
-            ready = [job for job in ready if job not in cold]
             model, state = self._fetching
             if model != first.recipe.model or state == "wait":
                 # Loading will evict a model that others need. So a job whose model is not there lets those before it
@@ -550,31 +704,49 @@ class Engine:
                 ready = [job for job in ready if job.number < first.number]
             elif state == "read":
                 ready = [first]
-        if not ready:
-            return []
         ready.sort(key=lambda job: (self._served[job.owner], job._tick, job.number))
-        new = [job for job in ready if job._run is None and job.recipe.model == ready[0].recipe.model]
-        if new:
-            return new
-        key = ready[0]._run.key if ready[0]._run else None
+        going = [job for job in ready if job._is_going]
+        if self._stepped or not going:
+            self._stepped = False
+            if some := self._at_the_ends(ready):
+                return some
+        if not going:
+            return []
+        self._stepped = True
+        key = going[0]._run.key if going[0]._run else None
         rows = self._rows.get(key, self._worker.rows)
-        return [job for job in ready if job._run and job._run.key == key][:rows]
+        return [job for job in going if job._run and job._run.key == key][:rows]
+
+    def _at_the_ends(self, ready: list[Job]) -> list[Job]:
+        """Jobs of one model to end and to begin, in turns among their owners, as many as share a call."""
+        begun = Counter(job.owner for job in ready if job._run)
+        some = in_turns([job for job in ready if job._is_drawn])
+        for job in in_turns([job for job in ready if job._run is None]):
+            if begun[job.owner] < BEGUN:
+                begun[job.owner] += 1
+                some.append(job)
+        return [job for job in some if job.recipe.model == some[0].recipe.model][: self._worker.rows]
+
+    def _by_model(self, ready: list[Job]) -> tuple[list[Job], list[Job]]:
+        """The jobs whose model is loaded, and the others."""
+        loaded = {model for model in {job.recipe.model for job in ready} if self._worker.loaded(model)}
+        warm = [job for job in ready if job.recipe.model in loaded]
+        return warm, [job for job in ready if job.recipe.model not in loaded]
 
     def _fetch(self) -> None:
         """Have the model read that the first job without one waits for, while the others go on with theirs."""
         with self._lock:
-            ready = self._ready()
-            cold = [job for job in ready if not self._worker.loaded(job.recipe.model)]
+            warm, cold = self._by_model(self._in_state("ready"))
             if not cold:
                 self._fetching = ("", "wait")
                 return
             first = min(cold, key=lambda job: job.number)
-            alone = all(job.number >= first.number for job in ready if job not in cold)
+            alone = all(job.number >= first.number for job in warm)
         model = first.recipe.model
 
         def report(read: int, size: int) -> None:
             with self._lock:
-                for job in self._ready():
+                for job in self._in_state("ready"):
                     if job.recipe.model == model:
                         self._publish(job, Loading(job.id, model, read, size))
                 if read == size:
@@ -587,18 +759,21 @@ class Engine:
         self._fetching = (model, self._worker.fetch(model, alone, report))
 
     def _move(self, batch: list[Job]) -> None:
-        """Begin the jobs of the batch if they are new; change those that shall be changed; else step with all."""
+        """Begin or end the jobs of the batch, or change those that shall be changed, or else step with all."""
         try:
             self._load(batch[0].recipe.model, batch)
         except Exception as error:
             for job in batch:
                 self._fail(job, error)
             return
-        if batch[0]._run is None:
-            for job in batch:
-                self._begin(job)
+        if not batch[0]._is_going:
+            for job in self._few(batch):
+                if job._run:
+                    self._finish(job, job._run)
+                else:
+                    self._begin(job)
         elif changing := [job for job in batch if job._changes]:
-            # With other prompts they may not fit together any more: who steps with whom is chosen anew.
+            # With other prompts they may not fit together any more: who steps with whom is chosen again.
             for job in changing:
                 self._grant_change(job, job._run)
         else:
@@ -631,10 +806,8 @@ class Engine:
     def _step(self, batch: list[Job]) -> None:
         runs = [job._run for job in batch if job._run]
         try:
-            # A run may be done already: its picture could not be kept, and it was resumed to try again.
             start = time.monotonic()
-            if going := [run for run in runs if run.done < run.total]:
-                self._worker.step(going)
+            self._worker.step(runs)
         except OutOfMemory as error:
             if len(batch) > 1:
                 self._rows[runs[0].key] = len(batch) // 2
@@ -656,9 +829,6 @@ class Engine:
             self._publish_step(job, run)
         steps = [(job.recipe, run.done - 1) for job, run in zip(batch, runs, strict=True)]
         self._pace.called(steps, time.monotonic() - start)
-        for job, run in zip(batch, runs, strict=True):
-            if run.done >= run.total:
-                self._finish(job, run)
 
     def _publish_step(self, job: Job, run: Run) -> None:
         now = time.monotonic()
@@ -709,6 +879,14 @@ class Engine:
             self._worker.keep_steps(run, picture_id)
         except Exception:
             log.exception("The steps of the picture %s could not be kept.", picture_id)
+
+    def _let_go(self, job: Job, event: Event) -> None:
+        """Have a paused job go on from its steps on disk. On the keeper's thread, which has written them before."""
+        if not (kept := job._kept) or not (past := self._worker.recall(kept[0])):
+            return  # they are not there, so it keeps what it holds
+        with self._lock:
+            if job.event is event:  # else it went on meanwhile
+                job._run, job._origin = None, (past, kept[1])
 
     def _hold_unkept(self, job: Job, run: Run, reason: str) -> None:
         with self._lock:

@@ -11,7 +11,7 @@
     ├── SourceError      a start picture or a mask cannot be used
     ├── StorageError     a picture or the index could not be written or read
     ├── OutOfMemory      the device has no room for what was asked
-    ├── JobMissing       no picture in the making has that id (any more)
+    ├── JobMissing       no picture in the making has that id, or it is over
     └── SettingsError    a flag or EMERGE_* variable is wrong
 
 The message of each is a whole sentence (or two) that says what was wrong and what would be right. It is
@@ -72,7 +72,7 @@ class OutOfMemory(StudioError):
 
 
 class JobMissing(StudioError):
-    """The job was never there, or was finished so long ago that it has been forgotten."""
+    """The job was never there, is over, or was over so long ago that it has been forgotten."""
 
 
 class SettingsError(StudioError):

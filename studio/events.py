@@ -1,4 +1,5 @@
-"""What can happen to a job. The last event of every job is Finished, Failed or Cancelled.
+"""What can happen to a job. The last event of every job is Finished, Failed or Cancelled, or Paused when the
+studio stops.
 
 Events are small frozen values that go up from the engine to whoever listens; nothing goes down through them.
 """
@@ -23,7 +24,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Queued(Event):
-    """The job waits for its first turn (also after a resume)."""
+    """The job waits for its first turn (also after it was resumed)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,13 +42,13 @@ class Studio:
 
 @pytest.fixture
 def studio() -> Iterator[Studio]:
-    """Afterwards, whatever the test did: the last event of every job, and no other, is a final one."""
+    """Afterwards, whatever the test did: every job has ended or stands still, and nothing came after an end."""
     result = Studio()
     yield result
     result.close()
     for job in {event.job for event in result.events.all}:
         *others, last = result.events.of(job)
-        assert isinstance(last, FINAL)
+        assert isinstance(last, (*FINAL, Paused))
         assert not any(isinstance(event, FINAL) for event in others)
 
 
@@ -230,25 +230,117 @@ def test_a_job_is_decoded_as_it_stands(studio: Studio) -> None:
     assert studio.worker.next_call() == ["a"]  # and it goes on
 
 
-def test_close_ends_a_running_job_and_what_waits_for_it(studio: Studio) -> None:
-    studio.worker.by_hand = True
-    (job,) = studio.submit("a", steps=50)
+class Closing:
+    """An engine that is being closed while a step is held: what is asked of it now comes too late."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio, self._thread = studio, threading.Thread(target=studio.engine.close)
+        self._thread.start()
+        # The engine is closing from here on, whichever thread is quicker: the step is still held.
+        while not studio.engine._closing:
+            self._thread.join(0.01)
+
+    def end(self) -> None:
+        self._studio.worker.go_freely()
+        self._thread.join(PATIENCE)
+        assert not self._thread.is_alive()
+
+
+def test_close_keeps_what_has_begun_and_what_waits_for_it_ends(studio: Studio) -> None:
+    studio.worker.by_hand = studio.worker.has_disk = True
+    (job,) = studio.submit("a", steps=50, owner="ann")
     studio.worker.next_call()
-    closing = threading.Thread(target=studio.engine.close)
-    closing.start()
-    # The engine is closing from here on, whichever thread is quicker: the step is still held.
-    while not studio.engine._closing:
-        closing.join(0.01)
+    closing = Closing(studio)
     picture = studio.engine.decode(job.id)
     with pytest.raises(StudioError, match="shut down"):
         studio.submit("late")
-    studio.worker.go()
-    closing.join(PATIENCE)
-    assert not closing.is_alive()
-    assert kinds(studio.events.of(job.id))[-1] is Cancelled
+    for ask in (studio.engine.pause, studio.engine.resume, studio.engine.cancel):
+        with pytest.raises(StudioError, match="shut down"):
+            ask(job.id)
+    closing.end()
+    paused = studio.events.of(job.id)[-1]
+    assert isinstance(paused, Paused) and (paused.done, paused.total) == (1, 50)
+    assert paused.reason == "The studio was stopped. Start it again, and Continue goes on from step 1."
+    assert studio.keep.pictures[paused.picture or ""][2] == 1 and studio.worker.stored[paused.picture or ""].done == 1
     assert len(studio.worker.log) == 1
     with pytest.raises(CancelledError):
         picture.result(PATIENCE)
+
+
+def test_close_keeps_the_pictures_of_everyone_the_furthest_first(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio.worker.by_hand, studio.worker.rows = True, 1
+    studio.submit("long", "short", owner="ada", steps=50)
+    for _ in range(3):
+        studio.worker.next_call()
+        studio.worker.go()
+    studio.worker.next_call()
+    studio.submit("new", owner="bob", steps=50)
+    studio.worker.go()
+    studio.worker.next_call()
+    Closing(studio).end()
+    kept = [(recipe.prompt, done) for _, recipe, done in studio.keep.pictures.values()]
+    assert kept == [("long", 2), ("new", 1), ("short", 2)]
+
+
+def test_without_time_close_tells_what_it_could_not_keep(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "CLOSING", -1.0)
+    studio.worker.by_hand = True
+    (kept,) = studio.submit("kept", steps=50)
+    studio.worker.next_call()
+    studio.engine.pause(kept.id)
+    studio.worker.go()
+    studio.events.until(kept.id, Paused)
+    studio.engine.resume(kept.id)
+    studio.worker.next_call()
+    (lost,) = studio.submit("lost", steps=50)
+    studio.worker.go()
+    studio.worker.next_call()
+    Closing(studio).end()
+    assert "Of 2 pictures in the making, the latest steps could not be kept." in caplog.text
+    of_kept, of_lost = (studio.events.of(job.id)[-1] for job in (kept, lost))
+    assert isinstance(of_kept, Paused) and (of_kept.done, of_kept.picture) == (1, "picture-0")
+    assert "goes on from step 1. There was no time" in of_kept.reason
+    assert isinstance(of_lost, Paused) and (of_lost.done, of_lost.picture) == (0, None)
+    assert "begins this picture. There was no time" in of_lost.reason
+
+
+def test_close_tells_why_a_picture_cannot_be_kept_and_goes_on(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    studio.worker.fault = fault("decode", StorageError("The disk is full."), prompt="bad")  # type: ignore[assignment]
+    bad, good = studio.submit("bad", "good", steps=50)
+    studio.worker.next_call()
+    Closing(studio).end()
+    of_bad, of_good = (studio.events.of(job.id)[-1] for job in (bad, good))
+    assert isinstance(of_bad, Paused) and of_bad.picture is None and "The disk is full." in of_bad.reason
+    assert isinstance(of_good, Paused) and of_good.picture
+
+
+def test_close_grants_what_was_wished_before_and_finishes_what_is_drawn(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    dropped, drawn, waiting = studio.submit("dropped", steps=9) + studio.submit("drawn", "waiting", steps=1)
+    studio.worker.rows = 2
+    assert studio.worker.next_call() == ["dropped", "drawn"]
+    studio.engine.cancel(dropped.id)
+    Closing(studio).end()
+    assert isinstance(studio.events.of(dropped.id)[-1], Cancelled)
+    assert isinstance(studio.events.of(drawn.id)[-1], Finished)
+    paused = studio.events.of(waiting.id)[-1]
+    assert isinstance(paused, Paused) and (paused.done, paused.picture) == (0, None)
+
+
+def test_what_is_stopped_already_is_not_kept_again_at_the_close(studio: Studio) -> None:
+    studio.worker.by_hand = studio.worker.has_disk = True
+    (job,) = studio.submit("a", steps=50)
+    studio.worker.next_call()
+    studio.engine.pause(job.id)
+    studio.worker.go()
+    paused = studio.events.until(job.id, Paused)
+    studio.engine.close()
+    assert studio.events.of(job.id)[-1] is paused and len(studio.keep.pictures) == 1
 
 
 def test_close_waits_for_a_picture_that_is_being_kept(studio: Studio) -> None:
@@ -324,6 +416,290 @@ def test_a_resumed_job_does_not_make_up_for_its_pause(studio: Studio) -> None:
         calls += studio.worker.next_call()
         studio.worker.go()
     assert calls.count("a") == calls.count("b") == 3
+
+
+def watched(studio: Studio) -> list[str]:
+    """What the worker is asked for, as it happens: "begin a", "step a b", "decode a"."""
+    asked: list[str] = []
+    studio.worker.fault = lambda what, prompts: asked.append(" ".join([what, *prompts]))  # type: ignore[func-returns-value]
+    return asked
+
+
+def between_steps(asked: list[str], what: str) -> list[int]:
+    """How many calls of a kind were made before each step that is not the first."""
+    kinds = [call.partition(" ")[0] for call in asked]
+    steps = [place for place, kind in enumerate(kinds) if kind == "step"]
+    return [kinds[before:after].count(what) for before, after in itertools.pairwise(steps)]
+
+
+@pytest.mark.parametrize(("moment", "most"), [(0.0, 1), (1000.0, 4)])
+def test_somebodys_picture_goes_on_while_another_begins_many(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, moment: float, most: int
+) -> None:
+    monkeypatch.setattr(module, "MOMENT", moment)
+    studio.worker.by_hand, studio.worker.rows = True, 4
+    asked = watched(studio)
+    studio.submit("one", owner="bob", steps=30)
+    studio.worker.next_call()
+    studio.submit(*["many"] * 20, owner="ada", steps=30)
+    for _ in range(25):
+        studio.worker.go()
+        studio.worker.next_call()
+    # The newcomer may come first once; from then on the picture that was there takes part in every step.
+    assert sum("one" in call for call in studio.worker.log) >= 24
+    assert max(between_steps(asked, "begin")) == most and asked.count("begin many") == 20
+
+
+@pytest.mark.parametrize("what", ["begin", "decode"])
+def test_somebodys_picture_goes_on_while_another_has_many_short_ones(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(module, "MOMENT", 0.0)
+    studio.worker.by_hand, studio.worker.rows = True, 4
+    asked = watched(studio)
+    (one,) = studio.submit("one", owner="bob", steps=60)
+    studio.worker.next_call()
+    many = studio.submit(*["many"] * 20, owner="ada", steps=1)
+    studio.worker.go_freely()
+    for job in (one, *many):
+        assert isinstance(studio.events.final(job.id), Finished)
+    assert max(between_steps(asked, what)) == 1
+
+
+def test_somebodys_picture_goes_on_while_another_stops_many(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOMENT", 0.0)
+    studio.worker.by_hand, studio.worker.rows = True, 30
+    asked = watched(studio)
+    many = studio.submit(*["many"] * 20, owner="ada", steps=90)
+    studio.worker.next_call()
+    studio.submit("one", owner="bob", steps=90)
+    studio.worker.go()
+    studio.worker.next_call()
+    for job in many:
+        studio.engine.pause(job.id)
+    for _ in range(20):
+        studio.worker.go()
+        assert studio.worker.next_call() == ["one"], "those that shall stop take no step more"
+    for job in many:
+        studio.events.until(job.id, Paused)
+    assert max(between_steps(asked, "decode")) == 1
+
+
+def test_pictures_asked_for_together_come_into_shared_calls(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOMENT", 0.0)
+    asked = watched(studio)
+    for job in studio.submit(*"abcdefgh", owner="ada", steps=3):
+        studio.events.final(job.id)
+    assert [len(call) for call in studio.worker.log] == [8, 8, 8]
+    assert between_steps(asked, "begin") == [0, 0]
+
+
+def test_newcomers_begin_in_turns(studio: Studio) -> None:
+    studio.worker.by_hand, studio.worker.rows = True, 4
+    asked = watched(studio)
+    studio.submit("first", owner="eve", steps=9)
+    studio.worker.next_call()
+    studio.submit("a", "a", "a", "a", "a", owner="ada", steps=9)
+    studio.submit("b", owner="bob", steps=9)
+    studio.submit("c", owner="cyd", steps=9)
+    studio.worker.go()
+    studio.worker.next_call()
+    assert [call for call in asked if call.startswith("begin")][1:] == ["begin a", "begin b", "begin c", "begin a"]
+
+
+def test_of_one_owner_only_so_many_are_in_the_making(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BEGUN", 2)
+    studio.worker.rows = 4
+    asked = watched(studio)
+    jobs = studio.submit(*"abcde", owner="ada", steps=3)
+    for job in jobs:
+        assert isinstance(studio.events.final(job.id), Finished)
+    held = set()
+    for call in asked:
+        what, prompt = call[:-2], call[-1]
+        if what == "begin":
+            held.add(prompt)
+            assert len(held) <= 2
+        held -= {prompt} if what == "decode" else set()
+
+
+# Bounds
+
+
+def test_one_owner_can_have_only_so_many_waiting(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAITING", 5)
+    studio.worker.by_hand = True
+    mine = studio.submit("a", "a", "a", owner="ada", steps=9)
+    studio.worker.next_call()
+    with pytest.raises(StudioError, match="3 of your pictures are waiting or being made, and 5 are the most"):
+        studio.submit("b", "b", "b", owner="ada")
+    studio.submit("b", "b", owner="ada")
+    with pytest.raises(StudioError, match="stop some"):
+        studio.engine.fork(mine[0].id, 0, {"prompt": "c"})
+    theirs = studio.submit("c", owner="bob", steps=9)
+    studio.engine.pause(mine[0].id)
+    studio.worker.go()
+    studio.events.until(mine[0].id, Paused)
+    studio.engine.resume(mine[0].id)
+    studio.engine.pause(mine[0].id)
+    studio.worker.go()
+    studio.events.until(mine[0].id, Paused, count=2)
+    (more,) = studio.submit("d", owner="ada")
+    with pytest.raises(StudioError, match="5 are the most"):
+        studio.engine.resume(mine[0].id)
+    assert isinstance(mine[0].event, Paused)
+    studio.worker.go_freely()
+    for job in (*mine[1:], *theirs, more):
+        assert isinstance(studio.events.final(job.id), Finished)
+    studio.engine.resume(mine[0].id)
+    assert isinstance(studio.events.final(mine[0].id), Finished)
+
+
+def test_when_all_places_are_taken_each_may_have_an_equal_part(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WAITING_IN_ALL", 6)
+    studio.worker.by_hand = True
+    studio.submit(*"aaaaaa", owner="ada", steps=9)
+    studio.worker.next_call()
+    with pytest.raises(StudioError, match="more than the 6 that can wait"):
+        studio.submit("a", owner="ada")
+    with pytest.raises(StudioError, match="Ask for fewer"):
+        studio.submit(*"bbbb", owner="bob")
+    studio.submit(*"bbb", owner="bob")
+    studio.submit("c", owner="cyd")
+    for number in range(20):
+        with pytest.raises(StudioError, match="try again"):
+            for _ in range(3):
+                studio.submit("x", owner=f"invented {number}")
+
+
+def stopped(studio: Studio, owner: str, *prompts: str) -> list[Job]:
+    """Pictures of an owner that were stopped after one step."""
+    studio.worker.by_hand = True
+    jobs = studio.submit(*prompts, owner=owner, steps=5)
+    studio.worker.next_call()
+    for job in jobs:
+        studio.engine.pause(job.id)
+    studio.worker.go()
+    for job in jobs:
+        studio.events.until(job.id, Paused)
+    return jobs
+
+
+def test_nobodys_paused_pictures_push_out_anothers(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAUSED_KEPT", 3)
+    monkeypatch.setattr(module, "PAUSED_IN_ALL", 5)
+    (mine,) = stopped(studio, "ada", "a")
+    theirs = stopped(studio, "bob", "b1", "b2", "b3", "b4")
+    failed = studio.events.final(theirs[0].id)
+    assert isinstance(failed, Failed) and "too many others" in failed.reason
+    stopped(studio, "cyd", "c1", "c2")
+    assert isinstance(studio.events.final(theirs[1].id), Failed)
+    stopped(studio, "dan", "d1")
+    assert isinstance(mine.event, Paused)
+    studio.worker.go_freely()
+    studio.engine.resume(mine.id)
+    assert isinstance(studio.events.final(mine.id), Finished)
+
+
+def test_nobodys_finished_pictures_push_out_anothers(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FINAL_KEPT", 3)
+    monkeypatch.setattr(module, "FINAL_IN_ALL", 5)
+
+    def finish(owner: str, count: int) -> list[Job]:
+        jobs = studio.submit(*["x"] * count, owner=owner)
+        for job in jobs:
+            studio.events.final(job.id)
+        return jobs
+
+    mine, theirs = finish("ada", 1), finish("bob", 4)
+    assert studio.engine.jobs("ada") == mine and studio.engine.jobs("bob") == theirs[1:]
+    others = finish("cyd", 2)
+    assert studio.engine.jobs() == [*mine, *theirs[2:], *others]
+
+
+def test_the_steps_of_whoever_has_the_most_are_forgotten_first(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REMEMBERED", 2500)
+    made = []
+    for owner in ("ada", "bob", "bob", "bob"):
+        made += studio.submit("x", owner=owner)
+        studio.events.final(made[-1].id)
+    assert [studio.engine.remembers(job.id, 2) for job in made] == [True, False, False, True]
+
+
+def test_of_many_paused_pictures_the_first_go_on_from_disk(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELD", 1)
+    studio.worker.has_disk = True
+    first, second = [*stopped(studio, "ada", "a"), *stopped(studio, "ada", "b")]
+    stopped(studio, "bob", "c")
+    studio.engine._keeper.submit(lambda: None).result(PATIENCE)
+    assert [job._run is None for job in (first, second)] == [True, False]
+    assert studio.engine.look_back(first.id, 1).jpeg() == b"JPEG 1"
+    studio.worker.log.clear()
+    studio.worker.go_freely()
+    for job in (first, second):
+        studio.engine.resume(job.id)
+        assert isinstance(studio.events.final(job.id), Finished)
+    assert studio.worker.log == [["a"]] * 4 + [["b"]] * 4
+
+
+def test_paused_pictures_whose_steps_are_not_on_disk_keep_what_they_hold(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "HELD", 0)
+    (job,) = stopped(studio, "ada", "a")
+    studio.engine._keeper.submit(lambda: None).result(PATIENCE)
+    studio.worker.go_freely()
+    studio.engine.resume(job.id)
+    assert isinstance(studio.events.final(job.id), Finished)
+    assert len(studio.worker.log) == 5
+
+
+def test_a_picture_that_went_on_meanwhile_keeps_what_it_holds(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HELD", 0)
+    studio.worker.has_disk = True
+    (job,) = stopped(studio, "ada", "a")
+    studio.engine._keeper.submit(lambda: None).result(PATIENCE)
+    paused = job.event
+    studio.engine.resume(job.id)
+    studio.worker.next_call()
+    studio.engine._let_go(job, paused)
+    assert job._run
+    studio.worker.go_freely()
+    assert isinstance(studio.events.final(job.id), Finished)
+
+
+def test_what_is_over_cannot_be_stopped_or_continued(studio: Studio) -> None:
+    studio.worker.fault = fault("begin", StudioError("No."), prompt="bad")  # type: ignore[assignment]
+    finished, failed = studio.submit("good", "bad")
+    (dropped,) = stopped(studio, "", "dropped")
+    studio.worker.go_freely()
+    studio.engine.cancel(dropped.id)
+    for job, told in ((finished, "finished already"), (failed, "not in the making"), (dropped, "not in the making")):
+        studio.events.final(job.id)
+        for ask in (studio.engine.pause, studio.engine.resume, studio.engine.cancel):
+            with pytest.raises(JobMissing, match=told):
+                ask(job.id)
+
+
+def test_what_is_being_saved_cannot_be_stopped(studio: Studio) -> None:
+    studio.keep.open.clear()
+    (job,) = studio.submit("a")
+    studio.keep.asked.get(timeout=PATIENCE)
+    for ask in (studio.engine.pause, studio.engine.cancel):
+        with pytest.raises(JobMissing, match="being saved"):
+            ask(job.id)
+    studio.engine.resume(job.id)  # goes on already
+    studio.keep.open.set()
+    assert isinstance(studio.events.final(job.id), Finished)
+
+
+def test_a_stop_that_comes_with_the_last_step_lets_the_picture_finish(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    (job,) = studio.submit("a", steps=1)
+    studio.worker.next_call()
+    studio.engine.pause(job.id)
+    studio.worker.go()
+    assert isinstance(studio.events.final(job.id), Finished)
 
 
 # Failures

@@ -257,7 +257,7 @@ async def app(scope, receive, send):
 def wire(settings):
     closing = ExitStack()
     closing.callback(print, "The engine is closed.", flush=True)
-    return app, closing
+    return app, lambda: print("The engine is stopped.", flush=True), closing
 
 launch._wire, launch.prepare = wire, lambda locks: None
 sys.exit(launch.main(sys.argv[1:]))

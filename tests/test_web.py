@@ -379,6 +379,9 @@ def test_only_the_browser_that_started_a_job_can_act_on_it(studio: Studio) -> No
     missing = studio.client.post("/jobs/nothing/pause")
     assert missing.status_code == 404 and missing.json()["error"].endswith(".")
     assert studio.client.get(f"/jobs/{job.id}/cancel").status_code in (404, 405)
+    for act in ("pause", "resume", "cancel"):
+        over = studio.client.post(f"/jobs/{job.id}/{act}")
+        assert over.status_code == 404 and "not in the making any more" in over.json()["error"]
 
 
 # The button
@@ -576,6 +579,45 @@ def test_a_silent_stream_says_that_it_is_there(engine: Engine, monkeypatch: pyte
             assert (await anext(stream)).startswith(":")
 
     asyncio.run(scene())
+
+
+def test_streams_end_when_everything_is_told(engine: Engine, worker: FakeWorker) -> None:
+    async def scene() -> None:
+        streams = live.Live(engine)
+        [job] = engine.submit([Recipe(steps=50)], "ann")
+        await asyncio.to_thread(worker.next_call)
+        stream, idle = streams.stream("ann"), streams.stream("bob")
+        for each in (stream, idle):
+            await anext(each)
+        worker.go_freely()
+        await asyncio.to_thread(engine.close)
+        streams.close()
+        async with asyncio.timeout(PATIENCE):
+            *_, last = [message async for message in stream]
+            assert told(last)[1]["state"] == "paused" and "was stopped" in told(last)[1]["reason"]
+            assert [message async for message in idle] == []
+            # One that comes now is told how things stand, and no more.
+            [only] = [message async for message in streams.stream("ann")]
+            assert [each["id"] for each in told(only)[1]["jobs"]] == [job.id]
+        assert streams._readers == []
+
+    asyncio.run(scene())
+
+
+def test_what_tabs_show_is_bounded_and_nobody_is_pushed_out(
+    engine: Engine, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "OWNERS_KEPT", 2)
+    monkeypatch.setattr(live, "PLACES_KEPT", 2)
+    streams = live.Live(engine)
+    [mine] = engine.submit([Recipe(steps=5)], "ann")
+    for place in ("one", "two", "three"):
+        streams.show("ann", place, [mine], {"cells": []})
+    assert streams.shown("ann", "one") == [] and streams.layout("ann", "one") is None
+    for number in range(5):
+        streams.show(f"nobody {number}", "one", [])
+    assert streams.shown("ann", "two") == streams.shown("ann", "three") == [mine]
+    assert len(streams._shown) <= 3
 
 
 def test_what_a_tab_shows(engine: Engine, worker: FakeWorker) -> None:

@@ -1,5 +1,6 @@
 """The compare tab: a grid of pictures over two or three settings, all of them alive at once."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -10,7 +11,7 @@ from gradio.components import Component
 
 from studio import axes, sheets
 from studio.engine import Job
-from studio.errors import StudioError
+from studio.errors import JobMissing, StudioError
 from studio.events import Failed
 from studio.recipe import Recipe
 from studio.ui import form, painting, styling
@@ -193,7 +194,8 @@ def _show(
     jobs = [there[recipe] if recipe in there else next(new) for recipe in recipes]
     for job in before:
         if job not in jobs:
-            studio.engine.pause(job.id)
+            with contextlib.suppress(JobMissing):  # most are over
+                studio.engine.pause(job.id)
     studio.live.show(owner, PLACE, jobs, _layout(grid, plan, jobs))
 
 

@@ -11,8 +11,7 @@ import contextlib
 import io
 import json
 import threading
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Literal
 
@@ -39,11 +38,17 @@ GATHERED = 0.008
 waking of the server would take time from the model."""
 
 OWNERS_KEPT = 1000
-"""Browsers whose pictures on show are remembered; the one seen longest ago is forgotten first."""
+"""Browsers whose pictures on show are remembered in any case; of more, only those that have jobs."""
+
+PLACES_KEPT = 16
+"""Tabs whose pictures on show are remembered of one browser."""
 
 Layout = dict[str, Any]
 """How a tab's pictures stand in a grid, as JSON: `rows` and `columns` (labels), `cells` (job ids, row by row), a `note`
 for the person, and the `plan` that it was made of (`studio.sheets.Plan`)."""
+
+Stages = dict[str, dict[str, Any]]
+"""What tabs show, as JSON: `shown` (owner → place → ids of jobs) and `layouts` (owner → place → layout)."""
 
 
 def owner_of(request: Request) -> str:
@@ -92,9 +97,10 @@ class Live:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
-        self._shown: OrderedDict[str, dict[str, list[str]]] = OrderedDict()
+        self._shown: dict[str, dict[str, list[str]]] = {}
         self._layouts: dict[str, dict[str, Layout]] = {}
         self._readers: list[tuple[str, Mailbox]] = []
+        self._closed = False
 
     def show(self, owner: str, place: str, jobs: Sequence[Job], layout: "Layout | None" = None) -> None:
         """Have the owner's windows show these jobs in a tab, beside those there that are still moving.
@@ -108,14 +114,40 @@ class Live:
             places[place] = [*(job_id for job_id in moving if job_id not in new), *new]
             if layout:
                 self._layouts.setdefault(owner, {})[place] = layout
-            self._shown.move_to_end(owner)
-            while len(self._shown) > OWNERS_KEPT:
-                self._layouts.pop(self._shown.popitem(last=False)[0], None)
+            self._forget(owner)
             layouts = {place: layout} if layout else {}
             news = _message("shown", {"shown": {place: places[place]}, "layouts": layouts})
             for reader, mailbox in self._readers:
                 if reader == owner:
                     mailbox.put(f"shown {place}", news)
+
+    def stages(self, jobs: Collection[str]) -> Stages:
+        """What the tabs show in which one of these jobs stands, of all browsers."""
+        with self._lock:
+            shown = {
+                owner: {place: list(ids) for place, ids in places.items() if not set(ids).isdisjoint(jobs)}
+                for owner, places in self._shown.items()
+            }
+            layouts = {
+                owner: {place: layout for place, layout in layouts.items() if place in shown.get(owner, {})}
+                for owner, layouts in self._layouts.items()
+            }
+        return {"shown": {owner: found for owner, found in shown.items() if found}, "layouts": layouts}
+
+    def put_back(self, stages: Stages) -> None:
+        """Have the tabs show what they showed when the studio was stopped."""
+        with self._lock:
+            for owner, places in stages["shown"].items():
+                self._shown.setdefault(owner, {}).update(places)
+            for owner, layouts in stages["layouts"].items():
+                self._layouts.setdefault(owner, {}).update(layouts)
+
+    def close(self) -> None:
+        """Let every stream end when it has told what there is to tell."""
+        with self._lock:
+            self._closed = True
+            for _, mailbox in self._readers:
+                mailbox.put("end", None)
 
     def tell(self, key: str, kind: str, values: Any, owner: str | None = None) -> None:
         """Tell all windows of an owner (None: of everyone) something that is no job's. Any thread.
@@ -154,6 +186,8 @@ class Live:
         unsubscribe = self._engine.subscribe(lambda event: mailbox.put(event.job, event))
         with self._lock:
             self._readers.append(reader)
+            if self._closed:
+                mailbox.put("end", None)
             shown = {place: list(ids) for place, ids in self._shown.get(owner, {}).items()}
             layouts = dict(self._layouts.get(owner, {}))
         try:
@@ -164,18 +198,34 @@ class Live:
             yield _message("jobs", {"jobs": told, "shown": shown, "layouts": layouts})
             while True:
                 found = await mailbox.take(HEARTBEAT)
-                news = [each for each in found if isinstance(each, str) or self._is_for(owner, known, each)]
+                is_last = None in found
+                told_to_all = (each for each in found if each is not None)
+                news = [each for each in told_to_all if isinstance(each, str) or self._is_for(owner, known, each)]
                 # Encoding takes a moment, and may wait for the device: not on the engine's thread or the server's loop.
                 if any(_has_preview(each) for each in news):
                     await run_in_threadpool(_encode, news)
                 for each in news:
                     yield each if isinstance(each, str) else self._told(known, each)
+                if is_last:
+                    return
                 if not found:
                     yield ": still here\n\n"
         finally:
             unsubscribe()
             with self._lock:
                 self._readers.remove(reader)
+
+    def _forget(self, owner: str) -> None:
+        """Under the lock: the engine forgets the jobs of whoever has the most, and their places go with them."""
+        while len(self._shown[owner]) > PLACES_KEPT:
+            place = next(iter(self._shown[owner]))
+            del self._shown[owner][place]
+            self._layouts.get(owner, {}).pop(place, None)
+        if len(self._shown) > OWNERS_KEPT:
+            known = {job.owner for job in self._engine.jobs()}
+            for gone in [each for each in self._shown if each not in known]:
+                del self._shown[gone]
+                self._layouts.pop(gone, None)
 
     def _is_for(self, owner: str, known: set[str], event: Event) -> bool:
         if event.job in known:

@@ -60,7 +60,7 @@ def create_app(settings: Settings, engine: Engine, library: Library, models: Man
     app = FastAPI(title="Emerge Studio", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, settings=settings, owners=Owners(key_in(settings.output_folder)))
     app.add_exception_handler(StudioError, _sentence)
-    stream = live.Live(engine)
+    stream = app.state.live = live.Live(engine)
     app.include_router(live.routes(engine, stream, library))
     app.include_router(pictures.routes(library, stream))
     app.include_router(sources_web.routes(sources, library))

@@ -146,6 +146,36 @@ def test_a_stopped_picture_can_be_continued_from_the_recent_ones(page: Page) -> 
     wait_for(page, "paused")
 
 
+def refuse_to_continue(page: Page) -> str:
+    """Have the server refuse to continue any picture, as one that it gave up meanwhile; the answer is what it says."""
+    sentence = "That picture is not in the making any more. Start it again from its settings."
+    page.route(re.compile("/resume"), lambda route: route.fulfill(status=422, json={"error": sentence}))
+    return sentence
+
+
+def test_a_picture_that_cannot_be_continued_says_why(page: Page, faults: list[str]) -> None:
+    fill(page, Prompt="a tower", Steps=LONG, Pictures=2)
+    start(page)
+    wait_for_step(page, 1)
+    page.keyboard.press("Escape")
+    expect(here(page).locator(".tile[data-state=paused]")).to_have_count(2)
+    sentence = refuse_to_continue(page)
+    page.get_by_role("button", name="Continue", exact=True).click()
+    expect(here(page).locator(".stage-words")).to_have_text(sentence)
+    expect(here(page).locator(".stage-words")).not_to_have_text(sentence)  # it stands for some seconds
+    here(page).locator(".tile").first.get_by_role("button", name=re.compile("Continue seed")).click()
+    expect(here(page).locator(".stage-words")).to_have_text(sentence)
+    expect(here(page).get_by_role("status").filter(has_text=sentence)).to_be_attached()
+    here(page).locator(".thumbnail").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("dialog").get_by_role("alert").filter(has_text=sentence)).to_be_visible()
+    page.keyboard.press("Escape")
+    page.unroute(re.compile("/resume"))
+    page.get_by_role("button", name="Discard").click()
+    expect(here(page).locator(".tile")).to_have_count(0)
+    faults[:] = [fault for fault in faults if "422" not in fault]  # Chromium's own line for each refused request
+
+
 def test_escape_closes_an_open_list_and_stops_nothing(page: Page) -> None:
     fill(page, Prompt="a tower", Steps=LONG)
     start(page)

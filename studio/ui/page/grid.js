@@ -12,7 +12,7 @@ import { act, isConnected, isMoving, jobs, layouts, listen, shown } from "./live
 import { item, opens } from "./menu.js";
 import { show } from "./pictures.js";
 import { offer } from "./places.js";
-import { described, isOnPage, lookAtNew, phase, ratioOf, stands, takeOrders, withNextFrame } from "./stage.js";
+import { described, isOnPage, lookAtNew, makeTrouble, phase, ratioOf, stands, takeOrders, withNextFrame } from "./stage.js";
 import { rate, ratingOf, watchRatings } from "./stars.js";
 import { make, setText, standingOfAll } from "./words.js";
 
@@ -20,9 +20,6 @@ const HINT = "Choose what shall differ and press Generate. All pictures come out
 
 /** Longer side of the smallest picture; on a small screen, its width. */
 const LEAST = { wide: 120, narrow: 112 };
-
-/** Milliseconds for which a sentence about what went wrong, or was done, stands. */
-const TROUBLE = 6000;
 
 /** Pixels that stay free below the pictures on the full screen. */
 const FULL_BELOW = 12;
@@ -42,6 +39,8 @@ export function mount(root, options, events) {
   const hint = make("div", { class: "hint" }, make("p", {}, HINT));
   const spoken = make("p", { class: "only-spoken", role: "status", "aria-live": "polite" });
   const look = makeLook(table);
+  const trouble = makeTrouble(drawSoon);
+  const { say } = trouble;
   const acts = make("div", { class: "acts" }, again, go, discard);
   const sheets = makeSheets(section, options.place, events, () => all().some((job) => job.picture), say);
   const sort = make("button", { type: "button", class: "act grid-sort" }, icon("sort"), make("span", {}, "Sort"));
@@ -68,8 +67,6 @@ export function mount(root, options, events) {
   let isSeen = false;
   let sized = "";
   let said = "";
-  let trouble = "";
-  let troubling = 0;
   let fallback = { key: "", layout: null };
 
   const isGone = ({ id }) => dropped.has(id) || jobs.get(id)?.state === "cancelled" || (hasAll && !jobs.has(id));
@@ -279,7 +276,7 @@ export function mount(root, options, events) {
 
   function tell() {
     const now = all();
-    setText(words, trouble || (isConnected() ? wordsFor(now) : "The studio does not answer. Trying again…"));
+    setText(words, trouble.sentence() || (isConnected() ? wordsFor(now) : "The studio does not answer. Trying again…"));
     const [held, gone] = [paused().length, hidden().length];
     go.hidden = held === 0;
     discard.hidden = held === 0;
@@ -304,22 +301,11 @@ export function mount(root, options, events) {
 
   /** Tell those who cannot see it when it starts, is half way, and ends; no more. */
   function speak(now) {
-    const text = trouble || phase(now);
+    const text = trouble.sentence() || phase(now);
     const key = `${built.layout?.cells.flat().join()} ${text}`;
     if (key === said) return;
     said = key;
     setText(spoken, text);
-  }
-
-  function say(sentence) {
-    if (!sentence) return;
-    trouble = sentence;
-    clearTimeout(troubling);
-    troubling = setTimeout(() => {
-      trouble = "";
-      drawSoon();
-    }, TROUBLE);
-    drawSoon();
   }
 
   // ---- Steering ----

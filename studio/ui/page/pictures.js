@@ -201,9 +201,10 @@ export function show(pictures, index, events, place, isComparing = false) {
     const job = stoppedAt(picture.id);
     if (!job) return [];
     const go = make("button", { type: "button", class: "act strong" }, "Continue");
-    go.addEventListener("click", () => {
-      act(job, "resume", place);
-      dialog.close();
+    go.addEventListener("click", async () => {
+      const failure = await act(job, "resume", place);
+      if (failure) setText(sentence, failure);
+      else dialog.close();
     });
     return [go];
   }

@@ -9,6 +9,9 @@ import { makeStars, rate, starsOfKey } from "./stars.js";
 import { makeTimeline, noiseField } from "./timeline.js";
 import { facts, make, setText, sizeOf, standing, standingOfAll, stepsRun, stoppedAtStep } from "./words.js";
 
+/** Milliseconds for which a sentence about what went wrong, or was done, stands. */
+const TROUBLE = 6000;
+
 /** At most so many pictures have their timelines below them. */
 const TIMED = 4;
 
@@ -46,17 +49,17 @@ export function mount(root, options, events) {
 
   async function each(some, verb) {
     const answers = await Promise.all(some.map((job) => act(job, verb)));
-    const failure = answers.find(Boolean);
-    if (failure) setText(words, failure);
+    trouble.say(answers.find(Boolean));
   }
 
   const drawSoon = withNextFrame(draw);
+  const trouble = makeTrouble(draw);
 
   function draw() {
     const standingJobs = all();
     arrange(standingJobs);
     for (const job of standingJobs) tileOf.get(job.id).update(job, standingJobs.length);
-    setText(words, isConnected() ? wordsFor(standingJobs) : "The studio does not answer. Trying again…");
+    setText(words, trouble.sentence() || (isConnected() ? wordsFor(standingJobs) : "The studio does not answer. Trying again…"));
     buttons.hidden = paused().length === 0 || moving().length > 0;
     turn.hidden = noise.element.hidden = moving().length === 0;
     const stop = document.getElementById(options.stop);
@@ -83,7 +86,7 @@ export function mount(root, options, events) {
       }
     }
     standingJobs.forEach((job, index) => {
-      if (!tileOf.has(job.id)) tileOf.set(job.id, makeTile(job, ids.length, options.place, events));
+      if (!tileOf.has(job.id)) tileOf.set(job.id, makeTile(job, ids.length, options.place, events, trouble.say));
       const { element } = tileOf.get(job.id);
       if (tiles.children[index] !== element) tiles.insertBefore(element, tiles.children[index] ?? null);
     });
@@ -106,10 +109,11 @@ export function mount(root, options, events) {
 
   /** Tell those who cannot see it when it starts, is half way, and ends; no more. */
   function speak(standingJobs) {
-    const key = standingJobs.map((job) => job.id).join() + phase(standingJobs);
+    const text = trouble.sentence() || phase(standingJobs);
+    const key = standingJobs.map((job) => job.id).join() + text;
     if (key === said) return;
     said = key;
-    setText(spoken, phase(standingJobs));
+    setText(spoken, text);
   }
 
   takeOrders(section, options, () => each(moving(), "pause"));
@@ -173,6 +177,25 @@ export function withNextFrame(draw) {
   };
 }
 
+/** What went wrong, in a sentence that stands for some seconds, whatever else there is to say meanwhile; "" if nothing did. */
+export function makeTrouble(draw) {
+  let sentence = "";
+  let ending = 0;
+
+  function say(next) {
+    if (!next) return;
+    sentence = next;
+    clearTimeout(ending);
+    ending = setTimeout(() => {
+      sentence = "";
+      draw();
+    }, TROUBLE);
+    draw();
+  }
+
+  return { say, sentence: () => sentence };
+}
+
 export function ratioOf(recipe) {
   const { width, height } = sizeOf(recipe);
   return width / height;
@@ -216,7 +239,7 @@ export function phase(all) {
 }
 
 /** A tile: a box of fixed shape in which nothing ever jumps, and what there is to say below it. */
-function makeTile(job, count, place, events) {
+function makeTile(job, count, place, events, say) {
   const frame = make("button", { type: "button", class: "frame", title: "Show large" });
   frame.style.aspectRatio = ratioOf(job.recipe);
   const caption = make("figcaption");
@@ -243,7 +266,7 @@ function makeTile(job, count, place, events) {
     const key = `${now.state} ${now.picture} ${Math.min(count, TIMED + 1)} ${now.reason} ${now.note ?? ""}`;
     if (key !== captioned) {
       captioned = key;
-      caption.replaceChildren(...captionOf(now, count, events, place));
+      caption.replaceChildren(...captionOf(now, count, events, place, say));
       if (count <= TIMED) caption.prepend(timeline(now));
     }
   }
@@ -272,25 +295,29 @@ export function makePicture(element, job, side) {
   const bar = make("span", { class: "bar", "aria-hidden": "true" }, make("i"));
   const live = makeLive(canvas, recipe, side);
   let picture = "";
-  let current = job;
+  let there = ""; // the one whose file is loaded
+  let current = null;
 
   async function showFile(id) {
     picture = id;
-    if (!id) return;
     const next = new Image();
     next.src = `/pictures/${id}.png`;
     try {
       await next.decode();
     } catch {
+      if (picture === id) picture = ""; // the studio may have been stopped: with the next news of it, it is tried again
       return;
     }
     if (picture !== id) return;
     image.src = next.src;
     await image.decode().catch(() => {});
-    if (picture === id) element.dataset.kept = "true";
+    if (picture !== id) return;
+    there = id;
+    element.dataset.kept = "true";
   }
 
   function update(now) {
+    const isNews = now !== current;
     current = now;
     element.dataset.state = now.state;
     element.dataset.done = now.done ?? 0;
@@ -301,7 +328,7 @@ export function makePicture(element, job, side) {
         if (isMoving(current)) delete element.dataset.kept;
       });
     }
-    if (now.picture && now.picture !== picture) showFile(now.picture);
+    if (isNews && now.picture && now.picture !== picture) showFile(now.picture);
     if (!now.picture) picture = "";
     setText(veil, veilText(now, live.isEmpty()));
   }
@@ -310,7 +337,7 @@ export function makePicture(element, job, side) {
   function look(bitmap) {
     if (bitmap) live.paint(bitmap);
     if (bitmap) delete element.dataset.kept;
-    else if (picture) element.dataset.kept = "true";
+    else if (picture && picture === there) element.dataset.kept = "true";
   }
 
   return { layers: [...(recipe.mask ? inPlace(canvas, recipe) : [canvas]), image], veil, bar, update, look };
@@ -399,7 +426,7 @@ export const described = (job) => ({
   note: job.note,
 });
 
-function captionOf(job, count, events, place) {
+function captionOf(job, count, events, place, say) {
   const seed = make("span", { class: "seed-of" }, `Seed ${job.recipe.seed}`);
   const line = make("p", { class: "facts", title: facts(job.recipe) }, seed);
   if (job.forked_at !== undefined) seed.append(`\u00a0· forked at step ${job.forked_at}`);
@@ -409,7 +436,7 @@ function captionOf(job, count, events, place) {
   // Beside others there is no room for what was done when memory ran out; the large view says it.
   if (job.note && count > 1) line.append(make("span", { title: job.note }, "\u00a0· short of memory"));
   else if (job.note) parts.push(make("p", { class: "facts" }, job.note));
-  if (count > 1) parts.push(make("div", { class: "own acts" }, ...ownButtons(job)));
+  if (count > 1) parts.push(make("div", { class: "own acts" }, ...ownButtons(job, say)));
   if (job.picture) {
     const acts = actions(described(job), events);
     if (job.recipe.source) acts.prepend(beforeAfter(job, events, place));
@@ -427,12 +454,12 @@ function beforeAfter(job, events, place) {
 }
 
 /** With several pictures, each can be stopped, continued and dropped by itself. */
-function ownButtons(job) {
+function ownButtons(job, say) {
   const button = (name, verb) => {
     const element = make("button", { type: "button", class: "act", "aria-label": `${name} seed ${job.recipe.seed}` });
     element.append(icon(name.toLowerCase()));
     element.title = name;
-    element.addEventListener("click", () => act(job, verb));
+    element.addEventListener("click", async () => say(await act(job, verb)));
     return element;
   };
   if (isMoving(job)) return [button("Stop", "pause"), button("Drop", "cancel")];

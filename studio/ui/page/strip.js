@@ -42,8 +42,8 @@ export function mount(root, options, events) {
 
   const load = async (before) => {
     const query = before ? `&before=${encodeURIComponent(before)}` : "";
-    const answer = await fetch(`/pictures?count=${PAGE}${query}`);
-    return answer.ok ? (await answer.json()).pictures : [];
+    const answer = await fetch(`/pictures?count=${PAGE}${query}`).catch(() => null);
+    return answer?.ok ? (await answer.json()).pictures : [];
   };
 
   const append = (found) => {
@@ -74,7 +74,8 @@ export function mount(root, options, events) {
   });
 
   async function addOf(job) {
-    const answer = await fetch(`/pictures/${job.picture}`);
-    if (answer.ok) add(await answer.json());
+    // Without an answer the studio is gone, and when it is back all of them are asked for again.
+    const answer = await fetch(`/pictures/${job.picture}`).catch(() => null);
+    if (answer?.ok) add(await answer.json());
   }
 }

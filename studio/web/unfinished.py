@@ -1,0 +1,136 @@
+"""What a stop of the studio interrupted, in a file beside the pictures until the next start.
+
+So a page that is opened again shows its stopped pictures where they stood, to be continued. The pictures themselves are
+in the library, and their steps beside them; here stands only whose they are. The file is a convenience: one that is
+damaged counts as not there.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import stat
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from studio.engine import Engine, Job
+from studio.errors import RecipeError
+from studio.events import Finished, Paused
+from studio.library import Library
+from studio.recipe import Recipe
+from studio.shares import in_turns
+from studio.web.live import Live
+
+FORMAT = "emerge-unfinished-1"
+
+MOST = 32 * 2**20
+"""Bytes of the file, about; of more, some of everybody's are left out. A picture takes some hundred."""
+
+log = logging.getLogger(__name__)
+
+
+def keep(folder: Path, engine: Engine, live: Live) -> None:
+    """Write down the paused jobs, and the finished ones that stand beside them. The log tells if it cannot be done."""
+    jobs = engine.jobs()
+    paused = {job.id for job in jobs if isinstance(job.event, Paused)}
+    if not paused:
+        return
+    stages = live.stages(paused)
+    beside = {job_id for places in stages["shown"].values() for ids in places.values() for job_id in ids}
+    told = [job for job in jobs if job.id in paused or (job.id in beside and isinstance(job.event, Finished))]
+    text = json.dumps({"jobs": _within(MOST, told), "stages": stages})
+    data = text.encode()
+    try:
+        # A name of its own: another studio on the same folder may be stopped as well.
+        _write(folder / f"unfinished-{uuid4().hex}.json", f"{FORMAT} {zlib.crc32(data)}\n".encode() + data)
+    except OSError as error:
+        log.warning("What is unfinished could not be written down for the next start: %s", error)
+
+
+def bring_back(folder: Path, engine: Engine, live: Live, library: Library) -> None:
+    """Have what was written down at the last stop among the jobs and on the stages again. Never fails."""
+    for path in sorted(folder.glob("unfinished-*.json")):
+        try:
+            told = _read(path)
+            for values in told["jobs"]:
+                with contextlib.suppress(RecipeError):  # of a newer studio
+                    _recall(values, engine, library)
+            live.put_back(told["stages"])
+        except Exception as error:  # the file may say anything
+            log.warning("What was unfinished cannot be read from %s: %r", path, error)
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _within(most: int, jobs: Iterable[Job]) -> list[dict[str, Any]]:
+    """The jobs as JSON, in their order."""
+    found = []
+    for job in in_turns(list(jobs)):
+        values = _values(job)
+        most -= len(values["recipe"])
+        if most < 0:
+            break
+        found.append((job.number, values))
+    return [values for _, values in sorted(found, key=lambda pair: pair[0])]
+
+
+def _values(job: Job) -> dict[str, Any]:
+    event, last = job.event, job.recipe.steps_run
+    assert isinstance(event, Paused | Finished)
+    # One that was paused is never taken for finished, though a pipeline of several stages counts more steps.
+    done = last if isinstance(event, Finished) else min(event.done, last - 1)
+    return {
+        "id": job.id,
+        "owner": job.owner,
+        "recipe": job.recipe.to_json(),
+        "previews": job.previews,
+        "parent": job.parent,
+        "picture": event.picture or "",
+        "done": done if event.picture else 0,
+        "note": event.note,
+    }
+
+
+def _recall(values: dict[str, Any], engine: Engine, library: Library) -> None:
+    recipe, picture, done = Recipe.from_json(values["recipe"]), values["picture"], values["done"]
+    if picture and not library.has(picture):
+        if done >= recipe.steps_run:
+            return
+        picture, done = "", 0  # it was deleted meanwhile: what is left of it is what it was to become
+    engine.recall(
+        picture,
+        recipe,
+        done,
+        values["owner"],
+        values["note"],
+        job_id=values["id"],
+        previews=values["previews"],
+        parent=tuple(values["parent"]) if values["parent"] else None,
+    )
+
+
+def _read(path: Path) -> Any:
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode) or state.st_size > 4 * MOST:
+        raise ValueError("it is no plain file of a fitting size")
+    head, _, data = path.read_bytes().partition(b"\n")
+    if head != f"{FORMAT} {zlib.crc32(data)}".encode():
+        raise ValueError("it is damaged, or of another studio")
+    return json.loads(data)
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write the file so that at any moment, a crash included, it is whole or not there. Raises OSError."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with open(part, "xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
