@@ -589,8 +589,11 @@ def test_streams_end_when_everything_is_told(engine: Engine, worker: FakeWorker)
         stream, idle = streams.stream("ann"), streams.stream("bob")
         for each in (stream, idle):
             await anext(each)
-        worker.go_freely()
-        await asyncio.to_thread(engine.close)
+        closing = asyncio.create_task(asyncio.to_thread(engine.close))
+        while not engine._closing:
+            await asyncio.sleep(0.001)
+        worker.go_freely()  # only now, or it would be finished before
+        await closing
         streams.close()
         async with asyncio.timeout(PATIENCE):
             *_, last = [message async for message in stream]
