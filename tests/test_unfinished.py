@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,7 +47,13 @@ class Day:
         return jobs
 
     def end(self) -> None:
-        self.engine.close()
+        closing = threading.Thread(target=self.engine.close)
+        closing.start()
+        while not self.engine._closing:
+            threading.Event().wait(0.001)
+        if self.worker.by_hand:
+            self.worker.go_freely()  # only now, or what is under way would be finished before
+        closing.join()
         unfinished.keep(self.folder, self.engine, self.live)
         self.library.close()
 
@@ -127,7 +134,6 @@ def test_what_was_under_way_or_waited_is_offered(day: Day, worker: FakeWorker) -
     day.live.show("ann", "text_to_image", [under_way, waiting])
     worker.go()
     worker.next_call()
-    worker.go_freely()
     day.end()
     again = Day(day.folder, worker)
     first, second = again.live.shown("ann", "text_to_image")
