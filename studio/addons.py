@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from studio import disk
 from studio.errors import ModelUnsafe, RecipeError
 from studio.models.files import PICKLES
 
@@ -171,7 +172,7 @@ def header(path: Path) -> dict[str, str]:
     if path.suffix.lower() != ".safetensors":
         return {}
     try:
-        with path.open("rb") as file:
+        with disk.opened(path) as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(os.fstat(file.fileno()).st_size - 8, _HEADER_LIMIT):
                 return {}

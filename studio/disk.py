@@ -15,7 +15,7 @@ import secrets
 import stat
 import time
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 STALE = 3600.0
 """Seconds after which a temporary file must be remains, where the disk knows no locks."""
@@ -29,11 +29,21 @@ _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 
 
 def check(path: Path) -> None:
-    """Raise OSError unless this is a regular file: before another library opens it by its name."""
-    _check(os.stat(path))
+    """Raise OSError unless this is a regular file, or a folder with no other files in it, nor in those below.
+
+    To be asked before another library opens them by their names.
+    """
+    state = os.stat(path)
+    if not stat.S_ISDIR(state.st_mode):
+        _check(state)
+        return
+    for folder, _, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):  # a link into nothing
+                _check(os.stat(os.path.join(folder, name)))
 
 
-def opened(path: Path, buffering: int = -1) -> IO[bytes]:
+def opened(path: Path, buffering: int = -1) -> BinaryIO:
     """The file, to be read. Raises OSError, also if it is no regular file."""
     return open(path, "rb", buffering, opener=_opener)
 
@@ -47,6 +57,11 @@ def content(path: Path, limit: int) -> bytes:
     return data
 
 
+def added_to(path: Path) -> BinaryIO:
+    """The file, to be added to at its end; made if it is not there. Raises OSError, also if it is no regular file."""
+    return open(path, "ab", opener=_opener)
+
+
 def write(path: Path, data: bytes | memoryview) -> None:
     """Write the file so that at any moment, a crash included, it is whole or not there. Raises OSError."""
     try:
@@ -58,7 +73,7 @@ def write(path: Path, data: bytes | memoryview) -> None:
 
 def append(path: Path, text: str) -> None:
     """Add to the end of a file; on return it is safely on the disk. Raises OSError."""
-    with open(path, "ab", opener=_opener) as file:
+    with added_to(path) as file:
         is_new = not file.tell()
         file.write(text.encode("utf-8"))
         file.flush()

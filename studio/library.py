@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -424,7 +424,7 @@ def _check_id(text: str) -> None:
         raise StorageError("That is not the name of a picture in the library.")
 
 
-def _read(file: IO[bytes]) -> tuple[tuple[int, int], tuple[Recipe, int] | None, tuple[str, int], str]:
+def _read(file: BinaryIO) -> tuple[tuple[int, int], tuple[Recipe, int] | None, tuple[str, int], str]:
     """The size of a picture, its recipe with the number of steps taken, what it was forked from, its note.
 
     Raises OSError if the disk fails.

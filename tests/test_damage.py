@@ -21,8 +21,7 @@ from studio.models.records import Records
 from studio.recipe import Control, Recipe
 from studio.sources import Sources
 
-CASES = 450 if os.environ.get("EMERGE_LONG_TESTS") else 12
-PICTURES = 300
+CASES, PICTURES = (450, 300) if os.environ.get("EMERGE_LONG_TESTS") else (12, 60)
 
 
 def page(data: bytearray, rng: random.Random) -> None:
@@ -121,7 +120,7 @@ def heals(folder: Path, truth: tuple[object, ...], caplog: pytest.LogCaptureFixt
 def test_the_index_heals(
     pictures: Path, truth: tuple[object, ...], files: dict[str, bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert len(truth[0]) == PICTURES and len(truth[2]) == 2 * 100 + 60  # type: ignore[arg-type]
+    assert len(truth[0]) == PICTURES and len(truth[2]) == PICTURES // 3 * 2 + PICTURES // 5  # type: ignore[arg-type]
     noticed = 0
     for case in range(CASES):
         restore(pictures, {**files, "library.sqlite": damaged(files["library.sqlite"], case)})
@@ -139,7 +138,7 @@ def test_the_index_heals_from_damage_in_what_was_written_last(
         library.rate(picture.id, 5 - picture.rating)
     now = {each.name: each.read_bytes() for each in pictures.iterdir() if each.suffix != ".png"}
     library.close()
-    assert len(now["library.sqlite-wal"]) > 100_000
+    assert len(now["library.sqlite-wal"]) > 10_000
     for case in range(CASES):
         for each in ("library.sqlite-wal", "library.sqlite", "library.sqlite-shm"):
             restore(pictures, {**now, each: damaged(now[each], case)})

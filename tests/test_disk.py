@@ -34,12 +34,33 @@ needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="There are no
 
 @needs_pipes
 def test_only_plain_files_are_opened(odd: dict[str, Path]) -> None:
+    del odd["nothing"]
     for path in odd.values():
-        for act in (disk.check, disk.opened, lambda path: disk.content(path, 10), lambda path: disk.append(path, "x")):
-            if path.name == "nothing" and act not in (disk.check, disk.opened):
-                continue
+        for act in (
+            disk.opened,
+            disk.added_to,
+            lambda path: disk.content(path, 10),
+            lambda path: disk.append(path, "x"),
+        ):
             with pytest.raises(OSError):
                 act(path)
+
+
+@needs_pipes
+def test_what_other_libraries_open_is_looked_at_before(odd: dict[str, Path]) -> None:
+    folder = odd.pop("folder")
+    (folder / "below").mkdir()
+    (folder / "below" / "plain").write_text("text")
+    (folder / "link").symlink_to("below/plain")
+    (folder / "dangling").symlink_to("nothing")
+    for path in (folder, folder / "link"):
+        disk.check(path)
+    for path in odd.values():
+        with pytest.raises(OSError):
+            disk.check(path)
+    os.mkfifo(folder / "below" / "pipe")
+    with pytest.raises(OSError, match="no regular file"):
+        disk.check(folder)
 
 
 @needs_pipes
