@@ -18,9 +18,11 @@ _JSON_LIMIT, _INDEX_LIMIT = 5_000_000, 20_000_000
 
 
 def check(path: Path) -> None:
-    """Raise ModelBroken unless it is there, and nothing but plain files in it."""
+    """Raise ModelBroken if it is something else than a plain file or a folder of these. What is not there passes."""
     try:
         disk.check(path)
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise ModelBroken(f"{path} cannot be read: {error.strerror or error}. Copy or download it again.") from None
 
