@@ -18,13 +18,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from studio.errors import RecipeError
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
-DAMAGE = (sqlite3.Error, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-"""What working with damaged rows may raise; all that is wrong with text, numbers and recipes is a ValueError or so."""
+DAMAGE = (
+    sqlite3.Error, RecipeError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+"""What working with damaged rows may raise. What is no text in UTF-8 is a ValueError."""
 
 _NOT_DAMAGED = (
     sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM,
@@ -122,11 +126,10 @@ class Database:
                 self._connection = self._ready(str(self._path), wait)
                 return True
             except DAMAGE as error:
-                if not _is_damage(error):
+                if not _is_damage(error) or not self._remove(error):
                     log.log(level, "The file %s cannot be used (%s); it is held in memory.", self._path, error)
                     break
                 log.log(level, "The file %s is made again: %s.", self._path, error)
-                self._remove(error)
         return False
 
     def _ready(self, path: str, wait: float) -> sqlite3.Connection:
@@ -159,8 +162,8 @@ class Database:
         self._inode = (before or _inode(self._path)) if path != ":memory:" else None
         return connection
 
-    def _remove(self, error: Exception) -> None:
-        """Delete the file, or put it aside."""
+    def _remove(self, error: Exception) -> bool:
+        """Delete the file, or put it aside. Returns whether it is gone."""
         assert self._path
         if self._rescue and not isinstance(error, OtherVersion):
             with contextlib.suppress(OSError):
@@ -168,6 +171,7 @@ class Database:
         for each in _files(self._path):
             with contextlib.suppress(OSError):
                 each.unlink()
+        return not any(map(os.path.lexists, _files(self._path)))
 
     def _make_tables(self, connection: sqlite3.Connection) -> None:
         """Make them in a file that has none."""

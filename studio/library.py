@@ -103,9 +103,7 @@ class Library:
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
         disk.clear(self.folder)
-        self._unread = (
-            False  # whether there are files that could not be read, so that more may be asked for than is known
-        )
+        self._unread = False  # whether there are files that could not be read now
         self._index = Database(self.folder / "library.sqlite", INDEX_VERSION, _SCHEMA, self._reconcile)
 
     def add(
