@@ -22,7 +22,7 @@ from studio.models.files import PICKLES
 MAX_WEIGHT = 20.0
 
 _TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>", re.IGNORECASE)
-_HEADER_LIMIT = 100_000_000
+_HEADER_LIMIT = 25_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,7 +195,7 @@ class Database:
             raise OtherVersion("it is of another version")
         told = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if told != "ok":
-            raise sqlite3.DatabaseError(str(told))
+            raise sqlite3.DatabaseError(str(told).splitlines()[-1])
         for (table,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
             for row in connection.execute(f"SELECT * FROM {table}"):
                 whole(row)
