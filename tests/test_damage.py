@@ -12,7 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from PIL import Image
+from starlette.testclient import TestClient
 
 from studio import database
 from studio.library import Library
@@ -20,6 +22,7 @@ from studio.models.identify import Identity
 from studio.models.records import Records
 from studio.recipe import Control, Recipe
 from studio.sources import Sources
+from studio.web import pictures as web
 
 CASES, PICTURES = (450, 300) if os.environ.get("EMERGE_LONG_TESTS") else (12, 60)
 
@@ -444,3 +447,22 @@ def test_a_file_that_is_free_again_gets_what_was_held_in_memory(
     again = Records(path)
     assert again.notes("model/x") == "new"
     again.close()
+
+
+# Pictures
+
+
+def test_browsers_keep_only_pictures_that_are_whole(tmp_path: Path) -> None:
+    library = Library(tmp_path)
+    one = library.add(Image.new("RGB", (64, 64)), Recipe(), 20)
+    app = FastAPI()
+    app.include_router(web.routes(library, None))  # type: ignore[arg-type]
+    client = TestClient(app)
+    answer = client.get(f"/pictures/{one}.png")
+    assert answer.status_code == 200 and "immutable" in answer.headers["cache-control"]
+    data = bytearray((tmp_path / f"{one}.png").read_bytes())
+    data[-30] ^= 1
+    (tmp_path / f"{one}.png").write_bytes(data)
+    answer = client.get(f"/pictures/{one}.png")
+    assert answer.content == data and answer.headers["cache-control"] == "no-store"
+    library.close()
