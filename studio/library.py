@@ -311,7 +311,7 @@ class Library:
         made_at = _made_at(picture_id) or changed / 1e9
         if not found:
             return summed(picture_id, made_at, width, height, 0, None, "", 0, "", changed, stars)
-        recipe = found[0].to_json()
+        recipe = metadata.encodable(found[0].to_json())
         return summed(picture_id, made_at, width, height, found[1], recipe, parent, step, note, changed, stars)
 
     def _rows(self, where: str, *values: object) -> list[Row]:

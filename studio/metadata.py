@@ -48,14 +48,14 @@ def png_text(recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = N
     parent: the id of the picture that it was forked from, and after how many steps. note: see NOTE.
     """
     result = PngInfo()
-    result.add_text(PARAMETERS, _encodable(parameters(recipe)))
-    result.add_text(RECIPE, _encodable(recipe.to_json()))
+    result.add_text(PARAMETERS, encodable(parameters(recipe)))
+    result.add_text(RECIPE, encodable(recipe.to_json()))
     if steps_done != recipe.steps_run:
         result.add_text(STEPS_DONE, str(steps_done))
     if parent:
-        result.add_text(PARENT, _encodable(f"{parent[1]} {parent[0]}"))
+        result.add_text(PARENT, encodable(f"{parent[1]} {parent[0]}"))
     if note:
-        result.add_text(NOTE, _encodable(note))
+        result.add_text(NOTE, encodable(note))
     return result
 
 
@@ -205,6 +205,6 @@ def _suffix(schedule: str) -> str:
     return f" {schedule}" if schedule in ("Karras", "Exponential") else ""
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Half a surrogate pair, which JSON from elsewhere can hold, has no UTF-8: it becomes a question mark."""
     return text.encode("utf-8", "replace").decode("utf-8")

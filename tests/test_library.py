@@ -1,5 +1,6 @@
 """The library: a picture is on disk whole or not at all, and is found again whatever happened to the index."""
 
+import contextlib
 import errno
 import io
 import os
@@ -338,15 +339,18 @@ def test_hostile_files_do_not_keep_the_library_from_starting(library: Library, f
     library.close()
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\xff" * 100)
     (folder / "empty.png").touch()
-    text = '{"version": 1, "prompt": "half a pair: \\ud83e"}'
-    info = metadata.png_text(RECIPE, 1)
-    info.chunks.clear()
-    info.add_text("emerge-recipe", text)
-    Image.new("RGB", (8, 8)).save(folder / "surrogate.png", pnginfo=info)
+    for field in ("prompt", "model", "sampler", "vae", "fill"):
+        info = metadata.png_text(RECIPE, 1)
+        info.chunks.clear()
+        info.add_text("emerge-recipe", f'{{"version": 1, "{field}": "half a pair: \\ud83e"}}')
+        Image.new("RGB", (8, 8)).save(folder / f"half {field}.png", pnginfo=info)
+    shutil.copy(folder / f"{added}.png", folder / "far future.png")
+    with contextlib.suppress(OSError):  # not every disk knows such a time
+        os.utime(folder / "far future.png", ns=(0, 2**63 + 10))
     os.symlink("nowhere", folder / "dangling.png")
     with open(os.fsencode(folder) + b"/\xff.png", "wb") as file:
         file.write((folder / f"{added}.png").read_bytes())
-    assert set(reopened(folder)) == {added}
+    assert set(reopened(folder)) == {added, "far future", "half model", "half sampler", "half vae"}
 
 
 # Ratings
