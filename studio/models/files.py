@@ -31,7 +31,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises ModelBroken if it is missing or is none."""
     try:
         limit = _INDEX_LIMIT if path.name.endswith(".index.json") else _JSON_LIMIT
-        value = json.loads(disk.content(path, limit).decode("utf-8"), parse_constant=_refused)
+        value = json.loads(disk.content(path, limit).decode("utf-8"))
     except FileNotFoundError:
         raise ModelBroken(f"The file {path} is missing. Copy or download the model again.") from None
     except (OSError, ValueError, RecursionError):
@@ -39,10 +39,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelBroken(f"The file {path} is not what a model has there. Copy or download the model again.")
     return value
-
-
-def _refused(constant: str) -> Any:
-    raise ValueError(constant)  # NaN and infinities are no JSON
 
 
 def weight_files(folder: Path) -> list[Path]:
