@@ -270,7 +270,8 @@ def test_honest_lists_of_folders_are_followed(tmp_path: Path) -> None:
 
 
 HOSTILE: tuple[Any, ...] = (
-    None, 0, -1, 1e308, math.nan, math.inf, 10**400, "x", [], {}, [None], [[]] * 3, {"a": {}}, True, "x" * 100_000, [0] * 5000,
+    None, 0, -1, 1e308, math.nan, math.inf, 10**400, "x", [], {}, [None], [[]] * 3, {"a": {}}, True,
+    "x" * 100_000, [0] * 5000,
 )  # fmt: skip
 
 
