@@ -15,13 +15,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
+from studio import disk
 from studio.errors import ModelUnsafe, RecipeError
 from studio.models.files import PICKLES
 
 MAX_WEIGHT = 20.0
 
 _TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>", re.IGNORECASE)
-_HEADER_LIMIT = 100_000_000
+_HEADER_LIMIT = 25_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ def header(path: Path) -> dict[str, str]:
     if path.suffix.lower() != ".safetensors":
         return {}
     try:
-        with path.open("rb") as file:
+        with disk.opened(path) as file:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(os.fstat(file.fileno()).st_size - 8, _HEADER_LIMIT):
                 return {}

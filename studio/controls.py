@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFilter
 
-from studio import masks
+from studio import disk, masks
 from studio.errors import ModelError, RecipeError
 from studio.models.files import read_json
 from studio.recipe import KINDS, Control, Recipe, size_of
@@ -154,6 +154,7 @@ def _depth_model(folder: Path) -> Any:
     from transformers import AutoModelForDepthEstimation
 
     try:
+        disk.check(folder)
         model = AutoModelForDepthEstimation.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False
         )

@@ -7,9 +7,11 @@ That form is for other tools. It cannot hold every prompt (one may itself have a
 exact recipe is stored as JSON under a private keyword and read from there first.
 """
 
+import contextlib
 import json
 import logging
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from studio import __version__
+from studio import __version__, disk
 from studio.errors import RecipeError
 from studio.recipe import Recipe
 
@@ -36,6 +38,7 @@ _FIELD = re.compile(r' {0,4}(\w[\w \-/]{1,40}): {0,4}("(?:\\.|[^\\"])+"|[^,]*)(?
 """As in webui, with bounds, so that a hostile text cannot make the search slow."""
 _LAST_LINE = 10_000
 _NOTE_LIMIT = 1_000
+_CHUNK_LIMIT = 2**26
 _NEGATIVE = "Negative prompt:"
 
 
@@ -45,14 +48,14 @@ def png_text(recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = N
     parent: the id of the picture that it was forked from, and after how many steps. note: see NOTE.
     """
     result = PngInfo()
-    result.add_text(PARAMETERS, _encodable(parameters(recipe)))
-    result.add_text(RECIPE, _encodable(recipe.to_json()))
+    result.add_text(PARAMETERS, encodable(parameters(recipe)))
+    result.add_text(RECIPE, encodable(recipe.to_json()))
     if steps_done != recipe.steps_run:
         result.add_text(STEPS_DONE, str(steps_done))
     if parent:
-        result.add_text(PARENT, _encodable(f"{parent[1]} {parent[0]}"))
+        result.add_text(PARENT, encodable(f"{parent[1]} {parent[0]}"))
     if note:
-        result.add_text(NOTE, _encodable(note))
+        result.add_text(NOTE, encodable(note))
     return result
 
 
@@ -62,12 +65,27 @@ def read(path: Path) -> tuple[Recipe, int] | None:
     The file may be anything: damaged, hostile, or no picture at all. Its pixels are not decoded.
     """
     try:
-        with Image.open(path, formats=["PNG"]) as image:
+        with disk.opened(path) as file, Image.open(file, formats=["PNG"]) as image:
             return from_info(image.info)
     except Exception as error:
         # Pillow raises OSError, SyntaxError, ValueError, zlib.error, struct.error and more, as the damage is.
         log.debug("No text could be read from %s: %r", path, error)
         return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a PNG file is there to its end and nothing in it is damaged, by its own sums."""
+    with contextlib.suppress(OSError), disk.opened(path) as file:
+        if file.read(8) != b"\x89PNG\r\n\x1a\n":
+            return False
+        while len(start := file.read(8)) == 8:
+            length, kind = int.from_bytes(start[:4], "big"), start[4:]
+            data = file.read(min(length, _CHUNK_LIMIT) + 4)
+            if len(data) != length + 4 or zlib.crc32(data[:-4], zlib.crc32(kind)) != int.from_bytes(data[-4:], "big"):
+                return False
+            if kind == b"IEND":
+                return True
+    return False
 
 
 def from_info(info: Mapping[str | tuple[int, int], Any]) -> tuple[Recipe, int] | None:
@@ -187,6 +205,6 @@ def _suffix(schedule: str) -> str:
     return f" {schedule}" if schedule in ("Karras", "Exponential") else ""
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Half a surrogate pair, which JSON from elsewhere can hold, has no UTF-8: it becomes a question mark."""
     return text.encode("utf-8", "replace").decode("utf-8")

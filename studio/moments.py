@@ -10,7 +10,6 @@ as not there, and the steps are run again.
 import contextlib
 import json
 import logging
-import os
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from studio import disk
 from studio.errors import RecipeError
 from studio.previews import LatentPreview, Projection
 from studio.recipe import Recipe
@@ -29,8 +29,14 @@ from studio.samplers import Sampler
 
 FORMAT = "emerge-moments-1"
 
-UNREADABLE = (OSError, SafetensorError, RecipeError, ValueError, KeyError, TypeError, AttributeError)
-"""What reading a file that is not one of ours may raise."""
+UNREADABLE = (
+    OSError, SafetensorError, RecipeError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+    RuntimeError, MemoryError,
+)  # fmt: skip
+"""What reading a file that is not one of ours may raise. Torch's errors are RuntimeErrors, and so is deep nesting."""
+
+LARGEST_FACTOR = 64
+"""Pixels of a picture's side that one latent stands for, at most; models have 8 to 32."""
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +64,7 @@ class Moments:
 
     def __init__(self, folder: Path, limit: int, has: Callable[[str], bool] = lambda picture_id: True) -> None:
         self.folder, self._limit, self._has = Path(folder), limit, has
-        for part in self.folder.glob(".*.part"):  # of a crash while writing
-            with contextlib.suppress(OSError):
-                part.unlink()
+        disk.clear(self.folder)
         self._there()
 
     def keep(self, picture_id: str, recipe: Recipe, moments: Mapping[int, Moment], projection: Projection) -> None:
@@ -71,13 +75,7 @@ class Moments:
         if len(data) > self._limit:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(picture_id)
-        part = path.with_name(f".{path.name}.part")
-        try:
-            part.write_bytes(data)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        disk.write(self._path(picture_id), data)
         self._make_room()
 
     def recall(self, picture_id: str) -> "Stored | None":
@@ -128,6 +126,8 @@ class Stored:
         self.recipe = Recipe.from_json(told["recipe"])
         self._sum = int(told["sum"])
         self._factor = int(told["factor"])
+        if not 1 <= self._factor <= LARGEST_FACTOR:
+            raise ValueError(f"no model makes {self._factor} pixels of a latent")
         self._moments = {int(step): each for step, each in json.loads(told["moments"]).items()}
 
     def look_back(self, step: int) -> LatentPreview:
@@ -136,7 +136,7 @@ class Stored:
             with self._open() as file, torch.inference_mode():
                 weight, bias = file.get_tensor("projection.weight"), file.get_tensor("projection.bias")
                 return Projection(weight, bias, self._factor)(file.get_tensor(self._moments[step]["clean"]))
-        except (*UNREADABLE, RuntimeError):
+        except UNREADABLE:
             raise KeyError(step) from None
 
     def read(self, step: int, sampler: Callable[[Recipe], Sampler], device: torch.device) -> dict[int, Moment]:
@@ -181,6 +181,7 @@ class Stored:
         return result
 
     def _open(self) -> Any:
+        disk.check(self._path)
         return safe_open(self._path, framework="pt", device="cpu")
 
 

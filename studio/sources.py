@@ -1,8 +1,8 @@
 """Start pictures and masks: files of any kind from anywhere, made into plain pictures and kept by name.
 
 A name is the size and a part of the hash of the pixels, so the same picture is stored once, a name always means the
-same pixels, and the page knows a picture's size without asking. What comes in is untrusted: its header is judged
-before anything is decoded.
+same pixels, the page knows a picture's size without asking, and a file that was damaged is known for it. What comes in
+is untrusted: its header is judged before anything is decoded.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import io
 import logging
 import os
 import re
-import secrets
 import threading
 import time
 from collections import OrderedDict
@@ -23,8 +22,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageChops, ImageCms, ImageOps
 
+from studio import disk
 from studio.errors import SourceError, StorageError
-from studio.recipe import MAX_SIDE, SOURCE_NAME
+from studio.recipe import MAX_SIDE, SOURCE_NAME, size_of
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 KINDS = "PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF"
@@ -40,11 +40,13 @@ CACHED = 128 * 2**20
 UNUSED_KEPT = 30 * 86400.0
 """Seconds for which a start picture that no picture of the library came from is kept after its last use."""
 
+WHOLE_KEPT = 10_000
+"""Files of which it is remembered that they were whole."""
+
 log = logging.getLogger(__name__)
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _SIGNATURE = re.compile(rb"\x89PNG|\xff\xd8\xff|RIFF....WEBP|GIF8|BM|II\*\0|MM\0\*|....ftypavi[fs]", re.DOTALL)
-_PART = re.compile(rf"\.{SOURCE_NAME.pattern}\.[0-9a-f]+\.part")
 _GREYS_BEYOND_8_BITS = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -72,6 +74,8 @@ class Sources:
         self.folder = Path(folder).absolute()
         self._lock = threading.Lock()
         self._decoded: OrderedDict[str, Image.Image] = OrderedDict()
+        self._whole: OrderedDict[str, tuple[int, ...]] = OrderedDict()
+        disk.clear(self.folder)
 
     def add(self, data: bytes, background: str = "#ffffff") -> Source:
         """Store the picture in an untrusted file: upright, in sRGB, the longer side at most 4096 pixels.
@@ -104,10 +108,9 @@ class Sources:
         # What else the file had to say, a colour profile for one, is not true of these pixels any more.
         plain.info = {}
         name = _name(plain)
-        path = self._path(name)
-        if not path.is_file():
-            self._write(plain, path)
-        _touch(path)
+        if not self._is_whole(name):
+            self._write(plain, name)
+        self._used(name)
         self._remember(name, plain)
         return name
 
@@ -133,37 +136,34 @@ class Sources:
             if name in self._decoded:
                 self._decoded.move_to_end(name)
                 return self._decoded[name].copy()
-        path = self.path(name)
-        try:
-            with Image.open(path, formats=["PNG"]) as image:
-                image.load()
-                picture = image.copy()
-        except Exception as error:
-            # As in `_opened`: Pillow raises many things, and the file may have been damaged since.
-            raise StorageError(f"The start picture {path.name} cannot be read: the file is damaged.") from error
+        self._check_there(name)
+        picture = self._read(name)
+        self._used(name)
         self._remember(name, picture)
         return picture.copy()
 
     def path(self, name: str) -> Path:
-        """The file of this name, which counts as used just now. Raises StorageError if there is none."""
-        if not SOURCE_NAME.fullmatch(name):
-            raise StorageError("That is not the name of a start picture.")
-        path = self._path(name)
-        if not path.is_file():
-            raise StorageError("The start picture is not there any more. It may have been moved or deleted.")
-        _touch(path)
-        return path
+        """The file of this name, which is whole and counts as used just now. Raises StorageError if there is none."""
+        self._check_there(name)
+        if not self._is_whole(name):
+            with self._lock:
+                picture = self._decoded.get(name)
+            self._write(picture or self._read(name), name)
+        self._used(name)
+        return self._path(name)
 
-    def prune(self, used: Collection[str], older: float) -> None:
+    def prune(self, used: Collection[str] | None, older: float) -> None:
         """Delete the files whose name is not in `used` and that nobody has used for `older` seconds.
 
-        Leftovers of interrupted writing go too. Files with other names are not ours and stay.
+        None means that nobody knows which are used: all stay. Files with other names are not ours and stay.
         """
+        if used is None:
+            return
         before = time.time() - older
         with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
             for entry in entries:
                 name = entry.name.removesuffix(".png")
-                ours = _PART.fullmatch(name) or (SOURCE_NAME.fullmatch(name) and name not in used)
+                ours = SOURCE_NAME.fullmatch(name) and name not in used
                 with contextlib.suppress(OSError):
                     if ours and entry.stat().st_mtime < before:
                         os.unlink(entry.path)
@@ -171,17 +171,61 @@ class Sources:
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.png"
 
-    def _write(self, image: Image.Image, path: Path) -> None:
-        part = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.part")
+    def _check_there(self, name: str) -> None:
+        """Raise StorageError if this is no name, or there is no file of it."""
+        if not SOURCE_NAME.fullmatch(name):
+            raise StorageError("That is not the name of a start picture.")
+        if not self._path(name).is_file():
+            raise StorageError("The start picture is not there any more. It may have been moved or deleted.")
+
+    def _read(self, name: str) -> Image.Image:
+        """The picture in a file, which has the pixels that its name says. Raises StorageError."""
+        path = self._path(name)
+        try:
+            with disk.opened(path) as file, Image.open(file, formats=["PNG"]) as image:
+                if image.size == size_of(name):
+                    image.load()
+                    picture = image.copy()
+                    picture.info = {}
+                    if _name(picture) == name:
+                        return picture
+            error: Exception = ValueError("other pixels")
+        except Exception as caught:  # as in `_opened`: Pillow raises many things, as the damage is
+            error = caught
+        raise StorageError(
+            f"The start picture {path.name} cannot be read: the file is damaged. Bring the picture in again."
+        ) from error
+
+    def _is_whole(self, name: str) -> bool:
+        """Whether the file is as it was written. It is read when it is first asked for, and when it has changed."""
+        stamp = _stamp(self._path(name))
+        with self._lock:
+            if stamp and self._whole.get(name) == stamp:
+                return True
+        try:
+            self._read(name)
+        except StorageError:
+            return False
+        return True
+
+    def _used(self, name: str) -> None:
+        """Mark a whole file as used just now, if the folder allows it."""
+        path = self._path(name)
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        with self._lock:
+            self._whole[name] = _stamp(path)
+            self._whole.move_to_end(name)
+            while len(self._whole) > WHOLE_KEPT:
+                self._whole.popitem(last=False)
+
+    def _write(self, image: Image.Image, name: str) -> None:
+        data = io.BytesIO()
+        # Little effort for a somewhat larger file: at 2048x2048 this is what takes the time.
+        image.save(data, "PNG", compress_level=1)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            try:
-                with open(part, "xb") as file:
-                    # Little effort for a somewhat larger file: at 2048x2048 this is what takes the time.
-                    image.save(file, "PNG", compress_level=1)
-                os.replace(part, path)
-            finally:
-                part.unlink(missing_ok=True)
+            disk.write(self._path(name), data.getbuffer())
         except OSError as error:
             raise StorageError(_sentence(error, self.folder)) from error
 
@@ -366,10 +410,13 @@ def _name(image: Image.Image) -> str:
     return f"{image.width}x{image.height}-{digest.hexdigest()[:24]}"
 
 
-def _touch(path: Path) -> None:
-    """Mark a file as used just now, if the folder allows it."""
-    with contextlib.suppress(OSError):
-        os.utime(path)
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Changes whenever the file does; empty if there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return ()
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 def _sentence(error: OSError, folder: Path) -> str:

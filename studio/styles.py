@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
+from studio import disk
 from studio.errors import StorageError, StudioError
 
 BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "styles.csv"
@@ -41,13 +41,14 @@ class Styles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        disk.clear(folder)
 
     def all(self) -> dict[str, Style]:
         """Every style by name, the person's own first. A file that cannot be read is passed over."""
         found: dict[str, Style] = {}
         for path in [*sorted(self._folder.glob("*.csv")), BUNDLED]:
             try:
-                styles = parse(path.read_bytes())
+                styles = parse(disk.content(path, MAX_FILE))
             except (OSError, StudioError):
                 continue
             for style in styles:
@@ -69,10 +70,21 @@ class Styles:
             raise StudioError("The style would be empty. Write a prompt first.")
         path = self._folder / f"{OWN}.csv"
         try:
-            before = parse(path.read_bytes()) if path.exists() else []
+            before = self._own(path)
         except OSError as error:
             raise StorageError(f"The styles could not be read: {error.strerror or error}.") from error
         self._write(OWN, [each for each in before if each.name != style.name] + [style])
+
+    @staticmethod
+    def _own(path: Path) -> list[Style]:
+        """The styles that were saved before. A file that is no table any more is put aside. Raises OSError."""
+        try:
+            return parse(disk.content(path, MAX_FILE))
+        except FileNotFoundError:
+            return []
+        except StudioError:
+            os.replace(path, path.with_name(f"{path.name}.damaged"))
+            return []
 
     def _write(self, stem: str, styles: Iterable[Style]) -> None:
         text = io.StringIO(newline="")
@@ -81,9 +93,7 @@ class Styles:
         table.writerows((each.name, each.group, each.prompt, each.negative_prompt) for each in styles)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=self._folder, suffix=".part", delete=False) as file:
-                file.write(text.getvalue().encode("utf-8"))
-            os.replace(file.name, self._folder / f"{stem}.csv")
+            disk.write(self._folder / f"{stem}.csv", text.getvalue().encode("utf-8"))
         except OSError as error:
             raise StorageError(f"The styles could not be kept: {error.strerror or error}.") from error
 
@@ -96,8 +106,10 @@ def parse(data: bytes) -> list[Style]:
     if len(data) > MAX_FILE:
         raise StudioError(f"That file has {len(data) / 1e6:.0f} MB, which is too much for a table of styles.")
     try:
-        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True))
-    except (UnicodeDecodeError, csv.Error):
+        # A byte that is no text is shown as such, and costs no other style.
+        text = io.StringIO(data.decode("utf-8-sig", "replace"), newline="")
+        rows = list(csv.DictReader(text, strict=True))
+    except csv.Error:
         rows = []
     columns = set(rows[0]) if rows else set()
     # Until 2023 A1111 called the prompt `text`.

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from studio import prompts
+from studio import disk, prompts
 from studio.errors import StudioError
 from studio.families import Model, clip
 from studio.families.clip import Chunk
@@ -126,4 +126,5 @@ def _tokenizer(entry: Entry, name: str, changed: int) -> Any:
     found = getattr(transformers, kind)
     if entry.single:
         return loading.tokenizer(entry, name, found)
+    disk.check(entry.config / name)
     return found.from_pretrained(entry.config / name, local_files_only=True)

@@ -11,12 +11,14 @@ dynamicprompts, is not used: its last release is of March 2024, and it refuses o
 chance: the same seed and text give the same words.
 """
 
+import os
 import random
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from studio import disk
 from studio.errors import RecipeError
 from studio.recipe import MAX_PROMPT
 
@@ -41,20 +43,19 @@ class Wildcards:
 
     def names(self) -> list[str]:
         """The names that can be written, in order."""
-        found = {
-            path.relative_to(folder).with_suffix("").as_posix()
-            for folder in self._folders
-            if folder.is_dir()
-            for path in folder.rglob(f"*{ENDING}")
-        }
+        found = set()
+        for folder in self._folders:
+            for path in folder.rglob(f"*{ENDING}") if folder.is_dir() else ():
+                name = path.relative_to(folder).with_suffix("").as_posix()
+                if _NAME.fullmatch(f"__{name}__") and _is_within(path, folder):
+                    found.add(name)
         return sorted(found)
 
     def lines(self, name: str) -> tuple[str, ...]:
         """The choices of a wildcard: its file's lines that are neither empty nor begin with '#'. Raises RecipeError."""
         for folder in self._folders:
             path = folder / f"{name}{ENDING}"
-            # A name never leads out of its folder, by dots or by links.
-            if ".." in Path(name).parts or not path.is_file() or not path.resolve().is_relative_to(folder.resolve()):
+            if ".." in Path(name).parts or not _is_within(path, folder):
                 continue
             state = path.stat()
             if lines := _lines(path, state.st_size, state.st_mtime_ns):
@@ -155,10 +156,18 @@ class _Bar(str):
     """A bar between choices."""
 
 
+def _is_within(path: Path, folder: Path) -> bool:
+    """Whether there is a file, and in the folder: neither dots nor links lead out of it."""
+    # `is_file` of a path fails where a name is too long.
+    return os.path.isfile(path) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
 @lru_cache(256)
 def _lines(path: Path, size: int, changed: int) -> tuple[str, ...]:
     """The choices in a file of this size and time, none if it is no list of words."""
-    if size > MAX_BYTES:
+    try:
+        text = disk.content(path, MAX_BYTES).decode("utf-8-sig", "replace")
+    except OSError:
         return ()
-    lines = (line.strip() for line in path.read_text("utf-8-sig", errors="replace").splitlines())
+    lines = (line.strip() for line in text.splitlines())
     return tuple(line for line in lines if line and not line.startswith("#"))

@@ -1,6 +1,7 @@
 """What headers tell of weight files, and that no header whatsoever brings the program down."""
 
 import json
+import math
 import os
 import random
 import struct
@@ -274,6 +275,11 @@ def test_json_files_are_judged_alike(tmp_path: Path) -> None:
         file.truncate(30_000_000)
     with pytest.raises(ModelBroken, match="damaged"):
         read_json(path)
+
+
+def test_infinity_which_schedulers_have_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"lambda_min_clipped": -Infinity}')
+    assert read_json(tmp_path / "config.json") == {"lambda_min_clipped": -math.inf}
 
 
 def test_what_is_invisible_is_written_out() -> None:

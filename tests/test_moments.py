@@ -165,7 +165,7 @@ def test_the_oldest_leave_first_when_there_is_no_room(disk: TorchWorker, tmp_pat
 
 
 def test_what_a_crash_left_is_removed_and_no_name_leads_out(tmp_path: Path) -> None:
-    (tmp_path / ".a.safetensors.part").write_bytes(b"half")
+    (tmp_path / f".emerge-{0:016x}.part").write_bytes(b"half")
     assert Moments(tmp_path, 10).recall("a") is None
     assert list(tmp_path.iterdir()) == []
     assert module.FORMAT.startswith("emerge")

@@ -6,7 +6,7 @@ import struct
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -536,6 +536,62 @@ def test_a_picture_that_is_gone_or_damaged(sources: Sources) -> None:
         fresh.open(name)
 
 
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def repainted(path: Path) -> None:
+    quarters().transpose(Image.Transpose.ROTATE_180).save(path)
+
+
+def enlarged(path: Path) -> None:
+    quarters((96, 64)).save(path)
+
+
+def gone(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("damage", [emptied, cut, repainted, enlarged, gone])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_damaged_file_is_written_again_when_its_picture_is_brought(
+    sources: Sources, damage: Callable[[Path], None], restarted: bool
+) -> None:
+    name = sources.add(data(quarters())).name
+    path = sources.path(name)
+    whole = path.read_bytes()
+    damage(path)
+    again = Sources(sources.folder) if restarted else sources
+    if restarted or damage is gone:
+        with pytest.raises(StorageError):
+            again.path(name)
+    else:
+        assert again.path(name).read_bytes() == whole, "its pixels were still in memory"
+        damage(path)
+    assert again.add(data(quarters())).name == name and path.read_bytes() == whole
+    assert Sources(sources.folder).open(name).tobytes() == quarters().tobytes()
+
+
+def test_a_whole_file_is_looked_at_once(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = sources.add_image(quarters())
+    fresh = Sources(sources.folder)
+    fresh.path(name)
+    monkeypatch.setattr(Sources, "_read", lambda *_: pytest.fail("read again"))
+    fresh.path(name)
+    assert fresh.add_image(quarters()) == name
+
+
+def test_what_is_known_of_files_is_bounded(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources_module, "WHOLE_KEPT", 2)
+    for number in range(4):
+        sources.add_image(Image.new("RGB", (48, 32), (number, 0, 0)))
+    assert len(sources._whole) == 2
+
+
 def test_decoded_pictures_are_kept_within_bounds(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources_module, "CACHED", 3 * 4 * 48 * 32)
     names = [sources.add_image(Image.new("RGB", (48, 32), (number, 0, 0))) for number in range(4)]
@@ -592,6 +648,8 @@ def test_what_nobody_uses_is_pruned(sources: Sources) -> None:
     left = {path.name for path in sources.folder.iterdir()}
     assert left == {f"{name}.png" for name in (used, looked_at, young)} | {path.name for path in others}
     Sources(sources.folder / "nowhere").prune(set(), 0)
+    Sources(sources.folder).prune(None, 0)
+    assert {path.name for path in sources.folder.iterdir()} == left, "when nobody knows what is used"
 
 
 # Routes
@@ -625,6 +683,18 @@ def test_a_file_is_brought_in_and_shown(client: TestClient, sources: Sources) ->
     assert "content-disposition" not in shown.headers
     saved = client.get(f"/sources/{answer['name']}.png?download=1")
     assert saved.headers["content-disposition"] == f'attachment; filename="{answer["name"]}.png"'
+
+
+def test_a_damaged_file_is_not_shown(client: TestClient, sources: Sources) -> None:
+    name = sources.add_image(quarters())
+    other = Sources(sources.folder)  # as after a restart
+    cut(other.path(name))
+    sources._decoded.clear()
+    answer = client.get(f"/sources/{name}.png")
+    assert answer.status_code == 400 and "the file is damaged. Bring the picture in again." in answer.json()["error"]
+    assert "immutable" not in answer.headers.get("cache-control", "")
+    client.post("/sources", content=data(quarters()))
+    assert client.get(f"/sources/{name}.png").status_code == 200
 
 
 def test_the_colour_under_what_is_transparent(client: TestClient, sources: Sources) -> None:

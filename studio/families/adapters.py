@@ -13,7 +13,7 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from studio import addons
+from studio import addons, disk
 from studio.addons import File, Lora
 from studio.errors import ModelError
 
@@ -60,6 +60,7 @@ class Loras:
         self._number += 1
         adapter = f"lora_{self._number}"
         try:
+            disk.check(lora.file.path)
             self._holder.refuse_expansion(lora.file)
             # Never from a pickle, and never from anywhere but this file.
             self._holder.load_lora_weights(

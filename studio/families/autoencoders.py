@@ -6,6 +6,7 @@ from typing import Any
 import diffusers
 import torch
 
+from studio import disk
 from studio.addons import File
 from studio.errors import ModelError
 from studio.models import placement
@@ -19,6 +20,7 @@ def load(file: File, own: Any, device: torch.device, dtype: torch.dtype, model: 
     own: the model's, whose latents it must share. model: its name, for sentences. Raises ModelError.
     """
     try:
+        disk.check(file.path)
         vae = _from_folder(file, dtype) if file.path.is_dir() else _from_file(file, own, dtype)
     except (MemoryError, ModelError):
         raise

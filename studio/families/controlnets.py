@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from studio import disk
 from studio.addons import File
 from studio.errors import ModelError
 from studio.families.base import Guide
@@ -31,6 +32,7 @@ class ControlNets:
         """The ControlNet, loaded if it must be. Raises ModelError if it does not fit. model: for the sentence."""
         if file not in self._loaded:
             try:
+                disk.check(file.path)
                 net = self._from_folder(file) if file.path.is_dir() else self._from_file(file)
             except (MemoryError, ModelError, torch.OutOfMemoryError):
                 raise

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from tokenizers import AddedToken
 from torch import Tensor
 
+from studio import disk
 from studio.addons import File
 from studio.errors import ModelBroken, ModelError
 
@@ -95,6 +96,7 @@ def _read(file: File, allow_pickles: bool) -> dict[str, Tensor]:
     (one tensor named as the token), and those of SDXL with `clip_l` and `clip_g`. Raises ModelBroken.
     """
     try:
+        disk.check(file.path)
         if file.path.suffix.lower() == ".safetensors":
             found = load_file(file.path)
         elif allow_pickles:

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
+from studio import disk
 from studio.addons import File
 from studio.errors import ModelError
 from studio.families.base import Guide
@@ -73,6 +74,8 @@ class IpAdapters:
     def _set(self, files: tuple[File, ...], model: str) -> "_State":
         if files not in self._sets:
             try:
+                for file in files:
+                    disk.check(file.path)
                 self._plain.put_into(self._unet)
                 folders = [str(file.path.parent) for file in files]
                 _holder(self._unet).load_ip_adapter(
@@ -134,6 +137,7 @@ class IpAdapters:
         from transformers import CLIPVisionModelWithProjection
 
         try:
+            disk.check(folder)
             encoder = CLIPVisionModelWithProjection.from_pretrained(
                 folder, dtype=self._dtype, use_safetensors=True, local_files_only=True
             )

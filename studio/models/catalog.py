@@ -148,7 +148,7 @@ class Catalog:
         except ModelError as error:
             broken = isinstance(error, ModelBroken) and not found.hint
             return replace(entry, kind="model" if broken else entry.kind, problem=visible(str(error)))
-        except (OSError, AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
+        except (OSError, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
             # A file that went away or changed at this moment, or a config that holds something else than configs do.
             return replace(
                 entry, problem=f"The files of {entry.name} changed, or are damaged. Copy or download them again."
@@ -318,8 +318,8 @@ def _folder(entry: Entry, found: Found) -> Entry:
     each = _family(entry.name, index.get("_class_name"))
     count = sum(_count(path / part) for part in each.wanted(path))
     try:
-        facts = _suited(path, each.facts(path))
-    except (KeyError, TypeError, ValueError):
+        facts = _checked(_suited(path, each.facts(path)), each.samplers)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
         raise ModelBroken(
             f"A config file of {entry.name} lacks what it should say. Copy or download it again."
         ) from None
@@ -361,6 +361,19 @@ def _suited(folder: Path, facts: Facts) -> Facts:
     return replace(facts, **read_json(path)) if path.exists() else facts
 
 
+def _checked(facts: Facts, samplers: Iterable[str]) -> Facts:
+    """The facts, if they are of the kind that they should be. Raises ValueError: configs may say anything."""
+    whole = (facts.width, facts.height, facts.multiple, facts.steps)
+    shares = (facts.guidance_scale, facts.guidance_end, facts.guidance_rescale or 0)
+    if not all(type(each) is int and 0 < each < 100_000 for each in whole):
+        raise ValueError("sizes")
+    if not all(type(each) in (int, float) and 0 <= each <= 1000 for each in shares):
+        raise ValueError("guidance")
+    if facts.sampler not in tuple(samplers) or type(facts.negative_prompt) is not bool:
+        raise ValueError("sampler")
+    return facts
+
+
 def _count(part: Path) -> int:
     """The weights of one component. Tokenizers and schedulers have none, and need only be there."""
     if not part.is_dir():
@@ -369,7 +382,8 @@ def _count(part: Path) -> int:
     for shards in part.glob("*.safetensors.index.json"):
         missing = set(read_json(shards).get("weight_map", {}).values()) - {file.name for file in files}
         if missing and not any(".fp16" in file.name for file in files):
-            raise ModelBroken(f"{part} lacks {', '.join(sorted(missing))}. Copy or download the model again.")
+            names = visible(", ".join(sorted(missing)[:3])[:200])
+            raise ModelBroken(f"{part} lacks {names}. Copy or download the model again.")
     if not files and (part / "config.json").exists():
         if any(file.suffix in PICKLES for file in part.iterdir()):
             raise ModelUnsafe(

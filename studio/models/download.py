@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
+from studio import disk
 from studio.errors import DownloadError
 from studio.models import places
 from studio.models.files import visible
@@ -319,7 +320,7 @@ def _get_file(plan: Plan, file: File, place: Path, tell: Callable[[int], None]) 
     place.parent.mkdir(parents=True, exist_ok=True)
     part = _part(file, place)
     for attempt in (1, 2):
-        with open(part, "ab") as growing:
+        with disk.added_to(part) as growing:
             begun = growing.tell()
             if begun < file.bytes or not file.bytes:
                 url = hf_hub_url(plan.repository, file.name, revision=plan.revision)
@@ -350,7 +351,7 @@ class _Counted:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with disk.opened(path) as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

@@ -1,29 +1,37 @@
 """Reading what lies in a model's folder without loading it: JSON, and the headers of safetensors files."""
 
 import json
-import stat
 import unicodedata
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from studio import disk
 from studio.errors import ModelBroken
 from studio.models import headers
 
 PICKLES = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 """Endings of formats that are pickles, or may be. They are never opened."""
 
-_JSON_LIMIT = 20_000_000
-"""Bytes of the longest JSON file that is read; tokenizers' are the longest."""
+_JSON_LIMIT, _INDEX_LIMIT = 5_000_000, 20_000_000
+"""Bytes of the longest config that is read, and of the longest list of a model's tensors (`….index.json`)."""
+
+
+def check(path: Path) -> None:
+    """Raise ModelBroken if it is something else than a plain file or a folder of these. What is not there passes."""
+    try:
+        disk.check(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ModelBroken(f"{path} cannot be read: {error.strerror or error}. Copy or download it again.") from None
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file. Raises ModelBroken if it is missing or is none."""
     try:
-        state = path.stat()
-        if not stat.S_ISREG(state.st_mode) or state.st_size > _JSON_LIMIT:
-            raise ValueError("no file of a model")
-        value = json.loads(path.read_text("utf-8"))
+        limit = _INDEX_LIMIT if path.name.endswith(".index.json") else _JSON_LIMIT
+        value = json.loads(disk.content(path, limit).decode("utf-8"))
     except FileNotFoundError:
         raise ModelBroken(f"The file {path} is missing. Copy or download the model again.") from None
     except (OSError, ValueError, RecursionError):

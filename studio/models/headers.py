@@ -8,13 +8,13 @@ Files are read, not mapped: one that shrinks while it is read must not bring the
 import json
 import math
 import os
-import stat
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from studio import disk
 from studio.errors import ModelBroken, ModelUnsafe
 
 LIMIT = 25_000_000
@@ -78,7 +78,7 @@ class Header:
 def read(path: Path) -> Header:
     """The header of a .safetensors or .gguf file. Raises ModelBroken with a sentence about what is wrong with it."""
     try:
-        with open(path, "rb", opener=_open_regular) as file:
+        with disk.opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             return (_gguf if path.suffix.lower() == ".gguf" else _safetensors)(path, file, size)
     except OSError as error:
@@ -95,6 +95,7 @@ def read_pickle(path: Path) -> Header:
     import torch
 
     try:
+        disk.check(path)
         # "meta" takes no memory for the tensors, and a mapped file's are not read.
         found = torch.load(path, map_location="meta", weights_only=True, mmap=True)
     except Exception as error:
@@ -121,15 +122,6 @@ def _leaves(value: Any, name: str = "", depth: int = 3) -> list[tuple[str, Any]]
         return []
     found = (_leaves(each, f"{name}.{key}" if name else str(key), depth - 1) for key, each in value.items())
     return [leaf for leaves in found for leaf in leaves]
-
-
-def _open_regular(path: str, flags: int) -> int:
-    """Open without waiting, and refuse what is no file: a pipe would never answer."""
-    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-    if stat.S_ISREG(os.fstat(handle).st_mode):
-        return handle
-    os.close(handle)
-    raise OSError("it is no regular file")
 
 
 def _damaged(path: Path, why: str) -> ModelBroken:

@@ -23,10 +23,11 @@ from diffusers.models.model_loading_utils import load_model_dict_into_meta
 from diffusers.models.modeling_utils import LegacyModelMixin
 from torch import Tensor
 
+from studio import disk
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
 from studio.models import headers, weights
 from studio.models.catalog import Entry
-from studio.models.files import PICKLES, parameters, read_json, weight_files
+from studio.models.files import PICKLES, check, parameters, read_json, weight_files
 from studio.models.parts import CONFIGS, held, size_of
 from studio.models.weights import Stored
 
@@ -92,6 +93,8 @@ def load_parts(
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
+    for path in (entry.path, *dict(entry.companions).values()):
+        check(path)
     load = _load_single if entry.single else _load_folder
     return load(entry, tuple(needed), dtype, report, allow_pickles, mapped)
 
@@ -554,6 +557,7 @@ def tokenizer(entry: Entry, name: str, kind: Any) -> Any:
     home = dict(entry.companions).get(name) or (CONFIGS / shared if shared else entry.config / name)
     settings.pop("tokenizer_class", None)
     try:
+        disk.check(home)
         return kind.from_pretrained(home, local_files_only=True, **settings)
     except Exception as error:
         raise ModelBroken(f"The tokenizer in {home} cannot be read ({type(error).__name__}). Copy it again.") from error

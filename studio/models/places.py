@@ -3,13 +3,16 @@
 Nothing is opened here but the JSON files by which a folder is known to be one model, or a tokenizer.
 """
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from studio import disk
 from studio.errors import ModelBroken
 from studio.models.files import PICKLES, read_json
 from studio.models.identify import FOLDERS
@@ -96,10 +99,10 @@ def vocabulary(name: str, folders: Iterable[Path]) -> Path | None:
             left -= len(inner) + len(files)
             if _TOKENIZER in files and {"tokenizer.json", "spiece.model", "vocab.json"} & set(files):
                 try:
-                    kind = str(read_json(Path(path, _TOKENIZER)).get("tokenizer_class"))
+                    kind = read_json(Path(path, _TOKENIZER)).get("tokenizer_class")
                 except ModelBroken:
                     continue
-                if kind.startswith(_CLASSES[name]):
+                if isinstance(kind, str) and kind.startswith(_CLASSES[name]):
                     return Path(path)
             if left <= 0:
                 break
@@ -144,19 +147,13 @@ class _Look:
         (https://github.com/comfyanonymous/ComfyUI/blob/master/extra_model_paths.yaml.example).
         """
         try:
-            with open(path, encoding="utf-8") as file:
-                sections = yaml.safe_load(file.read(_EXTRA_LIMIT))
+            sections = yaml.load(disk.content(path, _EXTRA_LIMIT), _Plain)
         except (OSError, ValueError, RecursionError, yaml.YAMLError):
             return
         for section in sections.values() if isinstance(sections, dict) else ():
-            if not isinstance(section, dict) or depth < 2:
-                continue
-            base = path.parent / os.path.expanduser(str(section.get("base_path") or "."))
-            for key, lines in section.items():
-                if key in ("base_path", "is_default", "custom_nodes") or not isinstance(lines, str):
-                    continue
-                for line in filter(None, map(str.strip, lines.splitlines())):
-                    yield from self.below(base / line, "", FOLDERS.get(str(key).lower(), ""), depth - 1)
+            if isinstance(section, dict) and depth > 1:
+                for key, folder in _told(path.parent, section):
+                    yield from self.below(folder, "", FOLDERS.get(key.lower(), ""), depth - 1)
 
     def _listed(self, folder: Path) -> list[os.DirEntry[str]]:
         """What is in a folder, sorted; nothing if it was seen before, or cannot be read."""
@@ -180,7 +177,7 @@ class _Look:
             stem = name.rpartition(".")[0]
             while stem and stem not in stems:
                 stem = stem.rpartition(".")[0]
-            if stem and not name.lower().endswith(WEIGHTS):
+            if stem and not name.lower().endswith(WEIGHTS) and self._is_within(each):
                 beside.setdefault(stem, []).append(Path(each.path))
         for name, each in files.items():
             if name.lower().endswith(WEIGHTS) and not (hub and name.lower().endswith(PICKLES)):
@@ -197,9 +194,19 @@ class _Look:
                 stamp += [hash(inner.name), *(_stamp(inner) or ())]
         own = path.name
         sidecars = tuple(
-            Path(each.path) for name, each in beside.items() if name.rpartition(".")[0] in (own, f"{own}.preview")
+            Path(each.path)
+            for name, each in beside.items()
+            if name.rpartition(".")[0] in (own, f"{own}.preview") and self._is_within(each)
         )
         return Found(path, self.root, name, hint, (hash(tuple(stamp)),), True, sidecars, hub)
+
+    def _is_within(self, entry: os.DirEntry[str]) -> bool:
+        """Whether a file is in the folder that it lies in, or in this models folder: what it says is shown."""
+        if not entry.is_symlink():
+            return True
+        real = Path(os.path.realpath(entry.path))
+        folders = (os.path.realpath(self.root), os.path.realpath(os.path.dirname(entry.path)))
+        return any(real.is_relative_to(folder) for folder in folders)
 
     @staticmethod
     def _contents(folder: Path) -> list[os.DirEntry[str]]:
@@ -221,11 +228,11 @@ class _Look:
             if not revisions:
                 return
             newest = max(revisions, key=lambda each: each.stat().st_mtime)
-            main = (
-                (path / "refs" / "main").read_text("utf-8")[:64].strip() if (path / "refs" / "main").is_file() else ""
-            )
         except (OSError, ValueError):
             return
+        main = ""
+        with contextlib.suppress(OSError):
+            main = disk.content(path / "refs" / "main", 1000).decode("utf-8", "replace").strip()
         snapshot = next((each for each in revisions if each.name == main), newest)
         files = {each.name: each for each in self._contents(snapshot)}
         has_index = "model_index.json" in files
@@ -234,6 +241,30 @@ class _Look:
             yield self.folder(snapshot, title, "", {}, True)
             files = {} if not has_index else files
         yield from self._files(files, f"{title}/", "", True)
+
+
+class _Plain(yaml.BaseLoader):
+    """Texts, lists and tables alone, and none of them twice: a few lines of aliases can stand for more than there is
+    memory for.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not read")
+        return super().compose_node(parent, index)
+
+
+def _told(home: Path, section: dict[Any, Any]) -> Iterator[tuple[str, Path]]:
+    """The folders that a section of ComfyUI's list names, each with the key that it stands under."""
+    base = section.get("base_path") or "."
+    if not isinstance(base, str):
+        return
+    with contextlib.suppress(ValueError):  # what cannot be a path
+        base = os.path.expanduser(base)
+    for key, lines in section.items():
+        if isinstance(lines, str) and isinstance(key, str) and key not in ("base_path", "is_default", "custom_nodes"):
+            for line in filter(None, map(str.strip, lines.splitlines())):
+                yield key, home / base / line
 
 
 def _is(entry: os.DirEntry[str], kind: str) -> bool:

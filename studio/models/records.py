@@ -3,15 +3,16 @@
 Notes and default settings that a person wrote, hashes, and what was read from headers before, in one SQLite file.
 """
 
+import contextlib
 import json
 import logging
 import sqlite3
-import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from studio.database import DAMAGE, Database, Row, summed, whole
 from studio.errors import StorageError
 from studio.models.identify import Identity
 
@@ -23,12 +24,17 @@ RULES = 3
 DEFAULTS = ("width", "height", "steps", "guidance_scale", "guidance_end", "guidance_rescale", "sampler")
 """Settings of a recipe that a person can give a model defaults for."""
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS headers (path TEXT PRIMARY KEY, stamp TEXT, rules INTEGER, identity TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS hashes (path TEXT PRIMARY KEY, stamp TEXT, sha256 TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS notes (model TEXT PRIMARY KEY, notes TEXT) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS defaults (model TEXT PRIMARY KEY, defaults TEXT) WITHOUT ROWID;
-"""
+VERSION = 1
+
+_SCHEMA = tuple(
+    f"CREATE TABLE {table} ({columns}, sum INTEGER NOT NULL) WITHOUT ROWID"
+    for table, columns in (
+        ("headers", "path TEXT PRIMARY KEY, stamp TEXT, rules INTEGER, identity TEXT"),
+        ("hashes", "path TEXT PRIMARY KEY, stamp TEXT, sha256 TEXT"),
+        ("notes", "model TEXT PRIMARY KEY, notes TEXT"),
+        ("defaults", "model TEXT PRIMARY KEY, defaults TEXT"),
+    )
+)
 
 Stamp = tuple[int, ...]
 
@@ -37,10 +43,12 @@ class Records:
     """All methods may be called from any thread. path: the file; None keeps everything in memory alone."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self._lock = threading.RLock()
-        self._file = self._open(path)
-        rows = self._file.execute("SELECT path, stamp, identity FROM headers WHERE rules = ?", (RULES,))
-        self._headers = {row[0]: (row[1], row[2]) for row in rows}
+        self._headers: dict[str, tuple[str, str]] = {}
+        self._file = Database(path, VERSION, _SCHEMA, self._read_headers, _rescued)
+
+    def _read_headers(self, file: sqlite3.Connection) -> None:
+        rows = map(whole, file.execute("SELECT * FROM headers"))
+        self._headers = {path: (stamp, identity) for path, stamp, rules, identity in rows if rules == RULES}
 
     def identity(self, path: Path, stamp: Stamp) -> Identity | None:
         """What the header of this file said, if it was read before and the file has not changed."""
@@ -56,91 +64,83 @@ class Records:
     def remember(self, found: Iterable[tuple[Path, Stamp, Identity]]) -> None:
         """Keep what headers said."""
         rows = [(_key(path), str(stamp), RULES, json.dumps(asdict(identity))) for path, stamp, identity in found]
-        with self._lock:
-            self._headers |= {row[0]: (row[1], row[3]) for row in rows}
-            try:
-                with self._file:
-                    self._file.executemany("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?)", rows)
-            except sqlite3.Error as error:  # then they are read again the next time
-                log.warning("What was read of the models could not be kept: %s.", error)
+        try:
+            for row in rows:
+                self._headers[row[0]] = row[1], row[3]
+            self._put("headers", *rows)
+        except sqlite3.Error as error:  # then they are read again the next time
+            log.warning("What was read of the models could not be kept: %s.", error)
 
     def sha256(self, path: Path, stamp: Stamp) -> str:
         """The file's SHA-256 in hexadecimal digits, empty if it isn't known."""
-        return self._one("SELECT sha256 FROM hashes WHERE path = ? AND stamp = ?", _key(path), str(stamp))
+        known = self._one("hashes", "path", _key(path))
+        return str(known[2]) if known and known[1] == str(stamp) else ""
 
     def keep_sha256(self, path: Path, stamp: Stamp, digits: str) -> None:
-        self._write("INSERT OR REPLACE INTO hashes VALUES (?, ?, ?)", _key(path), str(stamp), digits)
+        self._write("hashes", _key(path), str(stamp), digits)
 
     def notes(self, model: str) -> str:
         """What a person wrote about a model."""
-        return self._one("SELECT notes FROM notes WHERE model = ?", model)
+        known = self._one("notes", "model", model)
+        return str(known[1]) if known else ""
 
     def keep_notes(self, model: str, notes: str) -> None:
-        self._write("INSERT OR REPLACE INTO notes VALUES (?, ?)", model, notes)
+        self._write("notes", model, notes)
 
     def all_notes(self) -> dict[str, str]:
-        with self._lock:
-            return dict(self._file.execute("SELECT model, notes FROM notes WHERE notes != ''"))
+        rows = self._file.run(lambda file: list(map(whole, file.execute("SELECT * FROM notes WHERE notes != ''"))))
+        return dict(rows)
 
     def defaults(self, model: str) -> dict[str, Any]:
         """The settings that a person wants a model to begin with: some of DEFAULTS."""
-        try:
-            found = json.loads(self._one("SELECT defaults FROM defaults WHERE model = ?", model) or "{}")
-        except ValueError:
-            return {}
-        return {name: found[name] for name in DEFAULTS if name in found} if isinstance(found, dict) else {}
+        known = self._one("defaults", "model", model)
+        found = json.loads(known[1]) if known else {}
+        return {name: found[name] for name in DEFAULTS if name in found}
 
     def keep_defaults(self, model: str, defaults: Mapping[str, Any]) -> None:
-        self._write("INSERT OR REPLACE INTO defaults VALUES (?, ?)", model, json.dumps(dict(defaults)))
+        self._write("defaults", model, json.dumps(dict(defaults)))
 
     def close(self) -> None:
         """Nothing can be asked afterwards."""
-        with self._lock:
-            self._file.close()
+        self._file.close()
 
-    def _one(self, query: str, *values: str) -> str:
-        with self._lock:
-            row = self._file.execute(query, values).fetchone()
-        return str(row[0]) if row else ""
+    def _one(self, table: str, key: str, value: str) -> Row | None:
+        query = f"SELECT * FROM {table} WHERE {key} = ?"
+        return self._file.run(lambda file: next(map(whole, file.execute(query, (value,))), None))
 
-    def _write(self, query: str, *values: str) -> None:
-        with self._lock:
-            try:
-                with self._file:
-                    self._file.execute(query, values)
-            except sqlite3.Error as error:
-                raise StorageError(
-                    f"This could not be kept: {error}. Is the disk full, or not to be written?"
-                ) from error
+    def _write(self, table: str, *values: str) -> None:
+        try:
+            self._put(table, values)
+        except sqlite3.Error as error:
+            raise StorageError(f"This could not be kept: {error}. Is the disk full, or not to be written?") from error
 
-    @staticmethod
-    def _open(path: Path | None) -> sqlite3.Connection:
-        if path is not None:
-            for _ in range(2):
-                try:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    return _connected(str(path))
-                except sqlite3.OperationalError as error:
-                    log.warning("Notes about models cannot be kept in %s (%s).", path, error)
-                    break
-                except (sqlite3.DatabaseError, OSError) as error:
-                    log.warning("%s is damaged (%s) and is put aside.", path, error)
-                    try:
-                        path.replace(path.with_name(f"{path.name}.damaged"))
-                    except OSError:
-                        break
-        return _connected(":memory:")
+    def _put(self, table: str, *rows: Row) -> None:
+        def put(file: sqlite3.Connection) -> None:
+            with file:
+                for row in rows:
+                    marks = ", ".join("?" * (len(row) + 1))
+                    file.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", summed(*row))
+
+        self._file.run(put)
 
 
-def _connected(path: str) -> sqlite3.Connection:
-    result = sqlite3.connect(path, timeout=5, check_same_thread=False)
-    try:
-        result.execute("PRAGMA journal_mode = WAL")
-        result.executescript(_SCHEMA)
-    except BaseException:
-        result.close()
-        raise
-    return result
+def _rescued(file: sqlite3.Connection) -> Iterator[tuple[str, Row]]:
+    """What can still be read of a file: all rows that are whole, and of a person's notes the rest too."""
+    file.text_factory = lambda data: data.decode("utf-8", "replace")
+    for table in ("headers", "hashes", "notes", "defaults"):
+        for order in ("ASC", "DESC"):  # from both ends, as far as the damage
+            with contextlib.suppress(*DAMAGE):
+                for row in file.execute(f"SELECT * FROM {table} ORDER BY 1 {order}"):
+                    if values := _readable(table, row):
+                        yield table, summed(*values)
+
+
+def _readable(table: str, row: Row) -> Row | None:
+    with contextlib.suppress(*DAMAGE):
+        return whole(row)
+    # Until version 1 there were no sums. Of a note, one letter may be another.
+    trusted = table == "notes" or (table == "defaults" and len(row) == 2)
+    return row[:2] if trusted and all(isinstance(each, str) for each in row[:2]) else None
 
 
 def _key(path: Path) -> str:

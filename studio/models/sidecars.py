@@ -18,6 +18,7 @@ from typing import Any
 
 from PIL import Image
 
+from studio import disk
 from studio.errors import ModelError
 from studio.models import headers
 from studio.models.catalog import Entry
@@ -58,8 +59,7 @@ def thumbnail(entry: Entry) -> bytes:
     """A JPEG of the picture beside the model, or of the one in its header. Raises ModelError if there is none."""
     with contextlib.suppress(OSError, ValueError, ModelError):
         if path := _picture(entry.sidecars):
-            with open(path, "rb") as file:
-                return _small(file.read(_PICTURE_LIMIT + 1))
+            return _small(disk.content(path, _PICTURE_LIMIT))
     with contextlib.suppress(ValueError):
         if entry.identity.has_thumbnail and entry.single:
             return _small(_embedded(headers.read(entry.path).metadata.get("modelspec.thumbnail", "")))
@@ -73,7 +73,7 @@ def notes(entry: Entry) -> Notes:
         if not path.name.lower().endswith(_NOTES):
             continue
         with contextlib.suppress(OSError, ValueError, RecursionError):
-            with open(path, "rb") as file:
+            with disk.opened(path) as file:
                 text = file.read(_TEXT_LIMIT).decode("utf-8", "replace")
             if path.suffix.lower() in (".json", ".info"):
                 _from_json(json.loads(text), found)
@@ -149,7 +149,7 @@ def _plain(text: str) -> str:
     if "<" not in text:
         return text
     reader = _Text()
-    reader.feed(text[:_TEXT_LIMIT])
+    reader.feed(text[: 8 * _SHOWN])  # readers of HTML can be slow on what was made to be
     reader.close()
     return re.sub(r"\n{3,}", "\n\n", "".join(reader.parts()))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from studio import disk
 from studio.errors import ModelError, StudioError
 
 log = logging.getLogger(__name__)
@@ -137,7 +138,7 @@ def sha256(path: Path, report: Callable[[int], None]) -> str:
     """The SHA-256 of a file in hexadecimal digits. Its first ten are what A1111 calls AutoV2. Raises ModelError."""
     digest, done = hashlib.sha256(), 0
     try:
-        with open(path, "rb") as file:
+        with disk.opened(path) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 report(done := done + len(chunk))

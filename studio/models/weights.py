@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from studio import disk
 from studio.errors import ModelBroken
 
 TYPES = {
@@ -69,7 +70,7 @@ class Stored:
 def header(path: Path) -> dict[str, Stored]:
     """The tensors of a safetensors file by name, from its header alone. Raises ModelBroken with a sentence."""
     try:
-        with path.open("rb") as file:
+        with disk.opened(path) as file:
             return _header(file, os.fstat(file.fileno()).st_size)
     except FileNotFoundError:
         raise ModelBroken(f"The file {path} is gone. Put it back, or choose another model.") from None
@@ -106,7 +107,7 @@ def read(
     names = sorted(wanted, key=lambda name: wanted[name].start)
     result: dict[str, Tensor] = {}
     try:
-        with path.open("rb", buffering=0) as file:
+        with disk.opened(path, 0) as file:
             before = _stamp(os.fstat(file.fileno()))
             if seen and seen != before:
                 raise OSError
@@ -121,7 +122,7 @@ def read(
 
             def work() -> None:
                 # A place in the file of its own, and never another file that meanwhile has its name.
-                with path.open("rb", buffering=0) as own:
+                with disk.opened(path, 0) as own:
                     if _stamp(os.fstat(own.fileno())) != before:
                         raise OSError
                     # Made once: made for each tensor, they would leave holes between those that stay.

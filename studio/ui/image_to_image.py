@@ -81,7 +81,7 @@ def _connect_variations(start_picture: gr.HTML, failure: gr.HTML, studio: Studio
             kept = studio.library.get(str(event._data["picture"].get("id")))
             recipe = replace(kept.recipe, strength=float(event._data["strength"]), mask="", box=None, fill="original")
             width, height = painting.suited_size(studio.models, recipe.model, kept.width, kept.height)
-            source = _fitted(studio, studio.sources.add(kept.path.read_bytes()).name, width, height, "crop")
+            source = _fitted(studio, studio.sources.add(studio.library.content(kept.id)).name, width, height, "crop")
             recipe = replace(recipe, source=source, width=width, height=height)
             recipes = [replace(recipe, seed=random.randrange(RANDOM_SEEDS)) for _ in range(VARIATIONS)]
             studio.live.show(owner, PLACE, studio.engine.submit(recipes, owner))

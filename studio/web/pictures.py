@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from starlette.responses import FileResponse, JSONResponse, Response
 
+from studio import metadata
 from studio.errors import StorageError
 from studio.library import Library, Picture
 from studio.recipe import Recipe
-from studio.web.live import Live
+from studio.web.live import NOT_KEPT, Live
 
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}
 """A picture never changes under its id."""
@@ -32,7 +33,9 @@ def routes(library: Library, live: Live) -> APIRouter:
     def picture(picture_id: str, download: bool = False) -> FileResponse:
         found = library.get(picture_id)
         name = file_name(found.recipe) if download else None
-        return FileResponse(found.path, media_type="image/png", headers=FOREVER, filename=name)
+        # What is damaged is shown as far as it goes, until it is put back.
+        headers = FOREVER if metadata.is_whole(found.path) else NOT_KEPT
+        return FileResponse(found.path, media_type="image/png", headers=headers, filename=name)
 
     @router.get("/pictures/{picture_id}")
     def describe(picture_id: str) -> JSONResponse:

@@ -1,5 +1,7 @@
 """Contact sheets of a tab's grid, to save, and to read again."""
 
+import io
+
 from fastapi import APIRouter, Request
 from PIL import Image
 from starlette.responses import JSONResponse, Response
@@ -42,7 +44,7 @@ def _picture(job: Job | None, library: Library) -> Image.Image | None:
     if job is None or not isinstance(job.event, Finished | Paused) or not job.event.picture:
         return None
     try:
-        with Image.open(library.get(job.event.picture).path, formats=["PNG"]) as image:
+        with Image.open(io.BytesIO(library.content(job.event.picture)), formats=["PNG"]) as image:
             return image.convert("RGB")
-    except (StorageError, OSError):
+    except Exception:  # it is gone, or damaged in any way
         return None

@@ -7,7 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse
 
 from studio import masks
-from studio.errors import SourceError, StorageError
+from studio.errors import SourceError
 from studio.library import Library
 from studio.recipe import size_of
 from studio.sources import Source, Sources
@@ -35,12 +35,7 @@ def routes(sources: Sources, library: Library) -> APIRouter:
         return JSONResponse(_described(await run_in_threadpool(sources.add, data, background)))
 
     def from_library(picture: str) -> dict[str, Any]:
-        path = library.get(picture).path
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise StorageError(f"The picture {path.name} cannot be read: {error.strerror or error}.") from error
-        return _described(sources.add(data))
+        return _described(sources.add(library.content(picture)))
 
     @router.post("/sources/masks")
     async def add_mask(request: Request, source: str) -> JSONResponse:
