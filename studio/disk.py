@@ -62,13 +62,17 @@ def added_to(path: Path) -> BinaryIO:
     return open(path, "ab", opener=_opener)
 
 
-def write(path: Path, data: bytes | memoryview) -> None:
-    """Write the file so that at any moment, a crash included, it is whole or not there. Raises OSError."""
+def write(path: Path, data: bytes | memoryview, private: bool = False) -> None:
+    """Write the file so that at any moment, a crash included, it is whole or not there. Raises OSError.
+
+    private: whether only this account may read it.
+    """
+    mode = 0o600 if private else 0o666
     try:
-        _write(path, data)
+        _write(path, data, mode)
     except FileNotFoundError:
         # Another studio that was starting took the temporary file in the moment before it was locked.
-        _write(path, data)
+        _write(path, data, mode)
 
 
 def append(path: Path, text: str) -> None:
@@ -108,11 +112,11 @@ def _check(state: os.stat_result) -> None:
         raise OSError(errno.EINVAL, "it is no regular file")
 
 
-def _write(path: Path, data: bytes | memoryview) -> None:
+def _write(path: Path, data: bytes | memoryview, mode: int) -> None:
     part = path.with_name(f".emerge-{secrets.token_hex(8)}.part")
     held = None
     try:
-        with open(part, "xb") as file:
+        with open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             held = _held(file.fileno())
             file.write(data)
             file.flush()

@@ -77,7 +77,7 @@ def test_the_studio_opens_files_in_one_place() -> None:
             if opens or reads:
                 found.add(path.relative_to(studio).as_posix())
     # What was uploaded is Gradio's own file.
-    assert found <= {"disk.py", "ui/styling.py"}
+    assert found <= {"disk.py", "settings.py"}
 
 
 # Pipes: what the studio keeps

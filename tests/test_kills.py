@@ -27,10 +27,10 @@ class Life:
         self.told: set[str] = set()
         self.rated: dict[str, int] = {}
         self.brought: set[str] = set()
-        self.news = asyncio.Event()
 
     async def go_on(self, address: str, moments: random.Random, program: Program) -> None:
         """Use the studio, and kill it after a number of news; what it told until then is noted."""
+        self.news = asyncio.Event()
         async with Window(address) as window:
             await self.check(window)
             left = moments.randrange(20, 100)

@@ -8,12 +8,12 @@ out, or asks for many, gets no further share by it.
 import contextlib
 import hashlib
 import hmac
-import os
 import re
 import secrets
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
+from studio import disk
 from studio.web.pace import Allowance
 
 COOKIE = "emerge_owner"
@@ -60,13 +60,11 @@ def key_in(folder: Path) -> bytes:
     """The key that ids are marked with, from its file; a new one, kept if it can be, where there is none."""
     path = folder / KEY_FILE
     with contextlib.suppress(OSError, ValueError):
-        key = bytes.fromhex(path.read_text("ascii"))
+        key = bytes.fromhex(disk.content(path, 1000).decode("ascii"))
         if len(key) == 32:
             return key
     key = secrets.token_bytes(32)
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-            file.write(key.hex())
+        disk.write(path, key.hex().encode(), private=True)
     return key

@@ -8,14 +8,13 @@ damaged counts as not there.
 import contextlib
 import json
 import logging
-import os
-import stat
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from studio import disk
 from studio.engine import Engine, Job
 from studio.errors import RecipeError
 from studio.events import Finished, Paused
@@ -45,7 +44,7 @@ def keep(folder: Path, engine: Engine, live: Live) -> None:
     data = text.encode()
     try:
         # A name of its own: another studio on the same folder may be stopped as well.
-        _write(folder / f"unfinished-{uuid4().hex}.json", f"{FORMAT} {zlib.crc32(data)}\n".encode() + data)
+        disk.write(folder / f"unfinished-{uuid4().hex}.json", f"{FORMAT} {zlib.crc32(data)}\n".encode() + data)
     except OSError as error:
         log.warning("What is unfinished could not be written down for the next start: %s", error)
 
@@ -113,24 +112,7 @@ def _recall(values: dict[str, Any], engine: Engine, library: Library) -> None:
 
 
 def _read(path: Path) -> Any:
-    state = path.stat()
-    if not stat.S_ISREG(state.st_mode) or state.st_size > 4 * MOST:
-        raise ValueError("it is no plain file of a fitting size")
-    head, _, data = path.read_bytes().partition(b"\n")
+    head, _, data = disk.content(path, 4 * MOST).partition(b"\n")
     if head != f"{FORMAT} {zlib.crc32(data)}".encode():
         raise ValueError("it is damaged, or of another studio")
     return json.loads(data)
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Write the file so that at any moment, a crash included, it is whole or not there. Raises OSError."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(part, "xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
