@@ -23,12 +23,15 @@ from studio.families.stock import Stock
 from studio.models import catalog, placement
 from studio.models.loading import Report
 from studio.models.manager import Manager
-from studio.moments import Moment, Moments, Stored
+from studio.moments import Moment, Moments, Stored, nearest
 from studio.previews import LatentPreview
 from studio.recipe import Control, Recipe, Turn
 from studio.samplers import Sampler
 from studio.sources import Sources
 from studio.stock_run import StockRun
+
+STEPS_HELD = 512 * 2**20
+"""Bytes of memory for the steps of all pictures, finished or in the making, that one can go back to."""
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +40,8 @@ class TorchRun:
     """One job on the device (`studio.engine.Run`).
 
     latents: what the sampler holds, (1, c, h, w) float32. clean: the predicted clean latents, from the first step on.
-    moments: what it held after each number of steps.
+    moments: what it held after so many steps: after each, or, thinned out, after every second, fourth and so on. The
+    start and the latest are always there. Other threads read a copy.
     """
 
     def __init__(self, model: Model, recipe: Recipe, sources: Sources, models: Manager) -> None:
@@ -58,6 +62,7 @@ class TorchRun:
         self.total = recipe.steps_run
         self.guides: tuple[Guide, ...] = ()
         self.moments: dict[int, Moment] = {}
+        self._stride = 1
         self.notes: tuple[str, ...] = ()
         self.projection = model.projection
         self.remember(model)
@@ -83,18 +88,40 @@ class TorchRun:
 
     @property
     def weight(self) -> int:
-        return sum(moment.weight for moment in self.moments.values())
+        """Bytes of its steps, which are all of one size, and of what it reads beside them in each."""
+        moment = next(iter(self.moments.values()), None)
+        original = (self.original.latents, self.original.noise) if self.original else ()
+        given = (tensor for guide in self.guides for tensor in _tensors(guide.given))
+        beside = sum(tensor.nbytes for tensor in (*original, *_tensors(self.beside), *given))
+        return beside + (len(self.moments) * moment.weight if moment else 0)
 
-    def look_back(self, step: int) -> LatentPreview:
-        """The predicted clean picture after so many steps. Raises KeyError if it went by without being kept."""
+    def look_back(self, step: int) -> tuple[int, LatentPreview]:
+        moments = dict(self.moments)
+        if (kept := nearest(moments, step)) is None:
+            raise KeyError(step)
         with torch.inference_mode():
-            return self.projection(self.moments[step].clean)
+            return kept, self.projection(moments[kept].clean)
 
     def remember(self, model: Model) -> None:
         """Keep what is held now, and take the turn that the recipe has here. In the middle of a step, do nothing."""
         if self.done not in self.moments:
+            latest = max(self.moments, default=0)
+            if latest % self._stride:
+                del self.moments[latest]
             self.moments[self.done] = Moment(self.latents, self.clean, self.sampler.copy(), self.generator.get_state())
             self._take_turn(model)
+
+    @property
+    def can_thin(self) -> bool:
+        """Whether there is more than the start and the latest."""
+        return len(self.moments) > 2
+
+    def thin(self) -> None:
+        """Forget every other step that is remembered, and keep fewer from now on. The engine's thread alone."""
+        self._stride *= 2
+        latest = max(self.moments)
+        kept = {step: each for step, each in self.moments.items() if step % self._stride == 0 or step == latest}
+        self.moments = kept
 
     def _take_turn(self, model: Model) -> None:
         turn = self.recipe.turn(self.done)
@@ -134,8 +161,9 @@ class TorchRun:
         vars(self).update(vars(self.fork(self.done, recipe, model)))
 
     def fork(self, step: int, recipe: Recipe, model: Model) -> "TorchRun":
-        """A run of a recipe that is the same up to `step`, taken up there."""
+        """A run of a recipe that is the same up to `step`, taken up there. That step is remembered."""
         result = copy.copy(self)
+        result._stride = 1
         moment = self.moments[step]
         result.recipe, result.latents, result.clean = recipe, moment.latents, moment.clean
         result.sampler = moment.sampler.copy()
@@ -178,6 +206,7 @@ class TorchWorker:
 
     def __init__(self, models: Manager, sources: Sources, moments: Moments | None = None) -> None:
         self._models, self._sources, self._moments = models, sources, moments
+        self._runs: weakref.WeakSet[TorchRun] = weakref.WeakSet()
         self.preparer = controls.Preparer(sources)
 
     def check(self, *recipes: Recipe) -> None:
@@ -278,7 +307,20 @@ class TorchWorker:
             run = self._begin(recipe, origin)
         run.notes = ()
         _note(run, note)
+        if isinstance(run, TorchRun):
+            self._runs.add(run)
+            self._bound_steps()
         return run
+
+    def _bound_steps(self) -> None:
+        """Thin out the steps of the runs that remember most, until those of all runs fit into STEPS_HELD."""
+        runs = list(self._runs)
+        over = sum(run.weight for run in runs) - STEPS_HELD
+        while over > 0 and (thick := [run for run in runs if run.can_thin]):
+            heaviest = max(thick, key=lambda run: run.weight)
+            over -= heaviest.weight
+            heaviest.thin()
+            over += heaviest.weight
 
     def _begin(self, recipe: Recipe, origin: tuple[Any, int] | None) -> TorchRun | StockRun:
         with _device_errors():
@@ -288,8 +330,9 @@ class TorchWorker:
             _check_samplers(recipe, model)
             if origin and _agree(origin[0].recipe, origin[1], recipe):
                 past, step = origin
-                if isinstance(past, TorchRun) and step in past.moments:
-                    return past.fork(step, recipe, model)
+                # Where that step was thinned out, it is run again from the nearest before it, turns between included.
+                if isinstance(past, TorchRun) and (kept := nearest(past.moments, step)) is not None:
+                    return past.fork(kept, recipe, model)
                 if isinstance(past, Stored):
                     return self._taken_up(past, step, recipe, model)
             return self._begun(recipe, model)
@@ -308,7 +351,7 @@ class TorchWorker:
             return run
         if all(each.latents.shape == each.clean.shape == run.latents.shape for each in moments.values()):
             run.moments = moments
-            return run.fork(step, recipe, model)
+            return run.fork(max(moments), recipe, model)
         return run
 
     def change(self, run: TorchRun | StockRun, recipe: Recipe) -> None:
@@ -369,6 +412,7 @@ class TorchWorker:
                 if run.done == run.total:
                     run.clean = run.latents
                 run.remember(model)
+        self._bound_steps()
 
     def decode(self, run: TorchRun | StockRun) -> Image:
         with _device_errors():
@@ -396,6 +440,13 @@ def _note(run: TorchRun | StockRun, sentence: str) -> None:
     if sentence and sentence not in run.notes:
         log.warning(sentence)
         run.notes = (*run.notes, sentence)
+
+
+def _tensors(given: Any) -> tuple[Tensor, ...]:
+    """What a model is given beside the latents: nothing, a tensor, or several."""
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, Tensor) else tuple(given)
 
 
 def _agree(past: Recipe, step: int, recipe: Recipe) -> bool:

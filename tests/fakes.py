@@ -36,16 +36,19 @@ class FakeRun:
     notes: tuple[str, ...] = ()
     kept: bool = True
     """Whether it remembers its steps."""
+    every: int = 1
+    """Of how many steps it remembers one."""
 
     def preview(self, kind: str) -> FakePreview:
         if "unshowable" in self.recipe.prompt:
             raise ValueError("this preview is broken")
         return FakePreview(self.done)
 
-    def look_back(self, step: int) -> FakePreview:
+    def look_back(self, step: int) -> tuple[int, FakePreview]:
         if not self.kept or step > self.done:
             raise KeyError(step)
-        return FakePreview(step)
+        step -= step % self.every
+        return step, FakePreview(step)
 
 
 @dataclass
@@ -110,7 +113,7 @@ class FakeWorker:
 
     def begin(self, recipe: Recipe, origin: tuple[FakeRun, int] | None = None) -> FakeRun:
         self._stumble("begin", [recipe.prompt])
-        done = origin[1] if origin and origin[0].kept else 0
+        done = origin[0].look_back(origin[1])[0] if origin and origin[0].kept else 0
         return FakeRun(recipe, (recipe.model, recipe.width, recipe.height), recipe.steps, done)
 
     def change(self, run: FakeRun, recipe: Recipe) -> None:
