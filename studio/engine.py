@@ -83,6 +83,9 @@ class Worker(Protocol[R]):
     rows: int
     """The most runs that one call may hold."""
 
+    def room(self, run: R) -> int:
+        """How many runs that share a call with this one it may hold at the moment, `rows` at most. Quick."""
+
     def check(self, *recipes: Recipe) -> None:
         """Raise RecipeError or ModelError if one of the recipes cannot be drawn here. Quick; any thread."""
 
@@ -562,7 +565,7 @@ class Engine:
         if new:
             return new
         key = ready[0]._run.key if ready[0]._run else None
-        rows = self._rows.get(key, self._worker.rows)
+        rows = min(self._rows.get(key, self._worker.rows), self._worker.room(ready[0]._run))
         return [job for job in ready if job._run and job._run.key == key][:rows]
 
     def _fetch(self) -> None:

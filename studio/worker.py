@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
+from diffusers import AutoencoderKL
 from PIL.Image import Image
 from torch import Tensor
 
@@ -20,7 +21,7 @@ from studio.addons import File, Lora
 from studio.errors import OutOfMemory, RecipeError
 from studio.families import Guide, Model, Row, adapters
 from studio.families.stock import Stock
-from studio.models import catalog, placement
+from studio.models import catalog, needs, placement
 from studio.models.loading import Report
 from studio.models.manager import Manager
 from studio.moments import Moment, Moments, Stored, nearest
@@ -29,6 +30,16 @@ from studio.recipe import Control, Recipe, Turn
 from studio.samplers import Sampler
 from studio.sources import Sources
 from studio.stock_run import StockRun
+
+ROWS = 16
+"""The most runs in one call, however small their pictures."""
+
+SHARE = 0.8
+"""How much of the free memory a call may be planned to take: something else may want some meanwhile."""
+
+FAR = 1.25
+"""What is estimated to need so many times the memory that is free is not tried. On a processor the system would end the
+whole studio; a graphics card says no, and nothing is lost."""
 
 STEPS_HELD = 512 * 2**20
 """Bytes of memory for the steps of all pictures, finished or in the making, that one can go back to."""
@@ -202,11 +213,12 @@ class TorchRun:
 class TorchWorker:
     """Draws on the device of a model manager, from start pictures of a store (`studio.engine.Worker`)."""
 
-    rows = 16
+    rows = ROWS
 
     def __init__(self, models: Manager, sources: Sources, moments: Moments | None = None) -> None:
         self._models, self._sources, self._moments = models, sources, moments
         self._runs: weakref.WeakSet[TorchRun] = weakref.WeakSet()
+        self._needs = needs.Needs(models.device)
         self.preparer = controls.Preparer(sources)
 
     def check(self, *recipes: Recipe) -> None:
@@ -338,7 +350,8 @@ class TorchWorker:
             return self._begun(recipe, model)
 
     def _begun(self, recipe: Recipe, model: Model) -> TorchRun:
-        run = TorchRun(model, recipe, self._sources, self._models)
+        with self._reading(recipe, model):
+            run = TorchRun(model, recipe, self._sources, self._models)
         run.guides = tuple(self._guide(model, recipe, control) for control in recipe.controls)
         return run
 
@@ -372,6 +385,46 @@ class TorchWorker:
     def recall(self, picture: str) -> Stored | None:
         return self._moments.recall(picture) if self._moments else None
 
+    def room(self, run: TorchRun | StockRun) -> int:
+        """How many runs like this one a call may hold, by the memory that is free now."""
+        if isinstance(run, StockRun) or not self._models.loaded(run.recipe.model):
+            return self.rows
+        need = self._need(run, self._models.use(run.recipe.model))
+        if need * self.rows <= needs.LARGE:
+            return self.rows
+        return max(1, min(self.rows, int(SHARE * self._models.memory().free / need)))
+
+    def _need(self, run: TorchRun, model: Model) -> int:
+        """Bytes that a run's next step takes: a sample, or two with a negative prompt."""
+        nets = sum(guide.kind == "controlnet" for guide in run.guiding)
+        one = self._needs.step(model, run.recipe.width * run.recipe.height, nets)
+        return one if run.prompts.negative is None else 2 * one
+
+    def _fits(self, need: int, share: float) -> bool:
+        """Whether there is so much memory free; `share`: how much of what is free may be taken."""
+        return need <= needs.LARGE or need <= share * self._models.memory().free
+
+    def _refuse(self, what: str, need: int) -> None:
+        """Raise OutOfMemory if there is far too little for what would be done."""
+        if self._models.device.type != "cuda" and not self._fits(need, FAR):
+            free = self._models.memory().free
+            raise OutOfMemory(
+                f"{what} needs about {need / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. "
+                "Close other programs or choose a smaller size, then continue."
+            )
+
+    @contextmanager
+    def _reading(self, recipe: Recipe, model: Model) -> Iterator[None]:
+        """Inside, a start picture is read by the autoencoder: in tiles, where there is too little memory for all."""
+        need = self._needs.picture(model, recipe.width * recipe.height) if recipe.source else 0
+        if not self._fits(need, SHARE) and isinstance(model.vae, AutoencoderKL):
+            with placement.tiled(model.vae):
+                yield
+            return
+        self._refuse("Reading the start picture", need)
+        with self._needs.watched(model, "picture", need):
+            yield
+
     def step(self, runs: Sequence[TorchRun]) -> None:
         try:
             self._step(runs)
@@ -387,8 +440,12 @@ class TorchWorker:
             model = self._models.use(runs[0].recipe.model)
             if isinstance(model, Stock):
                 for run in runs:
+                    recipe = run.recipe
+                    self._refuse("A step", self._needs.step(model, recipe.width * recipe.height))
                     cast(StockRun, run).step(model)
                 return
+            need = sum(self._need(run, model) for run in runs)
+            self._refuse("A step", need)
             inputs = [run.sampler.model_input(run.latents) for run in runs]
             rows = [
                 Row(
@@ -403,7 +460,8 @@ class TorchWorker:
                 for run, model_input in zip(runs, inputs, strict=True)
             ]
             model.loras.use(runs[0].loras, runs[0].recipe.model)
-            outputs = model.predict(rows)
+            with self._needs.watched(model, "step", need):
+                outputs = model.predict(rows)
             for run, model_input, output in zip(runs, inputs, outputs, strict=True):
                 run.clean = run.sampler.clean(model_input, output)
                 run.latents = run.sampler.step(output, run.latents, run.generator)
@@ -417,14 +475,19 @@ class TorchWorker:
     def decode(self, run: TorchRun | StockRun) -> Image:
         with _device_errors():
             model = self._model(run.recipe)
+        need = self._needs.picture(model, run.recipe.width * run.recipe.height)
+        has_tiles = hasattr(model.vae, "enable_tiling")
         try:
-            with _device_errors():
-                drawn = run.decode(cast(Stock, model)) if isinstance(run, StockRun) else model.decode(run.clean)
+            if has_tiles and not self._fits(need, SHARE):
+                raise OutOfMemory("It would not fit.")
+            self._refuse("Decoding the picture", need)
+            with _device_errors(), self._needs.watched(model, "picture", need):
+                drawn = _decoded(run, model)
         except OutOfMemory:
-            if isinstance(run, StockRun) or not hasattr(model.vae, "enable_tiling"):
+            if not has_tiles:
                 raise
             with _device_errors(), placement.tiled(model.vae):
-                drawn = model.decode(run.clean)
+                drawn = _decoded(run, model)
             _note(run, "There was too little memory to decode the picture at once, so it was decoded in tiles.")
         with _device_errors():
             return originals.put_back(drawn, run.recipe, self._sources)
@@ -433,6 +496,10 @@ class TorchWorker:
         """What was done so that the work on a model needs less memory, in a sentence; empty if nothing can be."""
         with _device_errors():
             return self._models.smaller(name)
+
+
+def _decoded(run: TorchRun | StockRun, model: Model) -> Image:
+    return run.decode(cast(Stock, model)) if isinstance(run, StockRun) else model.decode(run.clean)
 
 
 def _note(run: TorchRun | StockRun, sentence: str) -> None:

@@ -69,6 +69,8 @@ class FakeWorker:
     """With a disk, copies of runs by the id of their picture."""
     fetched: dict[str, str] = field(default_factory=dict)
     """What `fetch` says of a model. By default it cannot be read beside another."""
+    memory_for: int = 1000
+    """For how many rows there is memory."""
 
     def __post_init__(self) -> None:
         self._asked: queue.Queue[list[str]] = queue.Queue()
@@ -94,6 +96,9 @@ class FakeWorker:
     def check(self, *recipes: Recipe) -> None:
         for recipe in recipes:
             self._stumble("check", [recipe.prompt])
+
+    def room(self, run: FakeRun) -> int:
+        return min(self.rows, self.memory_for)
 
     def loaded(self, model: str) -> bool:
         return model == self.model

@@ -546,6 +546,19 @@ def test_a_fork_of_steps_that_are_forgotten_runs_them_again(studio: Studio, monk
     assert len(studio.worker.log) - steps == 3
 
 
+def test_a_call_holds_as_many_as_there_is_memory_for_now(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    studio.worker.memory_for = 2
+    jobs = studio.engine.submit([Recipe(name, steps=2) for name in "abcd"])
+    assert studio.worker.next_call() == ["a", "b"]
+    studio.worker.memory_for = 3
+    studio.worker.go()
+    assert len(studio.worker.next_call()) == 3
+    studio.worker.go_freely()
+    for job in jobs:
+        studio.events.final(job.id)
+
+
 def test_looking_back(studio: Studio) -> None:
     [job] = studio.engine.submit([Recipe(steps=5)])
     studio.events.final(job.id)

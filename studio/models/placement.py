@@ -15,9 +15,11 @@ from typing import Any
 
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
+from diffusers import AutoencoderTiny
 from diffusers.hooks import apply_group_offloading
 
 from studio.errors import SettingsError
+from studio.models import limits
 
 WORK = 1536
 """Bytes of room for each pixel of a picture and byte of a number: three of a decoder's feature maps at full size."""
@@ -97,6 +99,15 @@ def plans(
     return result
 
 
+def memory(device: torch.device) -> tuple[int, int]:
+    """Bytes of memory in which a device's models and their work lie: that there are, and that are free."""
+    if device.type != "cuda":
+        return limits.memory()
+    free, there = torch.cuda.mem_get_info(device)
+    # What PyTorch holds and does not use, it uses before it asks for more.
+    return there, free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 def place(parts: Mapping[str, Any], device: torch.device, plan: Plan) -> None:
     """Bring the modules among `parts` to where the plan wants them, convolutions in the layout that it computes in."""
     modules = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
@@ -145,7 +156,10 @@ class _Turn(ModelHook):
 
 @contextmanager
 def tiled(vae: Any) -> Iterator[None]:
-    """The autoencoder decodes tile by tile inside: an eighth of the memory or less, and nearly the same picture."""
+    """The autoencoder works tile by tile inside: an eighth of the memory or less, and nearly the same picture."""
+    if isinstance(vae, AutoencoderTiny):  # which takes its number of colours for how much smaller latents are
+        vae.spatial_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        vae.tile_latent_min_size = vae.tile_sample_min_size // vae.spatial_scale_factor
     vae.enable_tiling()
     try:
         yield
