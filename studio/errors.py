@@ -9,6 +9,7 @@
     │   └── ModelBusy        it cannot leave memory, because pictures are being made with it
     ├── DownloadError    a model cannot be fetched from the hub
     ├── SourceError      a start picture or a mask cannot be used
+    ├── Busy             too much is being done at once
     ├── StorageError     a picture or the index could not be written or read
     ├── OutOfMemory      the device has no room for what was asked
     ├── JobMissing       no picture in the making has that id (any more)
@@ -53,6 +54,10 @@ class DownloadError(StudioError):
 
 class SourceError(StudioError):
     """A start picture or a mask is no picture, or not one that can be worked with."""
+
+
+class Busy(StudioError):
+    """Too many ask for work that takes much memory. Nothing was done, and nothing is wrong with what was asked."""
 
 
 class StorageError(StudioError):

@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from studio import memory
 from studio.errors import ModelBroken, OutOfMemory
 from studio.families import Model
-from studio.models import catalog, limits, loading, needs, placement
+from studio.models import catalog, loading, needs, placement
 from studio.models.manager import Manager, Memory
 from studio.models.placement import Plan
 from studio.recipe import Recipe
@@ -303,8 +304,8 @@ def test_what_is_in_memory_is_told_and_can_be_freed(models_folder: Path) -> None
     assert told == [["velocity"], ["sd", "velocity"], ["velocity"]]
     [held] = manager.held
     assert held.bytes > 0 and held.precision == "float32" and held.note == ""
-    memory = manager.memory()
-    assert 0 < memory.free < memory.bytes and not memory.card
+    there = manager.memory()
+    assert 0 < there.free < there.bytes and not there.card
 
 
 # Planning calls
@@ -470,7 +471,7 @@ def group(folder: Path, **files: object) -> None:
 def test_a_container_s_limit_counts(tmp_path: Path) -> None:
     machine = psutil.virtual_memory()
     groups, own, mib = tmp_path / "cgroup", tmp_path / "own", 2**20
-    assert limits.memory(groups, own)[0] == machine.total, "no control groups"
+    assert memory.available(groups, own)[0] == machine.total, "no control groups"
 
     own.write_text("0::/a/b\n")
     group(groups, memory__stat="inactive_file 0")  # the uppermost has no limit
@@ -478,14 +479,14 @@ def test_a_container_s_limit_counts(tmp_path: Path) -> None:
         groups / "a", memory__max=100 * mib, memory__current=90 * mib, memory__stat=f"anon 5\ninactive_file {20 * mib}"
     )
     group(groups / "a" / "b", memory__max="max", memory__current=0, memory__stat="")
-    assert limits.memory(groups, own) == (100 * mib, 30 * mib)
+    assert memory.available(groups, own) == (100 * mib, 30 * mib)
     (groups / "a" / "memory.current").write_text("no number")
-    assert limits.memory(groups, own)[0] == machine.total
+    assert memory.available(groups, own)[0] == machine.total
 
     old = tmp_path / "old"
     # A container without a namespace of its own: its path is the machine's, its files are where all groups begin.
     own.write_text("5:cpu,cpuacct:/docker/1\n4:memory:/docker/1\n0::/\n")
     group(old / "memory", memory__limit_in_bytes=50 * mib, memory__usage_in_bytes=60 * mib, memory__stat="cache 3")
-    assert limits.memory(old, own) == (50 * mib, 0)
+    assert memory.available(old, own) == (50 * mib, 0)
     (old / "memory" / "memory.limit_in_bytes").write_text(str(2**63 - 4096))
-    assert limits.memory(old, own)[0] == machine.total
+    assert memory.available(old, own)[0] == machine.total

@@ -5,9 +5,7 @@ its denoiser kept in float8; its layers taking turns. Without a graphics card: h
 stay in their file.
 """
 
-import ctypes
 import gc
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,8 +16,8 @@ from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_mod
 from diffusers import AutoencoderTiny
 from diffusers.hooks import apply_group_offloading
 
+from studio import memory as machine
 from studio.errors import SettingsError
-from studio.models import limits
 
 WORK = 1536
 """Bytes of room for each pixel of a picture and byte of a number: three of a decoder's feature maps at full size."""
@@ -102,7 +100,7 @@ def plans(
 def memory(device: torch.device) -> tuple[int, int]:
     """Bytes of memory in which a device's models and their work lie: that there are, and that are free."""
     if device.type != "cuda":
-        return limits.memory()
+        return machine.available()
     free, there = torch.cuda.mem_get_info(device)
     # What PyTorch holds and does not use, it uses before it asks for more.
     return there, free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -170,10 +168,7 @@ def tiled(vae: Any) -> Iterator[None]:
 def give_back(device: torch.device) -> None:
     """Return memory that is no longer used to the system: Python's cycles, the allocator's rest, the device's cache."""
     gc.collect()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; other C libraries have none
-        if trim:
-            trim(0)
+    machine.give_back()
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":

@@ -29,6 +29,9 @@ from studio.library import Library
 FRAME, LAST_FRAME = 90, 1500
 """Milliseconds that an animation shows each step, and the last one."""
 
+FRAME_PIXELS = 256 * 256
+"""Pixels of a preview, about."""
+
 NOT_KEPT = {"Cache-Control": "no-store"}
 
 STEP = "Emerge-Step"
@@ -258,7 +261,8 @@ def routes(engine: Engine, live: Live, library: Library) -> APIRouter:
             found.insert(0, preview.jpeg())
             step = kept - 1
         headers = {**NOT_KEPT, "Content-Disposition": f'attachment; filename="emerging-{job.recipe.seed}.{kind}"'}
-        return Response(_film(found, kind), media_type=f"image/{kind}", headers=headers)
+        with library.gate(len(found) * FRAME_PIXELS):
+            return Response(_film(found, kind), media_type=f"image/{kind}", headers=headers)
 
     return router
 

@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studio.engine import Engine
-from studio.errors import JobMissing, ModelMissing, RecipeError, SourceError, StorageError, StudioError
+from studio.errors import Busy, JobMissing, ModelMissing, RecipeError, SourceError, StorageError, StudioError
 from studio.library import Library
 from studio.models.manager import Manager
 from studio.models.tasks import Tasks
@@ -187,7 +187,8 @@ def _calm(blocks: object) -> None:
 def _sentence(request: Request, error: Exception) -> JSONResponse:
     """A StudioError as JSON, in the words that the person is shown."""
     missing = isinstance(error, JobMissing | ModelMissing | StorageError)
-    status = 404 if missing else 422 if isinstance(error, RecipeError | SourceError) else 400
+    wrong = isinstance(error, RecipeError | SourceError)
+    status = 503 if isinstance(error, Busy) else 404 if missing else 422 if wrong else 400
     return JSONResponse({"error": str(error)}, status)
 
 

@@ -24,8 +24,11 @@ def routes(live: Live, library: Library) -> APIRouter:
         if layout is None:
             raise StorageError("There is no grid to save. Make one first.")
         jobs = {job.id: job for job in live.shown(owner, place)}
-        cells = [[_picture(jobs.get(each), library) for each in row] for row in layout["cells"]]
-        data = sheets.sheet(sheets.from_values(layout["plan"]), layout["rows"], layout["columns"], cells)
+        # No larger than they will be on it: a sheet may hold many large pictures.
+        most = sheets.LARGEST // max(len(layout["columns"]), 1), sheets.LARGEST // max(len(layout["rows"]), 1)
+        with library.gate(2 * sheets.LARGEST**2):
+            cells = [[_picture(jobs.get(each), library, most) for each in row] for row in layout["cells"]]
+            data = sheets.sheet(sheets.from_values(layout["plan"]), layout["rows"], layout["columns"], cells)
         headers = {"Content-Disposition": 'attachment; filename="contact-sheet.png"', "Cache-Control": "no-store"}
         return Response(data, media_type="image/png", headers=headers)
 
@@ -36,12 +39,14 @@ def routes(live: Live, library: Library) -> APIRouter:
     return router
 
 
-def _picture(job: Job | None, library: Library) -> Image.Image | None:
-    """What a cell shows: the finished picture, or the partial one of a job that was stopped."""
+def _picture(job: Job | None, library: Library, most: tuple[int, int]) -> Image.Image | None:
+    """What a cell shows, at most so large: the finished picture, or the partial one of a job that was stopped."""
     if job is None or not isinstance(job.event, Finished | Paused) or not job.event.picture:
         return None
     try:
         with Image.open(library.get(job.event.picture).path, formats=["PNG"]) as image:
-            return image.convert("RGB")
+            picture = image.convert("RGB")
+            picture.thumbnail(most, Image.Resampling.LANCZOS)
+            return picture
     except (StorageError, OSError):
         return None

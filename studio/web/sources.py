@@ -1,5 +1,6 @@
 """Start pictures and masks: brought in as files or from the library, extended, and shown by name."""
 
+import io
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -9,7 +10,7 @@ from starlette.responses import FileResponse, JSONResponse
 from studio import masks
 from studio.errors import SourceError, StorageError
 from studio.library import Library
-from studio.recipe import size_of
+from studio.recipe import MAX_SIDE, size_of
 from studio.sources import Source, Sources
 from studio.web.pictures import FOREVER
 
@@ -48,9 +49,10 @@ def routes(sources: Sources, library: Library) -> APIRouter:
     @router.post("/sources/{name}/extended")
     def extended(name: str, left: str = "0", top: str = "0", right: str = "0", bottom: str = "0") -> JSONResponse:
         sides = [_pixels(side) for side in (left, top, right, bottom)]
-        picture, mask = masks.extended(sources.open(name), *sides)
-        source = Source(sources.add_image(picture), *picture.size)
-        return JSONResponse({"source": _described(source), "mask": sources.add_image(mask)})
+        with sources.gate(MAX_SIDE**2):
+            picture, mask = masks.extended(sources.open(name), *sides)
+            source = Source(sources.add_image(picture), *picture.size)
+            return JSONResponse({"source": _described(source), "mask": sources.add_image(mask)})
 
     @router.get("/sources/{name}.png")
     def file(name: str, download: bool = False) -> FileResponse:
@@ -62,15 +64,15 @@ def routes(sources: Sources, library: Library) -> APIRouter:
 
 async def body_of(request: Request) -> bytes:
     """What was sent, read no farther than the limit. Raises SourceError."""
-    data = bytearray()
+    data = io.BytesIO()  # hands out what it holds without a second copy
     async for part in request.stream():
-        data += part
-        if len(data) > MAX_UPLOAD:
+        data.write(part)
+        if data.tell() > MAX_UPLOAD:
             raise SourceError(
                 f"The file is larger than {MAX_UPLOAD // 2**20} MB, the most that is taken in. Save it smaller, as "
                 "JPEG for example."
             )
-    return bytes(data)
+    return data.getvalue()
 
 
 def _described(source: Source) -> dict[str, Any]:

@@ -1,5 +1,7 @@
-"""How much of the machine's memory this process may use: in a container often less than there is."""
+"""The machine's memory: how much this process may use, in a container often less than there is; and giving it back."""
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +19,8 @@ _FILES = {
 """By version: the limit, what is used of it, and what of that are files that the system would give up."""
 
 
-def memory(groups: Path = GROUPS, own: Path = OWN) -> tuple[int, int]:
-    """Bytes that there are, and that are free."""
+def available(groups: Path = GROUPS, own: Path = OWN) -> tuple[int, int]:
+    """Bytes of memory that there are, and that are free."""
     machine = psutil.virtual_memory()
     there, free = machine.total, machine.available
     for version, folder in _folders(groups, own):
@@ -26,6 +28,12 @@ def memory(groups: Path = GROUPS, own: Path = OWN) -> tuple[int, int]:
         if limit < machine.total:
             there, free = min(there, limit), min(free, max(limit - used, 0))
     return there, free
+
+
+def give_back() -> None:
+    """Return what is not used any more to the system, which glibc by itself does of little."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
 
 
 def _folders(groups: Path, own: Path) -> Iterator[tuple[int, Path]]:
