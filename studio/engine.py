@@ -73,8 +73,11 @@ class Past(Protocol):
     def weight(self) -> int:
         """Bytes of memory that it takes."""
 
-    def look_back(self, step: int) -> Preview:
-        """What a preview showed after so many steps. Any thread. Raises KeyError if that is not remembered."""
+    def look_back(self, step: int) -> tuple[int, Preview]:
+        """The last remembered step up to this one, and what a preview showed then.
+
+        Any thread. Raises KeyError if there is none, or the step was not taken yet.
+        """
 
 
 class Run(Past, Protocol):
@@ -105,6 +108,9 @@ class Worker(Protocol[R]):
 
     rows: int
     """The most runs that one call may hold."""
+
+    def room(self, run: R) -> int:
+        """How many runs that share a call with this one it may hold at the moment, `rows` at most. Quick."""
 
     def check(self, *recipes: Recipe) -> None:
         """Raise RecipeError or ModelError if one of the recipes cannot be drawn here. Quick; any thread."""
@@ -237,8 +243,8 @@ class Engine:
     def fork(self, job_id: str, step: int, changes: dict[str, Any]) -> Job:
         """Take up a job again after so many of its steps, with some of its values changed from there on.
 
-        Only the remaining steps are run, as long as those before are remembered (`remembers`); otherwise all are, which
-        comes to the same picture. Raises as `submit` does, and JobMissing.
+        Only the steps after the last that is remembered before it are run (`remembered`), which comes to the same
+        picture. Raises as `submit` does, and JobMissing.
         """
         with self._lock:
             parent = self._find(job_id)
@@ -303,16 +309,18 @@ class Engine:
             job._changes = {**job._changes, **changes}
             self._lock.notify_all()
 
-    def remembers(self, job_id: str, step: int) -> bool:
-        """Whether a fork of this job at this step needs none of the steps before it."""
+    def remembered(self, job_id: str, step: int) -> int:
+        """The step from which on a fork of this job at this step is run: this one, or an earlier one."""
         try:
-            self.look_back(job_id, step)
+            return self.look_back(job_id, step)[0]
         except JobMissing:
-            return False
-        return True
+            return 0
 
-    def look_back(self, job_id: str, step: int) -> Preview:
-        """What the job looked like after so many steps. Raises JobMissing if that is not remembered."""
+    def look_back(self, job_id: str, step: int) -> tuple[int, Preview]:
+        """The last remembered step up to this one, and what the job looked like then.
+
+        Raises JobMissing if none is remembered, or the step was not taken yet.
+        """
         with self._lock:
             job = self._find(job_id)
         try:
@@ -714,7 +722,7 @@ class Engine:
             return []
         self._stepped = True
         key = going[0]._run.key if going[0]._run else None
-        rows = self._rows.get(key, self._worker.rows)
+        rows = min(self._rows.get(key, self._worker.rows), self._worker.room(going[0]._run))
         return [job for job in going if job._run and job._run.key == key][:rows]
 
     def _at_the_ends(self, ready: list[Job]) -> list[Job]:

@@ -9,6 +9,7 @@
     │   └── ModelBusy        it cannot leave memory, because pictures are being made with it
     ├── DownloadError    a model cannot be fetched from the hub
     ├── SourceError      a start picture or a mask cannot be used
+    ├── Busy             too much is being done at once
     ├── StorageError     a picture or the index could not be written or read
     ├── OutOfMemory      the device has no room for what was asked
     ├── JobMissing       no picture in the making has that id, or it is over
@@ -61,6 +62,10 @@ class RequestError(StudioError):
     def __init__(self, sentence: str, status: int = 422) -> None:
         super().__init__(sentence)
         self.status = status
+
+
+class Busy(StudioError):
+    """Too many ask for work that takes much memory. Nothing was done, and nothing is wrong with what was asked."""
 
 
 class StorageError(StudioError):

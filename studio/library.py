@@ -30,6 +30,7 @@ from PIL import Image
 from studio import disk, metadata
 from studio.database import DAMAGE, Database, Row, summed, whole
 from studio.errors import StorageError
+from studio.gate import Gate
 from studio.recipe import VERSION as RECIPE_VERSION
 from studio.recipe import Recipe
 
@@ -93,12 +94,15 @@ class Picture:
 class Library:
     """Pictures in one folder. All methods may be called from any thread.
 
+    gate: before all that requests do with whole pictures of it; thumbnails pass it here.
+
     Making one never fails: a folder that cannot be written is told when there is a picture to keep.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder).absolute()
         self._lock = threading.RLock()
+        self.gate = Gate()
         self._thumbnails: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -226,13 +230,15 @@ class Library:
         return self._index.run(lambda index: {str(model): picture_id for model, picture_id, _ in index.execute(query)})
 
     def thumbnail(self, picture_id: str, side: int = 256) -> bytes:
-        """A JPEG of the picture that fits into `side` x `side` pixels (16 to 1024). Raises StorageError."""
+        """A JPEG of the picture that fits into `side` x `side` pixels (16 to 1024). Raises StorageError, Busy."""
         key = (picture_id, max(16, min(side, 1024)))
         with self._lock:
             if key in self._thumbnails:
                 self._thumbnails.move_to_end(key)
                 return self._thumbnails[key]
-        data = _thumbnail(self.get(picture_id).path, key[1])
+        found = self.get(picture_id)
+        with self.gate(found.width * found.height):
+            data = _thumbnail(found.path, key[1])
         with self._lock:
             self._thumbnails[key] = data
             while len(self._thumbnails) > THUMBNAILS_KEPT:

@@ -8,10 +8,12 @@ as not there, and the steps are run again.
 """
 
 import contextlib
+import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,12 @@ class Moment:
     def weight(self) -> int:
         """Bytes, about: samplers of several steps hold as much again."""
         return 2 * (self.latents.nbytes + self.clean.nbytes) + self.random.nbytes
+
+
+def nearest(steps: Iterable[int], step: int) -> int | None:
+    """Of the steps that are remembered, the last one up to this; None for one that lies outside of them."""
+    steps = sorted(steps)
+    return steps[bisect_right(steps, step) - 1] if steps and steps[0] <= step <= steps[-1] else None
 
 
 class Moments:
@@ -130,17 +138,21 @@ class Stored:
             raise ValueError(f"no model makes {self._factor} pixels of a latent")
         self._moments = {int(step): each for step, each in json.loads(told["moments"]).items()}
 
-    def look_back(self, step: int) -> LatentPreview:
-        """The predicted clean picture after so many steps. Any thread. Raises KeyError if it cannot be read."""
+    def look_back(self, step: int) -> tuple[int, LatentPreview]:
+        if (kept := nearest(self._moments, step)) is None:
+            raise KeyError(step)
         try:
             with self._open() as file, torch.inference_mode():
                 weight, bias = file.get_tensor("projection.weight"), file.get_tensor("projection.bias")
-                return Projection(weight, bias, self._factor)(file.get_tensor(self._moments[step]["clean"]))
+                return kept, Projection(weight, bias, self._factor)(file.get_tensor(self._moments[kept]["clean"]))
         except UNREADABLE:
             raise KeyError(step) from None
 
     def read(self, step: int, sampler: Callable[[Recipe], Sampler], device: torch.device) -> dict[int, Moment]:
-        """The moments up to this step. sampler: makes a fresh one. Raises KeyError if they cannot be read whole."""
+        """The moments up to this step. sampler: makes a fresh one. Raises KeyError if they cannot be read whole.
+
+        If that one was not kept, the last is the nearest before it.
+        """
         try:
             with self._open() as file:
                 tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
@@ -177,7 +189,8 @@ class Stored:
             if sampler.done != step:
                 raise ValueError(f"the sampler stands at step {sampler.done} instead of {step}")
             result[step] = Moment(values["latents"], values["clean"], sampler, values["random"])
-        result[last]  # KeyError, if it is not among them
+        if nearest(self._moments, last) is None:
+            raise KeyError(last)
         return result
 
     def _open(self) -> Any:
@@ -194,7 +207,7 @@ def _file(recipe: Recipe, moments: Mapping[int, Moment], projection: Projection)
         """The name under which a tensor is stored, which tells where it was: on the device, or on the host."""
         there = "host" if tensor.device.type == "cpu" else "device"
         tensor = tensor.detach().cpu().contiguous()
-        key = (there, tensor.dtype, tensor.shape, _bytes(tensor))
+        key = (there, tensor.dtype, tensor.shape, hashlib.sha256(_bytes(tensor)).digest())
         if key not in names:
             names[key] = f"{there}.{len(names)}"
             tensors[names[key]] = tensor

@@ -10,20 +10,22 @@ import errno
 import hashlib
 import io
 import logging
+import math
 import os
 import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageChops, ImageCms
 
 from studio import disk
 from studio.errors import SourceError, StorageError
+from studio.gate import Gate
 from studio.recipe import MAX_SIDE, SOURCE_NAME, size_of
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
@@ -33,6 +35,9 @@ MIN_SIDE = 8
 MAX_FILE_SIDE = 20_000
 MAX_FILE_PIXELS = 100_000_000
 """A picture with more is not decoded: it would take some 400 MB of memory, and as much again to convert."""
+
+STRIP = 256
+"""Rows that are worked on at a time where numbers are larger than pixels."""
 
 CACHED = 128 * 2**20
 """Bytes of decoded pictures held in memory."""
@@ -47,6 +52,17 @@ log = logging.getLogger(__name__)
 
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _SIGNATURE = re.compile(rb"\x89PNG|\xff\xd8\xff|RIFF....WEBP|GIF8|BM|II\*\0|MM\0\*|....ftypavi[fs]", re.DOTALL)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each of EXIF's orientations."""
+
 _GREYS_BEYOND_8_BITS = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -67,11 +83,13 @@ class Source:
 class Sources:
     """Start pictures and masks in one folder. All methods may be called from any thread.
 
+    gate: before all that requests do with whole pictures of this folder; files that are brought in pass it here.
     Making one never fails: a folder that cannot be written is told when there is a picture to keep.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder).absolute()
+        self.gate = Gate()
         self._lock = threading.Lock()
         self._decoded: OrderedDict[str, Image.Image] = OrderedDict()
         self._whole: OrderedDict[str, tuple[int, ...]] = OrderedDict()
@@ -81,20 +99,23 @@ class Sources:
         """Store the picture in an untrusted file: upright, in sRGB, the longer side at most 4096 pixels.
 
         background: "#rrggbb", put under what is transparent. Raises SourceError if the file holds no picture that can
-        be used, StorageError if it cannot be stored.
+        be used, StorageError if it cannot be stored, Busy if too many are being opened.
         """
         if not _COLOUR.fullmatch(background):
             raise SourceError(f"{background[:40]!r} is not a colour. Use one like #ffffff.")
         file = _opened(data)
+        _check_size(*file.size)
+        with self.gate(file.width * file.height):
+            return self._added(file, background)
+
+    def _added(self, file: Image.Image, background: str) -> Source:
         notes = [_first_only(file)]
         size = file.size
-        _check_size(*size)
         profile = file.info.get("icc_profile")
         picture = _decoded(file)
         if _is_turned(size, picture.size):
             size = size[::-1]
         if max(size) > MAX_SIDE:
-            picture = picture.resize(_scaled(*size), Image.Resampling.LANCZOS)
             notes.append(f"It was scaled down from {_by(*size)} to {_by(*picture.size)} pixels.")
         colours = _in_srgb(picture, profile)
         if picture.mode == "RGBA" and _lowest(alpha := picture.getchannel("A")) < 255:
@@ -122,6 +143,10 @@ class Sources:
         file = _opened(data)
         if file.size not in (size, size[::-1]):
             raise _another_size(file.size, size)
+        with self.gate(file.width * file.height):
+            return self._added_mask(file, size)
+
+    def _added_mask(self, file: Image.Image, size: tuple[int, int]) -> str:
         picture = _decoded(file)
         if picture.size != size:
             raise _another_size(picture.size, size)
@@ -283,15 +308,24 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _decoded(file: Image.Image) -> Image.Image:
-    """All pixels of the first picture in the file, upright: mode L, RGB, RGBA or CMYK. Raises SourceError."""
+    """The first picture in the file, upright: mode L, RGB, RGBA or CMYK, the longer side at most 4096 pixels.
+
+    Nothing else may be asked of the file afterwards. Raises SourceError.
+    """
+    size = _scaled(*file.size)
     if file.format == "JPEG" and max(file.size) > MAX_SIDE:
         # JPEG can be decoded at a half, a quarter or an eighth of its size, at a fraction of the cost.
-        file.draft(None, _scaled(*file.size))
+        file.draft(None, size)
     if file.width * file.height > MAX_FILE_PIXELS:
         raise _too_large(f"The picture has {_by(*file.size)} pixels, which")
     try:
         file.load()
-        return _in_8_bits(_upright(file))
+        turn = _turn(file)
+        picture = _grey_in_8_bits(file) if file.mode in _GREYS_BEYOND_8_BITS else file
+        picture = _in_8_bits(picture) if picture.size == size else _scaled_down(picture, size)
+        if picture is not file:
+            file.close()  # which gives up all its pixels
+        return picture.transpose(turn) if turn is not None else picture
     except MemoryError:
         raise SourceError("There is too little memory to open this picture. Scale it down first.") from None
     except Exception as error:
@@ -301,19 +335,37 @@ def _decoded(file: Image.Image) -> Image.Image:
         ) from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF says. EXIF that cannot be read says nothing."""
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What brings a picture upright, by its EXIF. EXIF that cannot be read says nothing."""
     try:
-        return ImageOps.exif_transpose(image)
+        return _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:
         log.debug("The EXIF of a picture could not be read: %r", error)
-        return image
+        return None
+
+
+def _scaled_down(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture at a smaller size, in one of the modes of `_in_8_bits`.
+
+    Strip by strip: where a mode must be changed first, as for transparency, a whole one takes many times its memory.
+    """
+    scale = image.height / size[1]
+    parts = []
+    for top in range(0, size[1], STRIP):
+        bottom = min(top + STRIP, size[1])
+        # Lanczos' filter reads three pixels of the result around each.
+        first, last = max(0, int((top - 4) * scale)), min(image.height, math.ceil((bottom + 4) * scale))
+        strip = _in_8_bits(image.crop((0, first, image.width, last)))
+        box = (0, top * scale - first, image.width, min(bottom * scale - first, strip.height))
+        parts.append((top, strip.resize((size[0], bottom - top), Image.Resampling.LANCZOS, box=box)))
+    result = Image.new(parts[0][1].mode, size)
+    for top, part in parts:
+        result.paste(part, (0, top))
+    return result
 
 
 def _in_8_bits(image: Image.Image) -> Image.Image:
-    """Any of Pillow's modes as L, RGB, CMYK, or RGBA if there is transparency."""
-    if image.mode in _GREYS_BEYOND_8_BITS:
-        return _grey_in_8_bits(np.asarray(image).astype(np.float32), image.mode == "F")
+    """Any of Pillow's modes of 8 bits as L, RGB, CMYK, or RGBA if there is transparency."""
     if image.mode in ("RGBA", "CMYK", "L", "RGB") and "transparency" not in image.info:
         return image
     if image.has_transparency_data:
@@ -321,11 +373,21 @@ def _in_8_bits(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode == "1" else "RGB")
 
 
-def _grey_in_8_bits(values: np.ndarray, are_shares: bool) -> Image.Image:
+def _grey_in_8_bits(image: Image.Image) -> Image.Image:
     """Greys of 16 bits, or shares from 0 to 1; where there are larger values, the largest is white."""
-    values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-    largest, white = float(values.max()), 1.0 if are_shares else 65535.0
-    return Image.fromarray(np.clip(values * (255 / max(largest, white)) + 0.5, 0, 255).astype(np.uint8))
+
+    def strips() -> Iterator[tuple[int, np.ndarray]]:
+        """From the top, where each begins: as numbers a whole picture takes many times its memory."""
+        for top in range(0, image.height, STRIP):
+            strip = image.crop((0, top, image.width, min(top + STRIP, image.height)))
+            yield top, np.nan_to_num(np.asarray(strip).astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+
+    white = 1.0 if image.mode == "F" else 65535.0
+    largest = max(white, *(float(values.max()) for _, values in strips()))
+    result = np.empty((image.height, image.width), np.uint8)
+    for top, values in strips():
+        result[top : top + STRIP] = np.clip(values * (255 / largest) + 0.5, 0, 255)
+    return Image.fromarray(result)
 
 
 def _in_srgb(picture: Image.Image, profile: bytes | None) -> Image.Image:

@@ -127,7 +127,7 @@ class StockRun:
         with torch.inference_mode():
             return self._space.preview(latents, self.recipe.width, self.recipe.height)
 
-    def look_back(self, step: int) -> LatentPreview:
+    def look_back(self, step: int) -> tuple[int, LatentPreview]:
         """Nothing is remembered of its steps: always raises KeyError."""
         raise KeyError(step)
 

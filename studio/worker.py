@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
+from diffusers import AutoencoderKL
 from PIL.Image import Image
 from torch import Tensor
 
@@ -20,15 +21,28 @@ from studio.addons import File, Lora
 from studio.errors import OutOfMemory, RecipeError
 from studio.families import Guide, Model, Row, adapters
 from studio.families.stock import Stock
-from studio.models import catalog, placement
+from studio.models import catalog, needs, placement
 from studio.models.loading import Report
 from studio.models.manager import Manager
-from studio.moments import Moment, Moments, Stored
+from studio.moments import Moment, Moments, Stored, nearest
 from studio.previews import LatentPreview
 from studio.recipe import Control, Recipe, Turn
 from studio.samplers import Sampler
 from studio.sources import Sources
 from studio.stock_run import StockRun
+
+ROWS = 16
+"""The most runs in one call, however small their pictures."""
+
+SHARE = 0.8
+"""How much of the free memory a call may be planned to take: something else may want some meanwhile."""
+
+FAR = 1.25
+"""What is estimated to need so many times the memory that is free is not tried. On a processor the system would end the
+whole studio; a graphics card says no, and nothing is lost."""
+
+STEPS_HELD = 512 * 2**20
+"""Bytes of memory for the steps of all pictures, finished or in the making, that one can go back to."""
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +51,8 @@ class TorchRun:
     """One job on the device (`studio.engine.Run`).
 
     latents: what the sampler holds, (1, c, h, w) float32. clean: the predicted clean latents, from the first step on.
-    moments: what it held after each number of steps.
+    moments: what it held after so many steps: after each, or, thinned out, after every second, fourth and so on. The
+    start and the latest are always there. Other threads read a copy.
     """
 
     def __init__(self, model: Model, recipe: Recipe, sources: Sources, models: Manager) -> None:
@@ -58,6 +73,7 @@ class TorchRun:
         self.total = recipe.steps_run
         self.guides: tuple[Guide, ...] = ()
         self.moments: dict[int, Moment] = {}
+        self._stride = 1
         self.notes: tuple[str, ...] = ()
         self.projection = model.projection
         self.remember(model)
@@ -83,18 +99,40 @@ class TorchRun:
 
     @property
     def weight(self) -> int:
-        return sum(moment.weight for moment in self.moments.values())
+        """Bytes of its steps, which are all of one size, and of what it reads beside them in each."""
+        moment = next(iter(self.moments.values()), None)
+        original = (self.original.latents, self.original.noise) if self.original else ()
+        given = (tensor for guide in self.guides for tensor in _tensors(guide.given))
+        beside = sum(tensor.nbytes for tensor in (*original, *_tensors(self.beside), *given))
+        return beside + (len(self.moments) * moment.weight if moment else 0)
 
-    def look_back(self, step: int) -> LatentPreview:
-        """The predicted clean picture after so many steps. Raises KeyError if it went by without being kept."""
+    def look_back(self, step: int) -> tuple[int, LatentPreview]:
+        moments = dict(self.moments)
+        if (kept := nearest(moments, step)) is None:
+            raise KeyError(step)
         with torch.inference_mode():
-            return self.projection(self.moments[step].clean)
+            return kept, self.projection(moments[kept].clean)
 
     def remember(self, model: Model) -> None:
         """Keep what is held now, and take the turn that the recipe has here. In the middle of a step, do nothing."""
         if self.done not in self.moments:
+            latest = max(self.moments, default=0)
+            if latest % self._stride:
+                del self.moments[latest]
             self.moments[self.done] = Moment(self.latents, self.clean, self.sampler.copy(), self.generator.get_state())
             self._take_turn(model)
+
+    @property
+    def can_thin(self) -> bool:
+        """Whether there is more than the start and the latest."""
+        return len(self.moments) > 2
+
+    def thin(self) -> None:
+        """Forget every other step that is remembered, and keep fewer from now on. The engine's thread alone."""
+        self._stride *= 2
+        latest = max(self.moments)
+        kept = {step: each for step, each in self.moments.items() if step % self._stride == 0 or step == latest}
+        self.moments = kept
 
     def _take_turn(self, model: Model) -> None:
         turn = self.recipe.turn(self.done)
@@ -134,8 +172,9 @@ class TorchRun:
         vars(self).update(vars(self.fork(self.done, recipe, model)))
 
     def fork(self, step: int, recipe: Recipe, model: Model) -> "TorchRun":
-        """A run of a recipe that is the same up to `step`, taken up there."""
+        """A run of a recipe that is the same up to `step`, taken up there. That step is remembered."""
         result = copy.copy(self)
+        result._stride = 1
         moment = self.moments[step]
         result.recipe, result.latents, result.clean = recipe, moment.latents, moment.clean
         result.sampler = moment.sampler.copy()
@@ -174,10 +213,12 @@ class TorchRun:
 class TorchWorker:
     """Draws on the device of a model manager, from start pictures of a store (`studio.engine.Worker`)."""
 
-    rows = 16
+    rows = ROWS
 
     def __init__(self, models: Manager, sources: Sources, moments: Moments | None = None) -> None:
         self._models, self._sources, self._moments = models, sources, moments
+        self._runs: weakref.WeakSet[TorchRun] = weakref.WeakSet()
+        self._needs = needs.Needs(models.device)
         self.preparer = controls.Preparer(sources)
 
     def check(self, *recipes: Recipe) -> None:
@@ -278,7 +319,20 @@ class TorchWorker:
             run = self._begin(recipe, origin)
         run.notes = ()
         _note(run, note)
+        if isinstance(run, TorchRun):
+            self._runs.add(run)
+            self._bound_steps()
         return run
+
+    def _bound_steps(self) -> None:
+        """Thin out the steps of the runs that remember most, until those of all runs fit into STEPS_HELD."""
+        runs = list(self._runs)
+        over = sum(run.weight for run in runs) - STEPS_HELD
+        while over > 0 and (thick := [run for run in runs if run.can_thin]):
+            heaviest = max(thick, key=lambda run: run.weight)
+            over -= heaviest.weight
+            heaviest.thin()
+            over += heaviest.weight
 
     def _begin(self, recipe: Recipe, origin: tuple[Any, int] | None) -> TorchRun | StockRun:
         with _device_errors():
@@ -288,14 +342,16 @@ class TorchWorker:
             _check_samplers(recipe, model)
             if origin and _agree(origin[0].recipe, origin[1], recipe):
                 past, step = origin
-                if isinstance(past, TorchRun) and step in past.moments:
-                    return past.fork(step, recipe, model)
+                # Where that step was thinned out, it is run again from the nearest before it, turns between included.
+                if isinstance(past, TorchRun) and (kept := nearest(past.moments, step)) is not None:
+                    return past.fork(kept, recipe, model)
                 if isinstance(past, Stored):
                     return self._taken_up(past, step, recipe, model)
             return self._begun(recipe, model)
 
     def _begun(self, recipe: Recipe, model: Model) -> TorchRun:
-        run = TorchRun(model, recipe, self._sources, self._models)
+        with self._reading(recipe, model):
+            run = TorchRun(model, recipe, self._sources, self._models)
         run.guides = tuple(self._guide(model, recipe, control) for control in recipe.controls)
         return run
 
@@ -308,7 +364,7 @@ class TorchWorker:
             return run
         if all(each.latents.shape == each.clean.shape == run.latents.shape for each in moments.values()):
             run.moments = moments
-            return run.fork(step, recipe, model)
+            return run.fork(max(moments), recipe, model)
         return run
 
     def change(self, run: TorchRun | StockRun, recipe: Recipe) -> None:
@@ -329,6 +385,46 @@ class TorchWorker:
     def recall(self, picture: str) -> Stored | None:
         return self._moments.recall(picture) if self._moments else None
 
+    def room(self, run: TorchRun | StockRun) -> int:
+        """How many runs like this one a call may hold, by the memory that is free now."""
+        if isinstance(run, StockRun) or not self._models.loaded(run.recipe.model):
+            return self.rows
+        need = self._need(run, self._models.use(run.recipe.model))
+        if need * self.rows <= needs.LARGE:
+            return self.rows
+        return max(1, min(self.rows, int(SHARE * self._models.memory().free / need)))
+
+    def _need(self, run: TorchRun, model: Model) -> int:
+        """Bytes that a run's next step takes: a sample, or two with a negative prompt."""
+        nets = sum(guide.kind == "controlnet" for guide in run.guiding)
+        one = self._needs.step(model, run.recipe.width * run.recipe.height, nets)
+        return one if run.prompts.negative is None else 2 * one
+
+    def _fits(self, need: int, share: float) -> bool:
+        """Whether there is so much memory free; `share`: how much of what is free may be taken."""
+        return need <= needs.LARGE or need <= share * self._models.memory().free
+
+    def _refuse(self, what: str, need: int) -> None:
+        """Raise OutOfMemory if there is far too little for what would be done."""
+        if self._models.device.type != "cuda" and not self._fits(need, FAR):
+            free = self._models.memory().free
+            raise OutOfMemory(
+                f"{what} needs about {need / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. "
+                "Close other programs or choose a smaller size, then continue."
+            )
+
+    @contextmanager
+    def _reading(self, recipe: Recipe, model: Model) -> Iterator[None]:
+        """Inside, a start picture is read by the autoencoder: in tiles, where there is too little memory for all."""
+        need = self._needs.picture(model, recipe.width * recipe.height) if recipe.source else 0
+        if not self._fits(need, SHARE) and isinstance(model.vae, AutoencoderKL):
+            with placement.tiled(model.vae):
+                yield
+            return
+        self._refuse("Reading the start picture", need)
+        with self._needs.watched(model, "picture", need):
+            yield
+
     def step(self, runs: Sequence[TorchRun]) -> None:
         try:
             self._step(runs)
@@ -344,8 +440,12 @@ class TorchWorker:
             model = self._models.use(runs[0].recipe.model)
             if isinstance(model, Stock):
                 for run in runs:
+                    recipe = run.recipe
+                    self._refuse("A step", self._needs.step(model, recipe.width * recipe.height))
                     cast(StockRun, run).step(model)
                 return
+            need = sum(self._need(run, model) for run in runs)
+            self._refuse("A step", need)
             inputs = [run.sampler.model_input(run.latents) for run in runs]
             rows = [
                 Row(
@@ -360,7 +460,8 @@ class TorchWorker:
                 for run, model_input in zip(runs, inputs, strict=True)
             ]
             model.loras.use(runs[0].loras, runs[0].recipe.model)
-            outputs = model.predict(rows)
+            with self._needs.watched(model, "step", need):
+                outputs = model.predict(rows)
             for run, model_input, output in zip(runs, inputs, outputs, strict=True):
                 run.clean = run.sampler.clean(model_input, output)
                 run.latents = run.sampler.step(output, run.latents, run.generator)
@@ -369,18 +470,24 @@ class TorchWorker:
                 if run.done == run.total:
                     run.clean = run.latents
                 run.remember(model)
+        self._bound_steps()
 
     def decode(self, run: TorchRun | StockRun) -> Image:
         with _device_errors():
             model = self._model(run.recipe)
+        need = self._needs.picture(model, run.recipe.width * run.recipe.height)
+        has_tiles = hasattr(model.vae, "enable_tiling")
         try:
-            with _device_errors():
-                drawn = run.decode(cast(Stock, model)) if isinstance(run, StockRun) else model.decode(run.clean)
+            if has_tiles and not self._fits(need, SHARE):
+                raise OutOfMemory("It would not fit.")
+            self._refuse("Decoding the picture", need)
+            with _device_errors(), self._needs.watched(model, "picture", need):
+                drawn = _decoded(run, model)
         except OutOfMemory:
-            if isinstance(run, StockRun) or not hasattr(model.vae, "enable_tiling"):
+            if not has_tiles:
                 raise
             with _device_errors(), placement.tiled(model.vae):
-                drawn = model.decode(run.clean)
+                drawn = _decoded(run, model)
             _note(run, "There was too little memory to decode the picture at once, so it was decoded in tiles.")
         with _device_errors():
             return originals.put_back(drawn, run.recipe, self._sources)
@@ -391,11 +498,22 @@ class TorchWorker:
             return self._models.smaller(name)
 
 
+def _decoded(run: TorchRun | StockRun, model: Model) -> Image:
+    return run.decode(cast(Stock, model)) if isinstance(run, StockRun) else model.decode(run.clean)
+
+
 def _note(run: TorchRun | StockRun, sentence: str) -> None:
     """Tell with a run's picture what was done because memory ran out."""
     if sentence and sentence not in run.notes:
         log.warning(sentence)
         run.notes = (*run.notes, sentence)
+
+
+def _tensors(given: Any) -> tuple[Tensor, ...]:
+    """What a model is given beside the latents: nothing, a tensor, or several."""
+    if given is None:
+        return ()
+    return (given,) if isinstance(given, Tensor) else tuple(given)
 
 
 def _agree(past: Recipe, step: int, recipe: Recipe) -> bool:

@@ -36,16 +36,19 @@ class FakeRun:
     notes: tuple[str, ...] = ()
     kept: bool = True
     """Whether it remembers its steps."""
+    every: int = 1
+    """Of how many steps it remembers one."""
 
     def preview(self, kind: str) -> FakePreview:
         if "unshowable" in self.recipe.prompt:
             raise ValueError("this preview is broken")
         return FakePreview(self.done)
 
-    def look_back(self, step: int) -> FakePreview:
+    def look_back(self, step: int) -> tuple[int, FakePreview]:
         if not self.kept or step > self.done:
             raise KeyError(step)
-        return FakePreview(step)
+        step -= step % self.every
+        return step, FakePreview(step)
 
 
 @dataclass
@@ -66,6 +69,8 @@ class FakeWorker:
     """With a disk, copies of runs by the id of their picture."""
     fetched: dict[str, str] = field(default_factory=dict)
     """What `fetch` says of a model. By default it cannot be read beside another."""
+    memory_for: int = 1000
+    """For how many rows there is memory."""
 
     def __post_init__(self) -> None:
         self._asked: queue.Queue[list[str]] = queue.Queue()
@@ -92,6 +97,9 @@ class FakeWorker:
         for recipe in recipes:
             self._stumble("check", [recipe.prompt])
 
+    def room(self, run: FakeRun) -> int:
+        return min(self.rows, self.memory_for)
+
     def loaded(self, model: str) -> bool:
         return model == self.model
 
@@ -110,7 +118,7 @@ class FakeWorker:
 
     def begin(self, recipe: Recipe, origin: tuple[FakeRun, int] | None = None) -> FakeRun:
         self._stumble("begin", [recipe.prompt])
-        done = origin[1] if origin and origin[0].kept else 0
+        done = origin[0].look_back(origin[1])[0] if origin and origin[0].kept else 0
         return FakeRun(recipe, (recipe.model, recipe.width, recipe.height), recipe.steps, done)
 
     def change(self, run: FakeRun, recipe: Recipe) -> None:

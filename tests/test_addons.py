@@ -784,7 +784,7 @@ def test_a_fork_with_another_sampler_and_fresh_noise_keeps_the_addons(
     # As after a new start: nothing is remembered but what is on disk.
     later = Studio(studio.worker._models, sources, studio.worker._moments.folder.parent)  # type: ignore[union-attr]
     recalled = later.engine.recall(final.picture, wanted, wanted.steps)
-    assert later.engine.remembers(recalled.id, 3)
+    assert later.engine.remembered(recalled.id, 3) == 3
     fork = later.engine.fork(recalled.id, 3, turned)
     assert (later.finished(fork) == expected).all()
     steps = [event.done for event in later.events.of(fork.id) if hasattr(event, "done")]

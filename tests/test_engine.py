@@ -914,7 +914,7 @@ def test_a_fork_of_steps_that_are_forgotten_runs_them_again(studio: Studio, monk
     old, new = (studio.engine.submit([Recipe(name, steps=3)])[0] for name in "ab")
     for job in (old, new):
         studio.events.final(job.id)
-    assert studio.engine.remembers(new.id, 2) and not studio.engine.remembers(old.id, 2)
+    assert studio.engine.remembered(new.id, 2) == 2 and studio.engine.remembered(old.id, 2) == 0
     with pytest.raises(JobMissing, match="no longer remembered"):
         studio.engine.look_back(old.id, 2)
     steps = len(studio.worker.log)
@@ -922,10 +922,24 @@ def test_a_fork_of_steps_that_are_forgotten_runs_them_again(studio: Studio, monk
     assert len(studio.worker.log) - steps == 3
 
 
+def test_a_call_holds_as_many_as_there_is_memory_for_now(studio: Studio) -> None:
+    studio.worker.by_hand = True
+    studio.worker.memory_for = 2
+    jobs = studio.engine.submit([Recipe(name, steps=2) for name in "abcd"])
+    assert studio.worker.next_call() == ["a", "b"]
+    studio.worker.memory_for = 3
+    studio.worker.go()
+    assert len(studio.worker.next_call()) == 3
+    studio.worker.go_freely()
+    for job in jobs:
+        studio.events.final(job.id)
+
+
 def test_looking_back(studio: Studio) -> None:
     [job] = studio.engine.submit([Recipe(steps=5)])
     studio.events.final(job.id)
-    assert [studio.engine.look_back(job.id, step).jpeg() for step in (0, 3, 5)] == [b"JPEG 0", b"JPEG 3", b"JPEG 5"]
+    looks = [studio.engine.look_back(job.id, step) for step in (0, 3, 5)]
+    assert [(kept, preview.jpeg()) for kept, preview in looks] == [(0, b"JPEG 0"), (3, b"JPEG 3"), (5, b"JPEG 5")]
     for step in (-1, 5):
         with pytest.raises(RecipeError, match="no step"):
             studio.engine.fork(job.id, step, {})
@@ -984,7 +998,8 @@ def test_a_fork_of_steps_that_are_on_disk_runs_only_what_remains(
     again = studio.engine.recall(finished.picture, job.recipe, 6, "ann")  # type: ignore[attr-defined]
     assert again.event == Finished(again.id, finished.picture)  # type: ignore[attr-defined]
     assert studio.engine.recall(finished.picture, job.recipe, 6, "ann") is again  # type: ignore[attr-defined]
-    assert studio.engine.look_back(again.id, 2).jpeg() == b"JPEG 2" and studio.engine.remembers(again.id, 5)
+    assert studio.engine.look_back(again.id, 2)[1].jpeg() == b"JPEG 2"
+    assert studio.engine.remembered(again.id, 5) == 5
     before = len(studio.worker.log)
     fork = studio.engine.fork(again.id, 4, {"prompt": "b"})
     made = studio.events.final(fork.id)

@@ -1,22 +1,26 @@
 """What fits and what is done otherwise: plans, turns of parts, letting go, and a run that is short of memory."""
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 
+from studio import memory
 from studio.errors import ModelBroken, OutOfMemory
 from studio.families import Model
-from studio.models import catalog, loading, placement
-from studio.models.manager import Manager
+from studio.models import catalog, loading, needs, placement
+from studio.models.manager import Manager, Memory
 from studio.models.placement import Plan
 from studio.recipe import Recipe
 from studio.sources import Sources
-from studio.worker import TorchRun, TorchWorker
+from studio.worker import SHARE, TorchRun, TorchWorker
 from tests import original, tiny
 from tests.test_loading import entry, scanned
 
@@ -300,5 +304,189 @@ def test_what_is_in_memory_is_told_and_can_be_freed(models_folder: Path) -> None
     assert told == [["velocity"], ["sd", "velocity"], ["velocity"]]
     [held] = manager.held
     assert held.bytes > 0 and held.precision == "float32" and held.note == ""
-    memory = manager.memory()
-    assert 0 < memory.free < memory.bytes and not memory.card
+    there = manager.memory()
+    assert 0 < there.free < there.bytes and not there.card
+
+
+# Planning calls
+
+
+@pytest.fixture
+def short(models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[TorchWorker, list[int]]:
+    """A worker for which every call is a large one, and the bytes that it believes to be free."""
+    free = [10**12]
+    monkeypatch.setattr(needs, "LARGE", 0)
+    monkeypatch.setattr(Manager, "memory", lambda self: Memory(False, 10**12, free[0]))
+    worker = TorchWorker(Manager([models_folder], "cpu", "float32"), Sources(tmp_path))
+    worker.load("sd", lambda read, size: None)
+    return worker, free
+
+
+def test_a_call_is_planned_by_the_memory_that_is_free(short: tuple[TorchWorker, list[int]]) -> None:
+    worker, free = short
+    model = worker._models.use("sd")
+    one = worker.begin(recipe("sd"))
+    need = worker._need(one, model)
+    assert worker.room(one) == worker.rows
+    for rows, room in ((5.5, 5), (1.2, 1), (0.1, 1)):
+        free[0] = int(rows * need / SHARE)
+        assert worker.room(one) == room
+    free[0] = int(6 * need / SHARE)
+    assert worker.room(worker.begin(recipe("sd", guidance_scale=1.0))) == 12
+    large = Recipe(model="sd", width=128, height=128, sampler="Euler")
+    assert worker.room(worker.begin(large)) == 1
+
+
+def test_small_pictures_are_planned_without_asking_for_the_memory(
+    models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = TorchWorker(Manager([models_folder], "cpu", "float32"), Sources(tmp_path))
+    worker.load("sd", lambda read, size: None)
+    monkeypatch.setattr(Manager, "memory", lambda self: pytest.fail("It was asked for."))
+    one = worker.begin(recipe("sd"))
+    assert worker.room(one) == worker.rows
+    finish(worker, one)
+    worker.decode(one)
+
+
+def test_what_is_far_too_large_is_refused_before_it_is_tried(short: tuple[TorchWorker, list[int]]) -> None:
+    worker, free = short
+    worker._models.use("velocity")
+    one = worker.begin(recipe("sd"))
+    free[0] = 1
+    calls: list[int] = []
+    worker._models.use("sd").unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    with pytest.raises(
+        OutOfMemory, match=r"A step needs about \d+\.\d GB of memory, and 0\.0 GB are free\. Close other"
+    ):
+        worker.step([one])
+    assert one.done == 0 and not calls and not worker._models.loaded("velocity"), "others were let go first"
+    free[0] = 10**12
+    finish(worker, one)
+
+
+def test_a_card_is_asked_for_memory_whatever_the_guess(
+    short: tuple[TorchWorker, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, free = short
+    free[0] = 1
+    with monkeypatch.context() as patch:
+        patch.setattr(worker._models, "device", CUDA)
+        worker._refuse("A step", 10**12)
+    with pytest.raises(OutOfMemory, match=r"A step needs about 1000\.0 GB"):
+        worker._refuse("A step", 10**12)
+
+
+def test_a_picture_that_would_not_fit_is_decoded_in_tiles_at_once(
+    short: tuple[TorchWorker, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, free = short
+    one = worker.begin(recipe("sd"))
+    finish(worker, one)
+    model = worker._models.use("sd")
+    tiled: list[bool] = []
+    model.vae.post_quant_conv.register_forward_pre_hook(lambda *_: tiled.append(model.vae.use_tiling))
+    worker.decode(one)
+    free[0] = 1
+    worker.decode(one)
+    assert tiled[0] is False and all(tiled[1:]) and tiled[1:] and "in tiles" in one.notes[-1]
+
+
+def test_a_start_picture_that_would_not_fit_is_read_in_tiles(short: tuple[TorchWorker, list[int]]) -> None:
+    worker, free = short
+    name = worker._sources.add_image(Image.new("RGB", (64, 64), "teal"))
+    model = worker._models.use("sd")
+    tiled: list[bool] = []
+    model.vae.encoder.register_forward_pre_hook(lambda *_: tiled.append(model.vae.use_tiling))
+    worker.begin(recipe("sd", source=name))
+    free[0] = 1
+    worker.begin(recipe("sd", source=name))
+    assert tiled[0] is False and all(tiled[1:]) and tiled[1:] and not model.vae.use_tiling
+    free[0] = 10**12
+    worker.load("velocity", lambda read, size: None)
+    free[0] = 1
+    with pytest.raises(OutOfMemory, match="Reading the start picture needs"):
+        worker.begin(recipe("velocity", source=name))  # its autoencoder has no tiles of as many channels
+
+
+def test_the_bundled_model_decodes_in_tiles(tmp_path: Path) -> None:
+    model = Manager([], "cpu", "float32").use("sketchbook")
+    with torch.inference_mode():
+        latents = model.encode_picture(Image.linear_gradient("L").resize((768, 640)).convert("RGB"))
+        whole = np.asarray(model.decode(latents)).astype(int)
+        with placement.tiled(model.vae):
+            parts = np.asarray(model.decode(latents)).astype(int)
+    assert np.abs(whole - parts).mean() < 2
+
+
+def test_guesses_are_put_right_by_what_was_seen(models_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Manager([models_folder], "cpu", "float32").use("sd")
+    known = needs.Needs(CPU)
+    guess = known.step(model, 10**6)
+    peak = [0]
+    monkeypatch.setattr(needs, "LARGE", 20)
+    monkeypatch.setattr(needs, "_reset", lambda device: 1000)
+    monkeypatch.setattr(needs, "_peak", lambda device: peak[0])
+
+    def seen(bytes: int, took: int) -> float:
+        peak[0] = 1000 + took
+        with known.watched(model, "step", bytes):
+            pass
+        return known.step(model, 10**6) / guess
+
+    assert seen(100, 50) == pytest.approx(0.9)  # what was believed is given up slowly
+    for _ in range(20):
+        seen(int(100 * known.step(model, 10**6) / guess) + 1, 50)
+    assert known.step(model, 10**6) / guess == pytest.approx(0.5, abs=0.05)
+    assert seen(100, 10**9) == 2.0, "whatever else the process did meanwhile"
+    before = known.step(model, 10**6)
+    with pytest.raises(ValueError), known.watched(model, "step", 100):
+        raise ValueError
+    with known.watched(model, "step", 19):
+        pass
+    assert known.step(model, 10**6) == before
+    assert known.picture(model, 10**6) == 15 * 4 * 4 * 10**6, "pictures are another matter"
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells the highest use of memory, and lets it start again"
+)
+def test_the_height_of_a_call_is_seen() -> None:
+    before = needs._reset(CPU)
+    if before is None:
+        pytest.skip("This system does not let the highest use of memory start again.")
+    large = torch.ones(2**24)
+    del large
+    assert 48 * 2**20 < needs._peak(CPU) - before < 2**30
+    after = needs._reset(CPU)
+    assert after and needs._peak(CPU) - after < 16 * 2**20
+
+
+def group(folder: Path, **files: object) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in files.items():
+        (folder / name.replace("__", ".")).write_text(f"{value}\n")
+
+
+def test_a_container_s_limit_counts(tmp_path: Path) -> None:
+    machine = psutil.virtual_memory()
+    groups, own, mib = tmp_path / "cgroup", tmp_path / "own", 2**20
+    assert memory.available(groups, own)[0] == machine.total, "no control groups"
+
+    own.write_text("0::/a/b\n")
+    group(groups, memory__stat="inactive_file 0")  # the uppermost has no limit
+    group(
+        groups / "a", memory__max=100 * mib, memory__current=90 * mib, memory__stat=f"anon 5\ninactive_file {20 * mib}"
+    )
+    group(groups / "a" / "b", memory__max="max", memory__current=0, memory__stat="")
+    assert memory.available(groups, own) == (100 * mib, 30 * mib)
+    (groups / "a" / "memory.current").write_text("no number")
+    assert memory.available(groups, own)[0] == machine.total
+
+    old = tmp_path / "old"
+    # A container without a namespace of its own: its path is the machine's, its files are where all groups begin.
+    own.write_text("5:cpu,cpuacct:/docker/1\n4:memory:/docker/1\n0::/\n")
+    group(old / "memory", memory__limit_in_bytes=50 * mib, memory__usage_in_bytes=60 * mib, memory__stat="cache 3")
+    assert memory.available(old, own) == (50 * mib, 0)
+    (old / "memory" / "memory.limit_in_bytes").write_text(str(2**63 - 4096))
+    assert memory.available(old, own)[0] == machine.total

@@ -70,7 +70,8 @@ def test_steps_after_another_sampler_and_fresh_noise_are_taken_up(disk: TorchWor
 def test_the_steps_are_seen_as_they_were(disk: TorchWorker) -> None:
     run, stored = kept(disk, recipe(steps=4))
     for step in range(5):
-        assert stored.look_back(step).jpeg() == run.look_back(step).jpeg()
+        (at, then), (_, now) = stored.look_back(step), run.look_back(step)
+        assert at == step and then.jpeg() == now.jpeg()
     with pytest.raises(KeyError):
         stored.look_back(5)
 
@@ -87,6 +88,29 @@ def test_a_run_of_another_recipe_takes_up_nothing(disk: TorchWorker) -> None:
     run, stored = kept(disk, recipe(steps=4))
     for other in (recipe(steps=4, seed=8), run.recipe.turned(1, {"prompt": "a dog"})):
         assert disk.begin(other, (stored, 2)).done == 0
+
+
+def test_a_fork_at_a_step_that_was_thinned_out_runs_on_from_the_nearest_before(disk: TorchWorker) -> None:
+    turned = recipe(steps=11).turned(6, {"sampler": "UniPC", "noise": (0.4, 3)})
+    [whole] = draw(disk, turned)
+    run, stored = kept_thinned(disk, turned)
+    assert torch.equal(run.latents, whole.latents)
+    assert [stored.look_back(step)[0] for step in range(12)] == [0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 11]
+    for step, at in ((3, 0), (7, 4), (10, 8)):
+        fork = disk.begin(turned, (stored, step))
+        assert fork.done == at and torch.equal(finish(disk, fork).latents, whole.latents)
+    assert stored.look_back(9)[1].jpeg() == run.look_back(8)[1].jpeg()
+
+
+def kept_thinned(disk: TorchWorker, wanted: Recipe) -> tuple[TorchRun, Stored]:
+    """A run of which every fourth step is kept, and what is on disk of it."""
+    run = disk.begin(wanted)
+    run.thin()
+    run.thin()
+    disk.keep_steps(finish(disk, run), "one")
+    stored = disk.recall("one")
+    assert stored
+    return run, stored
 
 
 def _broken(path: Path, how: str) -> None:

@@ -23,6 +23,7 @@ from studio.library import Library
 from studio.recipe import Recipe, size_of
 from studio.sources import Source, Sources
 from studio.web import sources as web
+from studio.web.bodies import Uploads
 
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
 """Top left, top right, bottom left, bottom right."""
@@ -122,6 +123,19 @@ def test_exif_that_cannot_be_read_does_no_harm(sources: Sources) -> None:
     assert (source.width, source.height) == (48, 32)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_large_pictures_are_turned_when_they_are_small(sources: Sources, kind: str, orientation: int) -> None:
+    turns = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = quarters((8200, 40)).transpose(Image.Transpose(turns[orientation]))
+    source = sources.add(data(stored, kind, exif=exif))
+    assert (source.width, source.height) == (4096, 20)
+    assert "scaled down from 8200x40 to 4096x20" in source.note
+    assert close(corners(sources.open(source.name)), COLOURS, 40)
+
+
 GREY = Image.linear_gradient("L").resize((48, 32))
 
 
@@ -137,6 +151,30 @@ def test_16_bit_greys(sources: Sources, kind: str) -> None:
     assert deep.mode == "I;16"
     stored = sources.open(sources.add(data(deep, kind)).name)
     assert stored.mode == "RGB" and (np.asarray(stored) == np.asarray(GREY)[..., None]).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "CMYK"])
+def test_scaling_down_strip_by_strip_is_scaling_down(mode: str) -> None:
+    picture = Image.effect_noise((700, 1900), 80).convert("RGB").resize((701, 1901))
+    if mode in ("RGBA", "LA"):
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    picture = picture.convert(mode)
+    whole = sources_module._in_8_bits(picture).resize((301, 817), Image.Resampling.LANCZOS)
+    parts = sources_module._scaled_down(picture, (301, 817))
+    assert parts.mode == whole.mode
+    if parts.mode == "RGBA":  # what is nearly transparent may have any colour
+        parts, whole = (each.convert("RGBa") for each in (parts, whole))
+    assert close(np.asarray(parts), np.asarray(whole), 3)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F"])
+def test_greys_of_many_rows(sources: Sources, mode: str) -> None:
+    rows = np.linspace(0, 1, 900)[:, None] * np.ones(10)
+    values = {"I;16": (rows * 65535).astype(np.uint16), "I": (rows * 70000).astype(np.int32), "F": rows}[mode]
+    image = Image.fromarray(values.astype(np.float32) if mode == "F" else values)
+    assert image.mode == mode
+    stored = np.asarray(sources.open(sources.add(data(image, "TIFF")).name))
+    assert close(stored[..., 0], np.round(rows * 255), 1)
 
 
 def test_16_bit_colours(sources: Sources) -> None:
@@ -670,7 +708,12 @@ def client(sources: Sources, library: Library) -> TestClient:
     def sentence(_request: Request, error: StudioError) -> JSONResponse:
         return JSONResponse({"error": str(error)}, 400)
 
-    app.include_router(web.routes(sources, library))
+    @app.middleware("http")
+    async def owned(request: Request, call_next: Any) -> Any:
+        request.state.owner = "somebody"
+        return await call_next(request)
+
+    app.include_router(web.routes(sources, library, Uploads()))
     return TestClient(app)
 
 

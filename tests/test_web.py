@@ -889,8 +889,33 @@ def test_the_steps_of_a_picture_can_be_looked_at_by_its_owner(studio: Studio) ->
     studio.events.final(job.id)
     answer = studio.client.get(f"/jobs/{job.id}/steps/2.jpg")
     assert answer.content == b"JPEG 2" and answer.headers["content-type"] == "image/jpeg"
+    assert answer.headers["emerge-step"] == "2"
     assert studio.client.get(f"/jobs/{job.id}/steps/9.jpg").status_code == 404
     assert TestClient(studio.app, base_url=HERE).get(f"/jobs/{job.id}/steps/2.jpg").status_code == 404
+
+
+def test_what_is_shown_for_a_step_that_was_thinned_out_says_which_step_it_is(studio: Studio) -> None:
+    [job] = studio.engine.submit([Recipe("a", steps=9)], studio.owner())
+    studio.events.final(job.id)
+    job._run.every = 4  # type: ignore[union-attr]
+    answers = [studio.client.get(f"/jobs/{job.id}/steps/{step}.jpg") for step in (3, 4, 7, 9)]
+    assert [each.headers["emerge-step"] for each in answers] == ["0", "4", "4", "8"]
+    assert answers[2].content == b"JPEG 4"
+    sent = {"Prompt": "b", "Guidance scale": 5, "Sampler": "DPM++ 2M"}
+    for step, told in ((8, ""), (7, "goes on from step 4"), (3, "no longer remembered")):
+        [sentence] = studio.press("text_to_image-canvas", "fork", {"job": job.id, "step": step}, **sent)
+        assert told in sentence and bool(told) == bool(sentence)
+
+
+def test_a_film_shows_each_step_that_is_remembered_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[list[bytes]] = []
+    monkeypatch.setattr(live, "_film", lambda frames, kind: shown.append(list(frames)) or b"film")
+    [job] = studio.engine.submit([Recipe(steps=9)], studio.owner())
+    studio.events.final(job.id)
+    assert studio.client.get(f"/jobs/{job.id}/steps.gif").content == b"film"
+    job._run.every = 4  # type: ignore[union-attr]
+    studio.client.get(f"/jobs/{job.id}/steps.webp")
+    assert shown == [[b"JPEG %d" % step for step in range(10)], [b"JPEG 0", b"JPEG 4", b"JPEG 8"]]
 
 
 def test_a_fork_takes_the_form_as_it_is_now(studio: Studio) -> None:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from studio import samplers
+from studio import worker as module
 from studio.errors import ModelMissing, OutOfMemory, RecipeError
 from studio.models.manager import Manager
 from studio.recipe import Recipe, Turn
@@ -336,9 +337,56 @@ def test_looking_back_shows_each_step(worker: TorchWorker) -> None:
     while run.done < run.total:
         worker.step([run])
         seen.append(run.preview("clean").jpeg())
-    assert [run.look_back(step).jpeg() for step in range(5)] == seen and len(set(seen)) == 5
+    assert [run.look_back(step)[1].jpeg() for step in range(5)] == seen and len(set(seen)) == 5
     with pytest.raises(KeyError):
         run.look_back(5)
+
+
+@pytest.mark.parametrize("label", samplers.DIFFUSION)
+def test_steps_that_were_thinned_out_are_run_again_from_the_nearest_before(worker: TorchWorker, label: str) -> None:
+    wanted = recipe(sampler=label, steps=9)
+    [run] = draw(worker, wanted)
+    run.thin()
+    run.thin()
+    assert sorted(run.moments) == [0, 4, 8, 9]
+    assert [run.look_back(step)[0] for step in range(10)] == [0, 0, 0, 0, 4, 4, 4, 4, 8, 9]
+    for step in (0, 3, 7, 8):
+        fork = worker.begin(wanted, (run, step))
+        assert fork.done == step - step % 4
+        assert torch.equal(finish(worker, fork).latents, run.latents), step
+    turned = wanted.turned(6, {"prompt": "a green dog"})
+    fork = finish(worker, worker.begin(turned, (run, 6)))
+    assert torch.equal(fork.latents, draw(worker, turned)[0].latents)
+    # A fork of the fork, between whose kept step and its own there is a turn.
+    two = turned.turned(7, {"guidance_scale": 2.0})
+    fork.thin()
+    fork.thin()
+    assert torch.equal(finish(worker, worker.begin(two, (fork, 7))).latents, draw(worker, two)[0].latents)
+
+
+def test_the_steps_of_all_runs_stay_within_what_is_held(worker: TorchWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [worker.begin(recipe(seed=seed, steps=40)) for seed in range(4)]
+    small = worker.begin(recipe(steps=3))
+    one = small.weight
+    monkeypatch.setattr(module, "STEPS_HELD", 42 * one)
+    [alone] = draw(worker, recipe(steps=20))
+    assert len(alone.moments) == 21
+    while runs[0].done < runs[0].total:
+        worker.step(runs)
+        assert sum(run.weight for run in worker._runs) <= 42 * one
+        worker.change(runs[0], runs[0].recipe)  # which takes up the latest step
+    finish(worker, small)
+    assert len(small.moments) == 4, "the runs that hold the most are thinned out"
+    assert all(6 <= len(run.moments) <= 12 and {0, 40} <= run.moments.keys() for run in runs)
+    assert torch.allclose(runs[0].latents, draw(worker, runs[0].recipe)[0].latents, atol=1e-3)
+
+
+def test_a_run_that_was_dropped_holds_nothing(worker: TorchWorker) -> None:
+    before = len(worker._runs)
+    run = worker.begin(recipe())
+    assert len(worker._runs) == before + 1
+    del run
+    assert len(worker._runs) == before
 
 
 MIXES = ({"sampler": "Euler"}, {"noise": (0.6, 12)}, {"sampler": "DDIM", "noise": (0.3, 5), "guidance_scale": 2.0})

@@ -9,9 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import psutil
-import torch
-
 from studio.errors import ModelMissing, OutOfMemory, RecipeError
 from studio.families import Facts, Model
 from studio.models import catalog, loading, placement
@@ -176,11 +173,7 @@ class Manager:
 
     def memory(self) -> Memory:
         """The memory of the device on which models are held."""
-        if self.device.type == "cuda":
-            free, there = torch.cuda.mem_get_info(self.device)
-            return Memory(True, there, free)
-        there = psutil.virtual_memory()
-        return Memory(False, there.total, there.available)
+        return Memory(self.device.type == "cuda", *placement.memory(self.device))
 
     def use(self, name: str, report: Report = lambda done, total: None) -> Model:
         """The model on its device, loaded if it must be. `report` gets the bytes that are read.

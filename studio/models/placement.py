@@ -5,9 +5,7 @@ its denoiser kept in float8; its layers taking turns. Without a graphics card: h
 stay in their file.
 """
 
-import ctypes
 import gc
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +13,10 @@ from typing import Any
 
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module, remove_hook_from_module
+from diffusers import AutoencoderTiny
 from diffusers.hooks import apply_group_offloading
 
+from studio import memory as machine
 from studio.errors import SettingsError
 
 WORK = 1536
@@ -97,6 +97,15 @@ def plans(
     return result
 
 
+def memory(device: torch.device) -> tuple[int, int]:
+    """Bytes of memory in which a device's models and their work lie: that there are, and that are free."""
+    if device.type != "cuda":
+        return machine.available()
+    free, there = torch.cuda.mem_get_info(device)
+    # What PyTorch holds and does not use, it uses before it asks for more.
+    return there, free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
 def place(parts: Mapping[str, Any], device: torch.device, plan: Plan) -> None:
     """Bring the modules among `parts` to where the plan wants them, convolutions in the layout that it computes in."""
     modules = {name: part for name, part in parts.items() if isinstance(part, torch.nn.Module)}
@@ -145,7 +154,10 @@ class _Turn(ModelHook):
 
 @contextmanager
 def tiled(vae: Any) -> Iterator[None]:
-    """The autoencoder decodes tile by tile inside: an eighth of the memory or less, and nearly the same picture."""
+    """The autoencoder works tile by tile inside: an eighth of the memory or less, and nearly the same picture."""
+    if isinstance(vae, AutoencoderTiny):  # which takes its number of colours for how much smaller latents are
+        vae.spatial_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+        vae.tile_latent_min_size = vae.tile_sample_min_size // vae.spatial_scale_factor
     vae.enable_tiling()
     try:
         yield
@@ -156,10 +168,7 @@ def tiled(vae: Any) -> Iterator[None]:
 def give_back(device: torch.device) -> None:
     """Return memory that is no longer used to the system: Python's cycles, the allocator's rest, the device's cache."""
     gc.collect()
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; other C libraries have none
-        if trim:
-            trim(0)
+    machine.give_back()
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":

@@ -19,7 +19,8 @@ from typing import Any
 from PIL import Image
 
 from studio import disk
-from studio.errors import ModelError
+from studio.errors import Busy, ModelError
+from studio.gate import Gate
 from studio.models import headers
 from studio.models.catalog import Entry
 from studio.models.files import visible
@@ -55,14 +56,14 @@ def has_thumbnail(entry: Entry) -> bool:
     return _picture(entry.sidecars) is not None or entry.identity.has_thumbnail
 
 
-def thumbnail(entry: Entry) -> bytes:
-    """A JPEG of the picture beside the model, or of the one in its header. Raises ModelError if there is none."""
+def thumbnail(entry: Entry, gate: Gate) -> bytes:
+    """A JPEG of the picture beside the model, or of the one in its header. Raises ModelError if there is none, Busy."""
     with contextlib.suppress(OSError, ValueError, ModelError):
         if path := _picture(entry.sidecars):
-            return _small(disk.content(path, _PICTURE_LIMIT))
+            return _small(disk.content(path, _PICTURE_LIMIT), gate)
     with contextlib.suppress(ValueError):
         if entry.identity.has_thumbnail and entry.single:
-            return _small(_embedded(headers.read(entry.path).metadata.get("modelspec.thumbnail", "")))
+            return _small(_embedded(headers.read(entry.path).metadata.get("modelspec.thumbnail", "")), gate)
     raise ModelError(f"{entry.name} has no picture that can be shown.")
 
 
@@ -105,7 +106,7 @@ def _embedded(uri: str) -> bytes:
         raise ValueError("no picture") from error
 
 
-def _small(data: bytes) -> bytes:
+def _small(data: bytes, gate: Gate) -> bytes:
     """The picture as a small JPEG. Raises ValueError if it is none, or too large."""
     if len(data) > _PICTURE_LIMIT:
         raise ValueError("too large")
@@ -115,11 +116,14 @@ def _small(data: bytes) -> bytes:
             if image.width * image.height > _PIXELS:
                 raise ValueError("too large")
             image.draft("RGB", (SIDE * 2, SIDE * 2))
-            flat = image.convert("RGBA") if image.mode in ("P", "LA", "PA", "RGBA") else image.convert("RGB")
-            flat.thumbnail((SIDE, SIDE))
+            with gate(image.width * image.height):
+                flat = image.convert("RGBA") if image.mode in ("P", "LA", "PA", "RGBA") else image.convert("RGB")
+                flat.thumbnail((SIDE, SIDE))
             if flat.mode == "RGBA":
                 flat = Image.alpha_composite(Image.new("RGBA", flat.size, "#888"), flat).convert("RGB")
             flat.save(result, "JPEG", quality=85)
+    except Busy:
+        raise
     except Exception as error:  # the file may be anything, and decoders fail in ways of their own
         raise ValueError("no picture") from error
     return result.getvalue()

@@ -1,5 +1,6 @@
 """The image-to-image tab: a picture or a sketch to start from, and how much of it may change."""
 
+import math
 import random
 from dataclasses import replace
 from functools import partial
@@ -11,7 +12,7 @@ from gradio.components import Component
 from studio import masks
 from studio.engine import PreviewKind
 from studio.errors import SourceError, StudioError
-from studio.recipe import RANDOM_SEEDS, Recipe
+from studio.recipe import RANDOM_SEEDS, Recipe, size_of
 from studio.ui import form, painting, styling
 from studio.ui.canvas import canvas, easel, notice, strip
 from studio.ui.painting import AT_ONCE, Settings, Studio
@@ -66,12 +67,12 @@ def _fitted(studio: Studio, name: Any, width: int, height: int, fit: str) -> str
     """The name of the start picture at this size."""
     if not isinstance(name, str) or not name:
         raise SourceError("There is no picture to start from. Bring one in, or start a blank one and draw.")
-    picture = studio.sources.open(name)
-    if picture.size == (width, height):
+    if size_of(name) == (width, height):
         return name
     if fit not in [choice for _, choice in form.FITS]:
         raise SourceError("A picture can be cropped, padded or stretched.")
-    return studio.sources.add_image(masks.fitted(picture, width, height, fit))
+    with studio.sources.gate(math.prod(size_of(name)) + width * height):
+        return studio.sources.add_image(masks.fitted(studio.sources.open(name), width, height, fit))
 
 
 def _connect_variations(start_picture: gr.HTML, failure: gr.HTML, studio: Studio) -> None:

@@ -11,7 +11,7 @@ from PIL import ImageOps
 from studio import masks
 from studio.engine import PreviewKind
 from studio.errors import RecipeError, SourceError
-from studio.recipe import Recipe
+from studio.recipe import Recipe, size_of
 from studio.ui import form, painting, styling
 from studio.ui.canvas import canvas, easel, notice, strip
 from studio.ui.painting import IN_PAGE, Settings, Studio
@@ -122,11 +122,13 @@ def _read(studio: Studio, values: dict[str, Any], handed: dict[str, Any]) -> tup
     for name in ("start_from", "area", "repaint"):
         if values[name] not in [choice for _, choice in form.CHOICES[name]]:
             raise RecipeError(f"The choice {values[name]!r:.40} is not known.")
-    mask = studio.sources.open(painted)
-    if values["repaint"] == "outside":
-        mask = ImageOps.invert(mask)
-    mask = masks.grown(mask, form.whole("grow", values["grow"], -512, 512))
-    mask = masks.feathered(mask, form.whole("feather", values["feather"], 0, 512))
+    grow, feather = form.whole("grow", values["grow"], -512, 512), form.whole("feather", values["feather"], 0, 512)
+    with studio.sources.gate(math.prod(size_of(painted))):
+        mask = studio.sources.open(painted)
+        if values["repaint"] == "outside":
+            mask = ImageOps.invert(mask)
+        mask = masks.feathered(masks.grown(mask, grow), feather)
+        name = studio.sources.add_image(mask)
     margin = form.whole("margin", values["margin"], 0, 4096)
     box = masks.box_around(mask, margin)
     if values["area"] == "whole":
@@ -138,7 +140,7 @@ def _read(studio: Studio, values: dict[str, Any], handed: dict[str, Any]) -> tup
     return form.read(
         values,
         source=source,
-        mask=studio.sources.add_image(mask),
+        mask=name,
         fill=fill,
         box=box,
         width=width,

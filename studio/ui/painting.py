@@ -379,13 +379,17 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
     def fork(prompt: Any, negative: Any, guidance: Any, sampler: Any, event: gr.EventData, request: gr.Request) -> str:
         try:
             job, step = own(event, request), int(event._data["step"])
-            remembered = studio.engine.remembers(job.id, step)
+            remembered = studio.engine.remembered(job.id, step)
             forked = studio.engine.fork(job.id, step, changes(job, (prompt, negative, guidance, sampler), event))
             shown = studio.live.shown(job.owner, settings.place)
             studio.live.show(job.owner, settings.place, [*(shown if job in shown else [job]), forked])
         except StudioError as error:
             return str(error)
-        return "" if remembered else "The steps before it are run again: they are no longer remembered."
+        if remembered == step:
+            return ""
+        if remembered:
+            return f"It goes on from step {remembered}, the nearest one before that is remembered."
+        return "The steps before it are run again: they are no longer remembered."
 
     def turn(prompt: Any, negative: Any, guidance: Any, sampler: Any, event: gr.EventData, request: gr.Request) -> str:
         try:

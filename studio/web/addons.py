@@ -1,6 +1,7 @@
 """Add-ons for the page: what there is beside the models, and what is made of a control's picture."""
 
 import io
+import math
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -8,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 
 from studio import addons, controls
 from studio.models.manager import Manager
+from studio.recipe import size_of
 from studio.sources import Sources
 from studio.web.pictures import FOREVER
 
@@ -33,7 +35,8 @@ def routes(models: Manager, sources: Sources) -> APIRouter:
     def prepared(name: str, kind: str) -> Response:
         depth = next(iter(models.addons("depth").values()), None)
         file = io.BytesIO()
-        preparer.shown(name, kind, depth).save(file, "PNG", compress_level=1)
+        with sources.gate(math.prod(size_of(name))):
+            preparer.shown(name, kind, depth).save(file, "PNG", compress_level=1)
         # Another depth model may come, and makes another picture.
         headers = {} if kind == "depth" else FOREVER
         return Response(file.getvalue(), media_type="image/png", headers=headers)

@@ -36,7 +36,7 @@ WRONG_AT_ONCE, WRONG_EACH = 10, 3.0
 WRONG_BY_ALL, WRONG_BY_ALL_EACH = 200, 0.1
 """The same for all addresses together."""
 
-AT_A_TIME, WAITING = 24, 200
+AT_A_TIME, WAITING = 12, 200
 """Requests of one browser that are answered at a time, or one could keep all of the server's threads; and how many more
 may wait. A browser itself makes six at a time, but one behind a proxy as many as there are pictures on the page."""
 

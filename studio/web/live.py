@@ -28,7 +28,13 @@ from studio.library import Library
 FRAME, LAST_FRAME = 90, 1500
 """Milliseconds that an animation shows each step, and the last one."""
 
+FRAME_PIXELS = 256 * 256
+"""Pixels of a preview, about."""
+
 NOT_KEPT = {"Cache-Control": "no-store"}
+
+STEP = "Emerge-Step"
+"""The header that tells after which step a picture looked like that."""
 
 HEARTBEAT = 15.0
 """Seconds after which a silent stream says that it is still there, so that a vanished reader is noticed."""
@@ -293,17 +299,24 @@ def routes(engine: Engine, live: Live, library: Library) -> APIRouter:
 
     @router.get("/jobs/{job_id}/steps/{step}.jpg")
     def look_back(job_id: str, step: int, request: Request) -> Response:
-        """The predicted clean picture after so many steps."""
+        """The predicted clean picture after so many steps, or the nearest before that is remembered: STEP says."""
         _own(engine, job_id, request)
-        return Response(engine.look_back(job_id, step).jpeg(), media_type="image/jpeg", headers=NOT_KEPT)
+        kept, preview = engine.look_back(job_id, step)
+        return Response(preview.jpeg(), media_type="image/jpeg", headers={**NOT_KEPT, STEP: str(kept)})
 
     @router.get("/jobs/{job_id}/steps.{kind}")
     def film(job_id: str, kind: Literal["gif", "webp"], request: Request) -> Response:
-        """All steps one after another, as an animation that shows the last for longer."""
+        """All steps that are remembered, one after another, as an animation that shows the last for longer."""
         job = _own(engine, job_id, request)
-        found = [engine.look_back(job_id, step).jpeg() for step in range(job.recipe.steps_run + 1)]
+        found: list[bytes] = []
+        step = job.recipe.steps_run
+        while step >= 0:
+            kept, preview = engine.look_back(job_id, step)
+            found.insert(0, preview.jpeg())
+            step = kept - 1
         headers = {**NOT_KEPT, "Content-Disposition": f'attachment; filename="emerging-{job.recipe.seed}.{kind}"'}
-        return Response(_film(found, kind), media_type=f"image/{kind}", headers=headers)
+        with library.gate(len(found) * FRAME_PIXELS):
+            return Response(_film(found, kind), media_type=f"image/{kind}", headers=headers)
 
     return router
 

@@ -47,7 +47,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
 
     @lru_cache(_THUMBNAILS_KEPT)
     def picture(key: str, stamp: tuple[int, ...], beside: tuple[Path, ...]) -> bytes:
-        return sidecars.thumbnail(entry(key))
+        return sidecars.thumbnail(entry(key), library.gate)
 
     @router.get("")
     def everything() -> JSONResponse:

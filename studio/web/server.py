@@ -11,6 +11,7 @@ from starlette.staticfiles import StaticFiles
 
 from studio.engine import Engine
 from studio.errors import (
+    Busy,
     JobMissing,
     ModelMissing,
     RecipeError,
@@ -29,6 +30,7 @@ from studio.web import addons, live, pictures, sheets
 from studio.web import models as models_web
 from studio.web import sources as sources_web
 from studio.web import styles as styles_web
+from studio.web.bodies import Uploads
 from studio.web.guard import Guard
 from studio.web.owners import Owners, key_in
 
@@ -63,8 +65,9 @@ def create_app(settings: Settings, engine: Engine, library: Library, models: Man
     stream = app.state.live = live.Live(engine)
     app.include_router(live.routes(engine, stream, library))
     app.include_router(pictures.routes(library, stream))
-    app.include_router(sources_web.routes(sources, library))
-    app.include_router(sheets.routes(stream, library))
+    uploads = Uploads()
+    app.include_router(sources_web.routes(sources, library, uploads))
+    app.include_router(sheets.routes(stream, library, uploads))
     app.include_router(addons.routes(models, sources))
     models.listen(lambda: stream.tell("memory", "memory", {}))
     app.include_router(models_web.routes(models, library, engine, settings.models_folders, Tasks()))
@@ -113,5 +116,6 @@ def _sentence(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, RequestError):
         return JSONResponse({"error": str(error)}, error.status)
     missing = isinstance(error, JobMissing | ModelMissing | StorageError)
-    status = 404 if missing else 422 if isinstance(error, RecipeError | SourceError) else 400
+    wrong = isinstance(error, RecipeError | SourceError)
+    status = 503 if isinstance(error, Busy) else 404 if missing else 422 if wrong else 400
     return JSONResponse({"error": str(error)}, status)

@@ -4,6 +4,7 @@ import io
 
 from fastapi import APIRouter, Request
 from PIL import Image
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from studio import sheets
@@ -11,12 +12,12 @@ from studio.engine import Job
 from studio.errors import StorageError
 from studio.events import Finished, Paused
 from studio.library import Library
-from studio.web.bodies import body_of
+from studio.web.bodies import Uploads
 from studio.web.live import Live, owner_of
 from studio.web.sources import MAX_UPLOAD
 
 
-def routes(live: Live, library: Library) -> APIRouter:
+def routes(live: Live, library: Library, uploads: Uploads) -> APIRouter:
     """`GET /sheets/{place}.png` of what the asker's tab shows now, and `POST /sheets` that reads one."""
     router = APIRouter()
 
@@ -27,24 +28,30 @@ def routes(live: Live, library: Library) -> APIRouter:
         if layout is None:
             raise StorageError("There is no grid to save. Make one first.")
         jobs = {job.id: job for job in live.shown(owner, place)}
-        cells = [[_picture(jobs.get(each), library) for each in row] for row in layout["cells"]]
-        data = sheets.sheet(sheets.from_values(layout["plan"]), layout["rows"], layout["columns"], cells)
+        # No larger than they will be on it: a sheet may hold many large pictures.
+        most = sheets.LARGEST // max(len(layout["columns"]), 1), sheets.LARGEST // max(len(layout["rows"]), 1)
+        with library.gate(2 * sheets.LARGEST**2):
+            cells = [[_picture(jobs.get(each), library, most) for each in row] for row in layout["cells"]]
+            data = sheets.sheet(sheets.from_values(layout["plan"]), layout["rows"], layout["columns"], cells)
         headers = {"Content-Disposition": 'attachment; filename="contact-sheet.png"', "Cache-Control": "no-store"}
         return Response(data, media_type="image/png", headers=headers)
 
     @router.post("/sheets")
     async def read(request: Request) -> JSONResponse:
-        return JSONResponse(sheets.described(sheets.read(await body_of(request, MAX_UPLOAD))))
+        async with uploads.body(request, MAX_UPLOAD, "Save the sheet again, as the studio made it.") as data:
+            return JSONResponse(sheets.described(await run_in_threadpool(sheets.read, data)))
 
     return router
 
 
-def _picture(job: Job | None, library: Library) -> Image.Image | None:
-    """What a cell shows: the finished picture, or the partial one of a job that was stopped."""
+def _picture(job: Job | None, library: Library, most: tuple[int, int]) -> Image.Image | None:
+    """What a cell shows, at most so large: the finished picture, or the partial one of a job that was stopped."""
     if job is None or not isinstance(job.event, Finished | Paused) or not job.event.picture:
         return None
     try:
         with Image.open(io.BytesIO(library.content(job.event.picture)), formats=["PNG"]) as image:
-            return image.convert("RGB")
+            picture = image.convert("RGB")
+            picture.thumbnail(most, Image.Resampling.LANCZOS)
+            return picture
     except Exception:  # it is gone, or damaged in any way
         return None

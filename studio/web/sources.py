@@ -9,9 +9,9 @@ from starlette.responses import FileResponse, JSONResponse
 from studio import masks
 from studio.errors import SourceError
 from studio.library import Library
-from studio.recipe import size_of
+from studio.recipe import MAX_SIDE, size_of
 from studio.sources import Source, Sources
-from studio.web.bodies import body_of
+from studio.web.bodies import Uploads
 from studio.web.pictures import FOREVER
 
 MAX_UPLOAD = 200_000_000
@@ -20,7 +20,7 @@ MAX_UPLOAD = 200_000_000
 ADVICE = "Save it smaller, as JPEG for example."
 
 
-def routes(sources: Sources, library: Library) -> APIRouter:
+def routes(sources: Sources, library: Library, uploads: Uploads) -> APIRouter:
     """`/sources` to bring in a start picture, `/sources/masks` for masks, `/sources/{name}/extended`, and the files.
 
     Files are sent as the body itself, with no form around them.
@@ -31,8 +31,8 @@ def routes(sources: Sources, library: Library) -> APIRouter:
     async def add(request: Request, background: str = "#ffffff", picture: str | None = None) -> JSONResponse:
         if picture is not None:
             return JSONResponse(await run_in_threadpool(from_library, picture))
-        data = await body_of(request, MAX_UPLOAD, ADVICE)
-        return JSONResponse(_described(await run_in_threadpool(sources.add, data, background)))
+        async with uploads.body(request, MAX_UPLOAD, ADVICE) as data:
+            return JSONResponse(_described(await run_in_threadpool(sources.add, data, background)))
 
     def from_library(picture: str) -> dict[str, Any]:
         return _described(sources.add(library.content(picture)))
@@ -40,15 +40,16 @@ def routes(sources: Sources, library: Library) -> APIRouter:
     @router.post("/sources/masks")
     async def add_mask(request: Request, source: str) -> JSONResponse:
         size = size_of(source)
-        data = await body_of(request, MAX_UPLOAD, ADVICE)
-        return JSONResponse({"name": await run_in_threadpool(sources.add_mask, data, size)})
+        async with uploads.body(request, MAX_UPLOAD, ADVICE) as data:
+            return JSONResponse({"name": await run_in_threadpool(sources.add_mask, data, size)})
 
     @router.post("/sources/{name}/extended")
     def extended(name: str, left: str = "0", top: str = "0", right: str = "0", bottom: str = "0") -> JSONResponse:
         sides = [_pixels(side) for side in (left, top, right, bottom)]
-        picture, mask = masks.extended(sources.open(name), *sides)
-        source = Source(sources.add_image(picture), *picture.size)
-        return JSONResponse({"source": _described(source), "mask": sources.add_image(mask)})
+        with sources.gate(MAX_SIDE**2):
+            picture, mask = masks.extended(sources.open(name), *sides)
+            source = Source(sources.add_image(picture), *picture.size)
+            return JSONResponse({"source": _described(source), "mask": sources.add_image(mask)})
 
     @router.get("/sources/{name}.png")
     def file(name: str, download: bool = False) -> FileResponse:

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from studio import metadata
 from studio.recipe import Recipe, Turn
@@ -59,6 +59,24 @@ def test_the_steps_of_a_picture_can_be_gone_through(page: Page) -> None:
         assert download.value.suggested_filename == f"emerging-3.{kind.lower()}"
         with Image.open(download.value.path()) as film:
             assert film.format == kind.upper() and film.n_frames >= 8  # type: ignore[attr-defined]
+
+
+def test_a_step_that_is_no_longer_remembered_shows_the_nearest_before_and_says_so(page: Page) -> None:
+    tab = panel(page, "text_to_image")
+    fill(tab, Prompt="a red apple", Steps=9, Seed=3)
+    generate(tab)
+
+    def thinned_out(route: Route) -> None:
+        answer = route.fetch(url=route.request.url.replace("/6.jpg", "/4.jpg"))
+        route.fulfill(response=answer)
+
+    page.route("**/steps/6.jpg", thinned_out)
+    scrub(page, 6, 9)
+    told = tab.locator(".timeline-sentence").first
+    expect(told).to_have_text("Step 4 is shown, the nearest one before that is remembered.")
+    scrub(page, 5, 9)
+    expect(told).to_have_text("")
+    page.unroute("**/steps/6.jpg")
 
 
 def test_a_fork_at_a_third_of_the_way(page: Page, studio: Studio) -> None:

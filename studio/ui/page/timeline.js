@@ -29,7 +29,7 @@ export function makeTimeline(job, show, fork = null) {
   const { id } = job;
   const total = stepsRun(job.recipe);
   const last = job.state === "finished" ? total : job.done;
-  const frames = new Map(); // step → promise of its bitmap
+  const frames = new Map(); // step → promise of its bitmap, and of the step that it shows
   let playing = 0;
 
   const play = make("button", { type: "button", class: "act", title: "Play" }, icon("play"));
@@ -42,7 +42,7 @@ export function makeTimeline(job, show, fork = null) {
   const saves = KINDS.map(([kind, title, why]) => {
     const words = make("span", { class: "always" }, title);
     const link = make("a", { class: "act", href: `/jobs/${id}/steps.${kind}`, download: "" }, icon("download"), words);
-    link.title = `Save all steps as an animation: ${why}`;
+    link.title = `Save its steps as an animation: ${why}`;
     link.setAttribute("aria-label", `Animation as ${title}`);
     return link;
   });
@@ -61,10 +61,16 @@ export function makeTimeline(job, show, fork = null) {
     setText(place, `${wanted} / ${total}`);
     range.setAttribute("aria-valuetext", `Step ${wanted} of ${total}`);
     again.disabled = wanted >= total;
-    if (wanted === last) return show(null);
+    if (wanted === last) {
+      setText(saying, "");
+      return show(null);
+    }
     try {
-      const bitmap = await frame(wanted);
-      if (step() === wanted) show(bitmap);
+      const { bitmap, kept } = await frame(wanted);
+      if (step() !== wanted) return;
+      show(bitmap);
+      // Of long pictures not every step is kept.
+      setText(saying, kept === wanted ? "" : `Step ${kept} is shown, the nearest one before that is remembered.`);
     } catch (error) {
       stop();
       setText(saying, error.message);
@@ -115,5 +121,5 @@ async function load(id, step) {
     throw new Error("The studio does not answer. Is it still running?");
   }
   if (!answer.ok) throw new Error((await answer.json()).error);
-  return createImageBitmap(await answer.blob());
+  return { bitmap: await createImageBitmap(await answer.blob()), kept: Number(answer.headers.get("Emerge-Step")) };
 }
