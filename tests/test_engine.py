@@ -623,7 +623,7 @@ def test_the_steps_of_whoever_has_the_most_are_forgotten_first(studio: Studio, m
     for owner in ("ada", "bob", "bob", "bob"):
         made += studio.submit("x", owner=owner)
         studio.events.final(made[-1].id)
-    assert [studio.engine.remembers(job.id, 2) for job in made] == [True, False, False, True]
+    assert [studio.engine.remembered(job.id, 2) for job in made] == [2, 0, 0, 2]
 
 
 def test_of_many_paused_pictures_the_first_go_on_from_disk(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -633,7 +633,7 @@ def test_of_many_paused_pictures_the_first_go_on_from_disk(studio: Studio, monke
     stopped(studio, "bob", "c")
     studio.engine._keeper.submit(lambda: None).result(PATIENCE)
     assert [job._run is None for job in (first, second)] == [True, False]
-    assert studio.engine.look_back(first.id, 1).jpeg() == b"JPEG 1"
+    assert studio.engine.look_back(first.id, 1)[1].jpeg() == b"JPEG 1"
     studio.worker.log.clear()
     studio.worker.go_freely()
     for job in (first, second):
