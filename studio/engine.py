@@ -27,7 +27,7 @@ from studio.errors import JobMissing, ModelBusy, OutOfMemory, RecipeError, Studi
 from studio.events import FINAL, Cancelled, Event, Failed, Finished, Loading, Paused, Preview, Queued, Step
 from studio.paces import Pace
 from studio.recipe import MAX_PICTURES, Recipe
-from studio.shares import in_turns, surplus
+from studio.shares import in_turns, share_of, surplus
 
 log = logging.getLogger(__name__)
 
@@ -193,6 +193,11 @@ class Job:
         self.event = Queued(self.id)
 
     @property
+    def share(self) -> str:
+        """Whose share of the machine it takes."""
+        return share_of(self.owner)
+
+    @property
     def _is_drawn(self) -> bool:
         """Whether all its steps are taken, and only the picture is to be decoded and kept."""
         return self._run is not None and self._run.done >= self._run.total
@@ -348,8 +353,8 @@ class Engine:
             if job._wish == "pause":
                 job._wish = ""
             if job._state == "paused":
-                self._check_room(job.owner, 1)
-                self._start_fairly(job.owner)
+                self._check_room(job.share, 1)
+                self._start_fairly(job.share)
                 job._state, job._leaves = "ready", False
                 job._moved_at = 0.0
                 self._publish(job, Queued(job.id))
@@ -429,8 +434,8 @@ class Engine:
 
     def _queue(self, recipes: Iterable[Recipe], owner: str, previews: PreviewKind) -> list[Job]:
         jobs = [self._new(recipe, owner, previews) for recipe in recipes]
-        self._check_room(owner, len(jobs))
-        self._start_fairly(owner)
+        self._check_room(share_of(owner), len(jobs))
+        self._start_fairly(share_of(owner))
         self._jobs.update((job.id, job) for job in jobs)
         for job in jobs:
             self._tell(job.event)
@@ -446,16 +451,16 @@ class Engine:
         if self._closing:
             raise StudioError("The studio is being shut down. Start it again to make pictures.")
 
-    def _check_room(self, owner: str, more: int) -> None:
-        """Raise StudioError if so many more of this owner's pictures cannot wait beside those that do."""
-        waiting = Counter(job.owner for job in self._jobs.values() if job._state in ("ready", "keeping"))
-        if waiting[owner] + more > WAITING:
+    def _check_room(self, share: str, more: int) -> None:
+        """Raise StudioError if so many more pictures of this share cannot wait beside those that do."""
+        waiting = Counter(job.share for job in self._jobs.values() if job._state in ("ready", "keeping"))
+        if waiting[share] + more > WAITING:
             raise StudioError(
-                f"{waiting[owner]} of your pictures are waiting or being made, and {WAITING} are the most. "
+                f"{waiting[share]} of your pictures are waiting or being made, and {WAITING} are the most. "
                 "Wait until some are finished, or stop some."
             )
-        part = WAITING_IN_ALL // len({*waiting, owner})
-        if waiting.total() + more > WAITING_IN_ALL and waiting[owner] + more > part:
+        part = WAITING_IN_ALL // len({*waiting, share})
+        if waiting.total() + more > WAITING_IN_ALL and waiting[share] + more > part:
             raise StudioError(
                 f"Everyone's pictures together are more than the {WAITING_IN_ALL:,} that can wait. "
                 "Ask for fewer, or try again when some are finished."
@@ -486,13 +491,13 @@ class Engine:
                 job._wish = wish
             self._lock.notify_all()
 
-    def _start_fairly(self, owner: str) -> None:
-        """Let an owner who had nothing to do start level with the others instead of with all the turns not taken."""
-        active = {job.owner for job in self._jobs.values() if job._state == "ready"}
+    def _start_fairly(self, share: str) -> None:
+        """Let a share that had nothing to do start level with the others instead of with all the turns not taken."""
+        active = {job.share for job in self._jobs.values() if job._state == "ready"}
         if not active:
             self._served.clear()  # nobody waits, so nobody is owed anything
-        elif owner not in active:
-            self._served[owner] = max(self._served[owner], min(self._served[each] for each in active))
+        elif share not in active:
+            self._served[share] = max(self._served[share], min(self._served[each] for each in active))
 
     def _publish(self, job: Job, event: Event) -> None:
         job.event = event
@@ -572,13 +577,13 @@ class Engine:
         until = time.monotonic() + MOMENT
         for job in jobs:
             yield job
-            if time.monotonic() >= until and self._is_awaited(job.owner):
+            if time.monotonic() >= until and self._is_awaited(job.share):
                 return
 
-    def _is_awaited(self, owner: str) -> bool:
-        """Whether anybody but this owner has something to do; the end of the program counts as well."""
+    def _is_awaited(self, share: str) -> bool:
+        """Whether anybody but those of this share has something to do; the end of the program counts as well."""
         with self._lock:
-            return self._closing or any(job.owner != owner and not job._wish for job in self._in_state("ready"))
+            return self._closing or any(job.share != share and not job._wish for job in self._in_state("ready"))
 
     def _wishing(self) -> list[Job]:
         return [job for job in self._jobs.values() if job._wish]
@@ -712,7 +717,7 @@ class Engine:
                 ready = [job for job in ready if job.number < first.number]
             elif state == "read":
                 ready = [first]
-        ready.sort(key=lambda job: (self._served[job.owner], job._tick, job.number))
+        ready.sort(key=lambda job: (self._served[job.share], job._tick, job.number))
         going = [job for job in ready if job._is_going]
         if self._stepped or not going:
             self._stepped = False
@@ -727,11 +732,11 @@ class Engine:
 
     def _at_the_ends(self, ready: list[Job]) -> list[Job]:
         """Jobs of one model to end and to begin, in turns among their owners, as many as share a call."""
-        begun = Counter(job.owner for job in ready if job._run)
+        begun = Counter(job.share for job in ready if job._run)
         some = in_turns([job for job in ready if job._is_drawn])
         for job in in_turns([job for job in ready if job._run is None]):
-            if begun[job.owner] < BEGUN:
-                begun[job.owner] += 1
+            if begun[job.share] < BEGUN:
+                begun[job.share] += 1
                 some.append(job)
         return [job for job in some if job.recipe.model == some[0].recipe.model][: self._worker.rows]
 
@@ -832,7 +837,7 @@ class Engine:
             return
         self._ticks += 1
         for job, run in zip(batch, runs, strict=True):
-            self._served[job.owner] += 1
+            self._served[job.share] += 1
             job._tick = self._ticks
             self._publish_step(job, run)
         steps = [(job.recipe, run.done - 1) for job, run in zip(batch, runs, strict=True)]

@@ -26,7 +26,9 @@ class Sparing(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         # By its pattern, not by what stands in it: a name or an address would make each message another one.
-        place = (record.name, record.pathname, record.lineno)
+        # Python's own warnings all come from one place, and say first where they were given.
+        given = record.getMessage().partition(": ")[0] if record.name == "py.warnings" else ""
+        place = (record.name, record.pathname, record.lineno, given)
         now = self._clock()
         since, count = self._said.get(place, (now, 0))
         if now - since >= SPAN:
@@ -46,6 +48,7 @@ def set_up() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     handler.addFilter(Sparing())
+    logging.captureWarnings(True)
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.WARNING)

@@ -15,27 +15,34 @@ class Owned(Protocol):
 T = TypeVar("T", bound=Owned)
 
 
+def share_of(owner: str) -> str:
+    """Whose share an owner's things count to: their own, or, after a "~", one that they have together with others."""
+    return owner.partition("~")[2] or owner
+
+
 def in_turns(things: Sequence[T]) -> list[T]:
-    """The first of each owner, then the second of each, and so on; owners in the order in which they come."""
+    """The first of each share, then the second of each, and so on; shares in the order in which they come."""
     seen: Counter[str] = Counter()
     turns = []
     for thing in things:
-        turns.append(seen[thing.owner])
-        seen[thing.owner] += 1
+        share = share_of(thing.owner)
+        turns.append(seen[share])
+        seen[share] += 1
     # Sorting keeps the order of those that are equal.
     return [thing for _, thing in sorted(zip(turns, things, strict=True), key=lambda pair: pair[0])]
 
 
 def surplus(things: Sequence[T], each: int, whole: int, weight: Callable[[T], int] = lambda thing: 1) -> list[T]:
-    """Which of these, given oldest first, must go so that no owner has more than `each`, and all have at most `whole`.
+    """Which of these, given oldest first, must go so that no share has more than `each`, and all have at most `whole`.
 
     Whoever has the most loses their oldest: nobody gives way to somebody who has more.
     """
     queues: dict[str, deque[tuple[T, int]]] = defaultdict(deque)
     had: Counter[str] = Counter()
     for thing in things:
-        queues[thing.owner].append((thing, weight(thing)))
-        had[thing.owner] += queues[thing.owner][-1][1]
+        share, weighs = share_of(thing.owner), weight(thing)
+        queues[share].append((thing, weighs))
+        had[share] += weighs
     total, gone = had.total(), []
     while had and (had[most := max(had, key=had.__getitem__)] > each or total > whole):
         thing, weighs = queues[most].popleft()

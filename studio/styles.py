@@ -23,6 +23,13 @@ OWN = "own"
 
 MAX_FILE = 4_000_000
 MAX_STYLES = 5_000
+MAX_FILES = 100
+"""Tables in the folder; of more, the first by name count."""
+
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{name}{number}" for name in ("com", "lpt") for number in range(10))}
+NOT_FOR_TABLES = {OWN, *_DEVICES}
+"""What saved styles go to, and what Windows takes for devices."""
+
 _COLUMNS = ("name", "group", "prompt", "negative_prompt")
 
 
@@ -41,25 +48,31 @@ class Styles:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._read: tuple[object, dict[str, Style]] = (None, {})
         disk.clear(folder)
 
     def all(self) -> dict[str, Style]:
         """Every style by name, the person's own first. A file that cannot be read is passed over."""
-        found: dict[str, Style] = {}
-        for path in [*sorted(self._folder.glob("*.csv")), BUNDLED]:
-            try:
-                styles = parse(disk.content(path, MAX_FILE))
-            except (OSError, StudioError):
-                continue
-            for style in styles:
-                found.setdefault(style.name, style)
-        return found
+        paths = [*sorted(self._folder.glob("*.csv"))[:MAX_FILES], BUNDLED]
+        stamp = [(path, _stamp(path)) for path in paths]
+        if self._read[0] != stamp:
+            self._read = stamp, _all_in(paths)
+        return dict(self._read[1])
 
     def add_file(self, name: str, data: bytes) -> list[Style]:
         """Keep somebody's `styles.csv`. Returns what is in it. Raises StudioError."""
         styles = parse(data)
         stem = re.sub(r"[^\w-]+", "-", Path(name).stem).strip("-")[:60] or "styles"
-        self._write(stem if stem != OWN else f"{OWN}-styles", styles)
+        if stem.casefold() in NOT_FOR_TABLES:
+            stem += "-styles"
+        count = len({*self.all(), *(style.name for style in styles)})
+        files = {path.stem.casefold() for path in self._folder.glob("*.csv")}
+        if count > MAX_STYLES or len({*files, stem.casefold()}) > MAX_FILES:
+            raise StudioError(
+                f"With these there would be {count:,} styles in {len(files) + 1} tables; {MAX_STYLES:,} in {MAX_FILES} "
+                f"are the most. Delete some of {self._folder} first."
+            )
+        self._write(stem, styles)
         return styles
 
     def save(self, style: Style) -> None:
@@ -105,27 +118,48 @@ def parse(data: bytes) -> list[Style]:
     """
     if len(data) > MAX_FILE:
         raise StudioError(f"That file has {len(data) / 1e6:.0f} MB, which is too much for a table of styles.")
+    found: dict[str, Style] = {}
+    # A byte that is no text is shown as such, and costs no other style.
+    lines = csv.reader(io.StringIO(data.decode("utf-8-sig", "replace"), newline=""), strict=True)
     try:
-        # A byte that is no text is shown as such, and costs no other style.
-        text = io.StringIO(data.decode("utf-8-sig", "replace"), newline="")
-        rows = list(csv.DictReader(text, strict=True))
+        head = next(lines, [])
+        # Until 2023 A1111 called the prompt `text`.
+        columns = ("name", "prompt" if "prompt" in head else "text", "negative_prompt", "group")
+        if not set(columns[:2]) <= set(head):
+            raise csv.Error
+        places = [head.index(column) if column in head else len(data) for column in columns]
+        for count, line in enumerate(lines, 1):
+            if count > MAX_STYLES:
+                raise StudioError(f"That table has more than {MAX_STYLES:,} styles, which are the most.")
+            name, prompt, negative, group = (line[place].strip() if place < len(line) else "" for place in places)
+            if name and (prompt or negative):
+                found[name] = Style(name, prompt, negative, group or OWN)
     except csv.Error:
-        rows = []
-    columns = set(rows[0]) if rows else set()
-    # Until 2023 A1111 called the prompt `text`.
-    words = "prompt" if "prompt" in columns else "text"
-    if not {"name", words} <= columns:
         raise StudioError(
             "That is no table of styles. Bring a styles.csv with the columns name, prompt, negative_prompt."
-        )
-    if len(rows) > MAX_STYLES:
-        raise StudioError(f"That table has {len(rows):,} styles, and {MAX_STYLES:,} are the most.")
-    found = {}
-    for row in rows:
-        name, prompt, negative = ((row.get(column) or "").strip() for column in ("name", words, "negative_prompt"))
-        if name and (prompt or negative):
-            found[name] = Style(name, prompt, negative, (row.get("group") or "").strip() or OWN)
+        ) from None
     return list(found.values())
+
+
+def _all_in(paths: Iterable[Path]) -> dict[str, Style]:
+    found: dict[str, Style] = {}
+    for path in paths:
+        try:
+            styles = parse(disk.content(path, MAX_FILE))
+        except (OSError, StudioError):
+            continue
+        for style in styles:
+            found.setdefault(style.name, style)
+    return found
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What differs when a file was changed."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size
 
 
 def applied(prompt: str, negative_prompt: str, styles: Iterable[Style]) -> tuple[str, str]:

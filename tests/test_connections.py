@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 import launch
@@ -40,6 +40,10 @@ async def large(request: Request) -> StreamingResponse:
     return StreamingResponse(parts())
 
 
+async def whole(request: Request) -> Response:
+    return Response(bytes(3 * 10**7))
+
+
 async def take(request: Request) -> JSONResponse:
     try:
         return JSONResponse({"bytes": len(await bodies.body_of(request, 10**6))})
@@ -51,7 +55,13 @@ class Server:
     """Uvicorn with our connections on a free port, on a thread."""
 
     def __init__(self, files: int | None) -> None:
-        app = Starlette(routes=[Route("/", short), Route("/large", large), Route("/take", take, methods=["POST"])])
+        ways = [
+            Route("/", short),
+            Route("/large", large),
+            Route("/whole", whole),
+            Route("/take", take, methods=["POST"]),
+        ]
+        app = Starlette(routes=ways)
         kind = connections.kind(files)
         config = uvicorn.Config(app, http=kind, ws="none", log_config=None, timeout_graceful_shutdown=1)
         self.listener = launch.bind("127.0.0.1", 20000)
@@ -170,6 +180,21 @@ def test_who_does_not_read_the_answer_is_let_go(serve: Callable[..., Server], mo
         assert len(rest_of(client)) < 3 * 10**7
     monkeypatch.setattr(connections, "STALLED_SECONDS", LONG)
     assert server.ask("/large").count(b"\0") == 3 * 10**7, "who reads gets all of it"
+
+
+def test_who_reads_slowly_gets_all_of_it(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer counts as sent when it waits to be read; that is not yet the time to wait for another request."""
+    monkeypatch.setattr(connections, "LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "STALLED_SECONDS", 0.3)
+    with serve().connect() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**14)
+        client.sendall(b"GET /whole HTTP/1.1\r\nHost: x\r\n\r\n")
+        got = 0
+        while part := client.recv(2**18):
+            got += part.count(b"\0")
+            threading.Event().wait(0.005)
+    assert got == 3 * 10**7
 
 
 @pytest.mark.parametrize("part", [b"", b"some", b"x" * 5000])

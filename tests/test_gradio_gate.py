@@ -255,6 +255,7 @@ def test_even_past_the_gate_gradio_copies_no_file(studio: Studio, cache: Path, t
         b"null",
         b"\xff\xfe",
         b"[" * 100_000,
+        b'{"event_data": [' + b"[[]]," * 20_000 + b"1]}",
         b'{"data": ' + b"[" * 100 + b"]" * 100 + b"}",
         json.dumps({"data": []}).encode(),
         json.dumps({"data": [], "fn_index": -1, "session_hash": "w"}).encode(),
@@ -275,8 +276,8 @@ def test_values_are_of_the_kind_that_the_field_holds(studio: Studio) -> None:
     components = {each["id"]: each["type"] for each in studio.config()["components"]}
     wrong: dict[str, list[Any]] = {
         "textbox": [5, True, ["x"], {}],
-        "number": [[1], {}],
-        "dropdown": [{}, [["x"]], [{}]],
+        "number": [[1], {}, True],
+        "dropdown": [{}, [["x"]], [{}], True],
         "html": [[], {}, 1],
         "browserstate": [[], "x", 1],
     }
@@ -293,6 +294,26 @@ def test_values_are_of_the_kind_that_the_field_holds(studio: Studio) -> None:
         not_a_number = json.dumps(body(function, event_data={"noise": float("nan")}))
         assert studio.client.post(PREDICT, content=not_a_number).status_code == 422
     assert tried == set(wrong) - {"html"} or tried == set(wrong)
+
+
+def test_a_choice_of_one_is_no_list_and_a_choice_of_several_is_one(studio: Studio) -> None:
+    components = {each["id"]: each for each in studio.config()["components"]}
+    tried = set()
+    for function in functions(studio):
+        for place, number in enumerate(function["inputs"]):
+            if components[number]["type"] == "dropdown":
+                several = bool(components[number]["props"].get("multiselect"))
+                tried.add(several)
+                for value in ["x", 5] if several else [["x"], []]:
+                    sent = body(function)
+                    sent["data"][place] = value
+                    assert studio.client.post(PREDICT, json=sent).status_code == 422, (several, value)
+    assert tried == {True, False}
+
+
+def test_half_a_character_is_replaced_by_what_can_be_written(studio: Studio) -> None:
+    told = studio.press("text_to_image-start", Prompt="a \ud83d cat \udc00", Steps=1, Seed="\ud800")
+    assert "'\ufffd'" in told[0] and "whole number" in told[0]
 
 
 def test_events_carry_what_they_are_there_to_carry(studio: Studio) -> None:

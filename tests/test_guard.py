@@ -3,6 +3,9 @@
 import asyncio
 import base64
 import logging
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,16 @@ from starlette.testclient import TestClient
 
 from studio import logs
 from studio.settings import Settings
+from studio.shares import share_of
 from studio.web import guard, owners
 from studio.web.guard import WRONG_AT_ONCE, WRONG_EACH, Guard
-from studio.web.owners import AT_ONCE, COOKIE, KEY_FILE, Owners
+from studio.web.owners import AT_ONCE, KEY_FILE, Owners
 from studio.web.pace import Allowance
+from tests.test_launch import ROOT
 from tests.test_web import HERE, HOST, echo
 
 KEY = b"k" * 32
+COOKIE = Owners(KEY).cookie
 PAIR = "ann:secret"
 
 
@@ -138,8 +144,9 @@ def test_who_tries_passwords_has_to_wait_and_nobody_else_has(clock: Clock, caplo
     assert here.get("/").status_code == 401, "who tries nothing is asked to sign in"
     assert elsewhere.get("/", headers={"Authorization": basic(PAIR)}).status_code == 200
     assert known.get("/live", headers={"Authorization": basic(PAIR)}).status_code == 200
-    assert known.get("/live", headers={"Authorization": basic("ann:x")}).status_code == 401
-    clock.now += 2 * WRONG_EACH  # one for the one that was known
+    for status in [401] * WRONG_AT_ONCE + [429]:  # it has tries of its own
+        assert known.get("/live", headers={"Authorization": basic("ann:x")}).status_code == status
+    clock.now += WRONG_EACH
     assert here.get("/", headers={"Authorization": basic(PAIR)}).status_code == 200
     assert "192.0.2.7" in caplog.text
     assert "ann" not in caplog.text and "secret" not in caplog.text
@@ -169,28 +176,46 @@ def test_nobody_can_make_up_a_browser() -> None:
     client = let_in(app)
     owner = client.get("/").text
     value = client.cookies[COOKIE]
-    assert value.startswith(owner + ".")
-    forged = [owner, owner + ".", f"{owner}.{'A' * 22}", f"{'A' * 22}.{value.partition('.')[2]}", value + "x"]
+    assert value.startswith(owner + ".") and share_of(owner) == owner
+    forged = [owner, owner + ".", f"{owner}.{'A' * 22}", f"{'A' * 22}.{value.partition('.')[2]}", value + "x", "", ";"]
+    forged += [f"{owner}~{'A' * 12}.{value.partition('.')[2]}"]
     for cookie in forged:
         answer = let_in(app, "192.0.2.9").get("/live", headers={"Cookie": f"{COOKIE}={cookie}"})
-        assert answer.text == "at 192.0.2.9", cookie
+        assert answer.text != owner and share_of(answer.text) != answer.text, cookie
 
 
-def test_who_brings_no_cookie_is_one_with_all_others_at_that_address() -> None:
+def test_who_brings_no_cookie_is_alone_and_shares_with_all_others_at_that_address() -> None:
     app = Guard(echo, Settings(), Owners(KEY))
-    for _ in range(3):
-        answer = let_in(app).post("/gradio_api/run/predict")
-        assert answer.text == "at 192.0.2.7" and "set-cookie" not in answer.headers
+    answers = [let_in(app).post("/gradio_api/run/predict") for _ in range(3)]
+    assert len({each.text for each in answers}) == 3, "none can see what another started"
+    assert len({share_of(each.text) for each in answers}) == 1
+    assert share_of(let_in(app, "192.0.2.8").post("/").text) != share_of(answers[0].text)
+    assert not any("set-cookie" in each.headers for each in answers)
 
 
-def test_one_address_gets_few_new_browsers_at_a_time(clock: Clock) -> None:
+def test_one_address_gets_few_shares_at_a_time_and_ids_without_end(clock: Clock) -> None:
     app = Guard(echo, Settings(), Owners(KEY))
     found = [let_in(app).get("/").text for _ in range(AT_ONCE)]
-    assert len(set(found)) == AT_ONCE and not any(each.startswith("at ") for each in found)
-    assert let_in(app).get("/").text == "at 192.0.2.7"
-    assert not let_in(app, "192.0.2.8").get("/").text.startswith("at ")
+    assert len({share_of(each) for each in found}) == AT_ONCE
+    later = [let_in(app) for _ in range(2)]
+    one, two = (client.get("/").text for client in later)
+    assert one != two and share_of(one) == share_of(two) != one
+    assert later[0].get("/live").text == one, "it is known by its cookie like any other"
+    other = let_in(app, "192.0.2.8").get("/").text
+    assert share_of(other) == other
     clock.now += owners.EACH
-    assert not let_in(app).get("/").text.startswith("at ")
+    again = let_in(app).get("/").text
+    assert share_of(again) == again
+
+
+def test_a_cookie_of_another_program_on_this_host_hides_none(clock: Clock) -> None:
+    app = Guard(echo, Settings(), Owners(KEY))
+    client = let_in(app)
+    owner = client.get("/").text
+    value = client.cookies[COOKIE]
+    for line in (f"{COOKIE}=x; {COOKIE}={value}", f"{COOKIE}={value}; {COOKIE}=x", f"a=b; {COOKIE}=; {COOKIE}={value}"):
+        assert let_in(app).get("/live", headers={"Cookie": line}).text == owner
+    assert Owners(b"another").cookie != COOKIE
 
 
 def test_a_browser_is_known_after_a_restart(tmp_path: Path) -> None:
@@ -208,40 +233,100 @@ def test_a_damaged_key_is_made_again(tmp_path: Path, content: bytes) -> None:
     assert len(key) == 32 and owners.key_in(tmp_path) == key
 
 
+def test_studios_that_start_at_once_have_one_key(tmp_path: Path) -> None:
+    for number in range(20):
+        folder = tmp_path / str(number)
+        with ThreadPoolExecutor(8) as threads:
+            assert len(set(threads.map(owners.key_in, [folder] * 8))) == 1
+        assert [path.name for path in folder.iterdir()] == [KEY_FILE]
+
+
 def test_without_a_disk_a_key_lasts_as_long_as_the_studio(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     assert len(owners.key_in(tmp_path / "file")) == 32
 
 
-def test_one_browser_cannot_keep_all_threads() -> None:
-    """Streams that do not end stand for requests that take long."""
+async def holding(app: Guard, ways: list[tuple[str, str]]) -> list[asyncio.Task[int]]:
+    """Requests with cookies from addresses, which are not answered until the test lets them."""
+    return [
+        asyncio.create_task(status(app, "/pictures", [*HEAD, (b"cookie", cookie.encode())], (address, 1)))
+        for cookie, address in ways
+    ]
 
+
+def test_one_browser_and_one_address_cannot_keep_all_threads() -> None:
     async def endless(scope: Any, receive: Any, send: Any) -> None:
         arrived.append(scope["state"]["owner"])
         await ending.wait()
         await PlainTextResponse("done")(scope, receive, send)
 
-    async def run() -> tuple[list[int], list[int]]:
-        app = Guard(endless, Settings(), Owners(KEY))
-        asking = [asyncio.create_task(status(app, "/", HEAD)) for _ in range(guard.AT_A_TIME)]
+    async def run() -> None:
+        owners = Owners(KEY)
+        app = Guard(endless, Settings(), owners)
+        cookies = [f"{COOKIE}={owners.new('x')[1]}" for _ in range(9)]
+        here, there = "192.0.2.7", "192.0.2.8"
+        tasks = await holding(app, [(cookies[0], here)] * (guard.AT_A_TIME + guard.WAITING))
         while len(arrived) < guard.AT_A_TIME:
             await asyncio.sleep(0)
-        waiting = [asyncio.create_task(status(app, "/pictures", HEAD)) for _ in range(guard.WAITING)]
-        await asyncio.sleep(0)
-        refused = [await status(app, "/live", HEAD), await status(app, "/", [*HEAD, (b"cookie", b"made up")])]
-        other = asyncio.create_task(status(app, "/", HEAD, ("192.0.2.8", 1)))
+        refused = await holding(app, [(cookies[0], here)] * 2)
+        assert [await each for each in refused] == [429, 429]
+        tasks += await holding(app, [(cookies[1], there)])
         while len(arrived) == guard.AT_A_TIME:
             await asyncio.sleep(0)
+        arrived.clear()
+        tasks += await holding(app, [(cookie, here) for cookie in cookies[2:] for _ in range(guard.AT_A_TIME)])
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert len(arrived) == guard.OF_ADDRESS - guard.AT_A_TIME
         ending.set()
-        done = [await each for each in (*asking, *waiting, other)]
-        return refused, [*done, await status(app, "/live", HEAD)]
+        assert {await each for each in tasks} == {200}
+        assert app._turns._lines == app._at_address._lines == {}
 
     arrived: list[str] = []
     ending = asyncio.Event()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Owners, "new", lambda *_: None)
-        refused, done = asyncio.run(run())
-    assert refused == [429, 429] and set(done) == {200}
+    asyncio.run(run())
+
+
+def test_streams_that_have_begun_keep_nobody_out() -> None:
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] != "/pictures":
+            await PlainTextResponse("here")(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+        begun.append(scope)
+        await ending.wait()
+
+    async def run() -> None:
+        app = Guard(stream, Settings(), Owners(KEY))
+        tasks = await holding(app, [(f"{COOKIE}={Owners(KEY).new('x')[1]}", "192.0.2.7")] * 3 * guard.AT_A_TIME)
+        while len(begun) < len(tasks):
+            await asyncio.sleep(0)
+        assert await status(app, "/", HEAD) == 200
+        ending.set()
+        assert {await each for each in tasks} == {200}
+
+    begun: list[Any] = []
+    ending = asyncio.Event()
+    asyncio.run(run())
+
+
+def test_who_waits_too_long_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def run() -> None:
+        app = Guard(endless, Settings(), Owners(KEY))
+        cookie = f"{COOKIE}={Owners(KEY).new('x')[1]}"
+        tasks = await holding(app, [(cookie, "192.0.2.7")] * guard.AT_A_TIME)
+        await asyncio.sleep(0)
+        assert await (await holding(app, [(cookie, "192.0.2.7")]))[0] == 429
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert app._turns._lines == app._at_address._lines == {}
+
+    monkeypatch.setattr(guard, "PATIENCE", 0.02)
+    asyncio.run(run())
 
 
 # How often
@@ -286,3 +371,12 @@ def test_the_log_cannot_be_flooded() -> None:
     clock.now = logs.SPAN
     say("wrong again %s and 100%")
     assert heard[-1] == "wrong again %s and 100% (990 more like this were left out.)"
+
+
+def test_warnings_of_libraries_are_measured_out_too(capfd: pytest.CaptureFixture[str]) -> None:
+    code = "import warnings; from studio import logs; logs.set_up(); warnings.simplefilter('always')\n"
+    code += "for number in range(500): warnings.warn(f'odd size {number}')\n"
+    code += "warnings.warn('another')"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+    told = capfd.readouterr().err
+    assert told.count("odd size") == logs.AT_ONCE and "another" in told

@@ -189,7 +189,8 @@ def test_what_is_sent_to_download_is_judged(client: TestClient) -> None:
     for body in (b"[" * 100_000, b"[]", b"{}", b'{"repository": "../x", "revision": "", "license": ""}'):
         answer = client.post("/models/hub/get", content=body)
         assert answer.status_code in (400, 422) and answer.json()["error"].endswith(".")
-    evil = {"repository": "a/b", "revision": "0" * 40, "license": "", "files": [{"name": "../../x", "bytes": 1}]}
+    files = [{"name": "../../x.safetensors", "bytes": 1}]
+    evil = {"repository": "a/b", "revision": "0" * 40, "license": "", "files": files}
     client.post("/models/hub/get", json=evil)
     lines = [json.loads(line) for line in client.get("/models/tasks").text.splitlines() if line]
     assert lines[-1]["state"] == "failed" and "refused" in lines[-1]["sentence"]

@@ -1,6 +1,7 @@
 """Styles: the tables they come from, and how they go around a prompt."""
 
 import csv
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -107,3 +108,49 @@ def test_a_model_without_negative_prompt_is_spared_the_styles(tmp_path: Path) ->
     assert form.worded({**values, "styles": []}, kept, models)["prompt"] == "a cat"  # type: ignore[arg-type]
     with pytest.raises(StudioError, match="no style 'gone'"):
         form.worded({**values, "styles": ["gone"]}, kept, models)  # type: ignore[arg-type]
+
+
+def test_a_small_file_of_many_columns_takes_little_memory() -> None:
+    """Some kilobytes that name a thousand columns must not become a thousand values for each line."""
+    data = "name,prompt," + ",".join(f"c{number}" for number in range(1000)) + "\na" * 4000
+    tracemalloc.start()
+    assert parse(data.encode()) == []
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+def test_a_table_is_read_no_farther_than_it_may_be_long() -> None:
+    data = b"name,prompt\n" + b"a,b\n" * MAX_STYLES
+    assert len(parse(data)) == 1
+    with pytest.raises(StudioError, match="5,000"):
+        parse(data + b"a,b\n")
+
+
+def test_what_is_brought_is_bounded_in_all_and_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(styles, "MAX_STYLES", 300)
+    monkeypatch.setattr(styles, "MAX_FILES", 2)
+    known = Styles(tmp_path)
+    bundled = len(known.all())
+
+    def many(count: int, name: str = "s") -> bytes:
+        return table(*((f"{name}{each}", "x", "") for each in range(count)))
+
+    known.add_file("a.csv", many(100))
+    with pytest.raises(StudioError, match="are the most"):
+        known.add_file("b.csv", many(300 - bundled, "t"))
+    known.add_file("b.csv", many(5, "t"))
+    with pytest.raises(StudioError, match="are the most"):
+        known.add_file("c.csv", many(5))
+    known.add_file("a.csv", many(50))
+    assert len(known.all()) == bundled + 55
+    monkeypatch.setattr(styles, "parse", None)
+    assert len(known.all()) == bundled + 55, "nothing is read again"
+
+
+@pytest.mark.parametrize("name", ["own.csv", "OWN.csv", "Con.csv", "lpt1.csv"])
+def test_a_table_takes_nobodys_name(tmp_path: Path, name: str) -> None:
+    known = Styles(tmp_path)
+    known.save(Style("mine", "x"))
+    known.add_file(name, b"name,prompt\na,b\n")
+    assert "mine" in known.all() and "a" in known.all()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["own.csv", f"{name[:-4]}-styles.csv"])

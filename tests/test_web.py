@@ -30,12 +30,13 @@ from studio.settings import Settings
 from studio.sources import Sources
 from studio.web import live, pictures
 from studio.web.guard import Guard
-from studio.web.owners import COOKIE, Owners
+from studio.web.owners import Owners
 from studio.web.server import create_app
 from tests.fakes import PATIENCE, Events, FakeKeeper, FakePreview, FakeWorker
 
 HOST = "127.0.0.1:7860"
 HERE = f"http://{HOST}"
+COOKIE = Owners(b"key").cookie
 NASTY = "${alert(1)} {{value}} <img src=x onerror=alert(2)>"
 
 
@@ -189,6 +190,12 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("output")
 
 
+def owner_in(client: TestClient) -> str:
+    """The id in the only cookie that there is."""
+    [value] = client.cookies.values()
+    return value.partition(".")[0]
+
+
 class Studio:
     """The application on a fake worker, and a client that stands for one browser."""
 
@@ -210,7 +217,7 @@ class Studio:
 
     def owner(self) -> str:
         self.client.get("/")
-        return self.client.cookies[COOKIE].partition(".")[0]
+        return owner_in(self.client)
 
     def make(self, **values: Any) -> str:
         """The library id of a finished picture of this browser."""
@@ -965,7 +972,7 @@ def test_a_picture_of_the_library_stands_on_the_stage_again(studio: Studio) -> N
     made = studio.make(prompt="of yesterday", steps=4)
     other = TestClient(studio.app, base_url=HERE)
     other.get("/")
-    owner = other.cookies[COOKIE].partition(".")[0]
+    owner = owner_in(other)
     assert other.post(f"/pictures/{made}/recall?place=text_to_image").json() == {}
     [job] = studio.engine.jobs(owner)
     assert (job.recipe.prompt, job.event) == ("of yesterday", Finished(job.id, made))

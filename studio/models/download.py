@@ -50,6 +50,12 @@ class File:
     bytes: int
     sha256: str = ""
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether its values are of the right kinds, and it is of one that is downloaded: a plan may be made up."""
+        texts = isinstance(self.name, str) and isinstance(self.sha256, str)
+        return texts and type(self.bytes) is int and self.bytes >= 0 and self.name.endswith((*_WEIGHTS, *_SMALL))
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -76,10 +82,11 @@ class Plan:
             files, choices = ([File(**each) for each in values.get(name, ())] for name in ("files", "choices"))
             plan = cls(**{**values, "files": tuple(files), "choices": tuple(choices)})
             repository, _ = parsed(plan.repository)
-            whole = all(isinstance(file.bytes, int) and file.bytes >= 0 for file in plan.files)
+            whole = all(file.is_whole for file in (*plan.files, *plan.choices))
+            known = re.fullmatch(r"[0-9a-f]{40}", plan.revision) and isinstance(plan.license, str)
         except (TypeError, AttributeError, ValueError):
             raise DownloadError("That is nothing that can be downloaded.") from None
-        if repository != plan.repository or not whole or not re.fullmatch(r"[0-9a-f]{40}", plan.revision):
+        if repository != plan.repository or not whole or not known or type(plan.skipped) is not int:
             raise DownloadError("That is nothing that can be downloaded.")
         return plan
 

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from studio import disk
-from studio.errors import ModelError, StudioError
+from studio.errors import Busy, ModelError, StudioError
 
 log = logging.getLogger(__name__)
+
+AT_ONCE = 6
+"""Tasks that may be under way."""
 
 KEPT = 20
 """Tasks that have ended and are still told of."""
@@ -70,11 +73,13 @@ class Tasks:
         total: int,
         work: Callable[[Task, Callable[[int], None]], None],
     ) -> Task:
-        """Do `work` on a thread. It gets its task, and what it calls with the bytes that are done."""
+        """Do `work` on a thread. It gets its task, and what it calls with the bytes that are done. Raises Busy."""
         with self._lock:
             for task in self._tasks.values():
                 if (task.kind, task.title, task.state) == (kind, title, "running"):
                     return task
+            if sum(task.state == "running" for task in self._tasks.values()) >= AT_ONCE:
+                raise Busy(f"{AT_ONCE} downloads and hashes are under way already. Wait for one, or cancel one.")
             task = Task(str(next(self._numbers)), kind, title, total)
             self._tasks[task.id] = task
             ended = [each for each in self._tasks.values() if each.state != "running"]

@@ -9,12 +9,13 @@ from typing import IO
 from starlette.requests import ClientDisconnect, Request
 
 from studio.errors import RequestError
+from studio.shares import share_of
 from studio.web.pace import Turns
 
 PATIENCE = 20.0
 """Seconds within which more of a body must come."""
 
-SLOWEST = 4096
+SLOWEST = 32_768
 """Bytes a second that are fast enough for any line; slower senders are let go."""
 
 IN_MEMORY = 2**20
@@ -22,6 +23,9 @@ IN_MEMORY = 2**20
 
 OF_ONE, WAITING = 3, 30
 """Files that one browser sends at a time, and how many more of its may wait."""
+
+TURN = 120.0
+"""Seconds that a file waits until those before it are sent."""
 
 AT_WORK = 2
 """Files of all that are in memory at a time, each up to as large as may be sent."""
@@ -31,19 +35,22 @@ class Uploads:
     """Files that are sent, from the first byte until what was to be done with them is done."""
 
     def __init__(self) -> None:
-        self._sent = Turns(OF_ONE, WAITING)
+        self._sent = Turns(OF_ONE, WAITING, TURN)
         self._at_work = asyncio.Semaphore(AT_WORK)
 
     @contextlib.asynccontextmanager
     async def body(self, request: Request, most: int, advice: str) -> AsyncIterator[bytes]:
         """What was sent, for as long as it is worked on. Raises as `body_of` does, and when too many wait."""
-        async with self._sent.of(request.state.owner) as may_come:
-            if not may_come:
-                raise RequestError("Too many files were sent at a time. Wait for some, then send the others.", 429)
+        give_back = await self._sent.take(share_of(request.state.owner))
+        if not give_back:
+            raise RequestError("Too many files were sent at a time. Wait for some, then send the others.", 429)
+        try:
             with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
-                await _spool(request, file, most, advice)
+                await _spool(request, file, most, "The file", advice)
                 async with self._at_work:
                     yield file.read()
+        finally:
+            give_back()
 
 
 async def body_of(request: Request, most: int, advice: str = "Send less.") -> bytes:
@@ -53,14 +60,14 @@ async def body_of(request: Request, most: int, advice: str = "Send less.") -> by
     that is too large.
     """
     with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
-        await _spool(request, file, most, advice)
+        await _spool(request, file, most, "What was sent", advice)
         return file.read()
 
 
-async def _spool(request: Request, file: IO[bytes], most: int, advice: str) -> None:
+async def _spool(request: Request, file: IO[bytes], most: int, what: str, advice: str) -> None:
     told = request.headers.get("content-length", "")
     if told.isdecimal() and int(told[:19]) > most:
-        raise _too_large(most, advice)
+        raise _too_large(most, what, advice)
     clock = asyncio.get_running_loop().time
     size, start = 0, clock()
     parts = request.stream()
@@ -77,9 +84,10 @@ async def _spool(request: Request, file: IO[bytes], most: int, advice: str) -> N
             return
         size += len(part)
         if size > most:
-            raise _too_large(most, advice)
+            raise _too_large(most, what, advice)
         file.write(part)
 
 
-def _too_large(most: int, advice: str) -> RequestError:
-    return RequestError(f"The file is larger than {most / 10**6:.0f} MB, the most that is taken in. {advice}", 413)
+def _too_large(most: int, what: str, advice: str) -> RequestError:
+    size = f"{most / 10**6:.0f} MB" if most >= 10**6 else f"{most / 1000:.0f} kB"
+    return RequestError(f"{what} is larger than {size}, the most that is taken in. {advice}", 413)

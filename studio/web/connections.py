@@ -8,6 +8,7 @@ makes room.
 
 import asyncio
 import contextlib
+from collections import Counter
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -16,9 +17,15 @@ HEAD_SECONDS = 15.0
 """Seconds within which the head of a request must be complete, from the connection or from the answer before on."""
 
 STALLED_SECONDS = 60.0
-"""Seconds after which a client that does not read its answer is let go. An event stream finds its way back."""
+"""Seconds within which a client must have read at least something of what waits for it, or it is let go."""
 
-WAITING = 128
+LOOK_AGAIN = 1.0
+"""Seconds after which it is looked again whether an answer has left."""
+
+BACKLOG = 128
+"""Connections that the system holds until they are taken, all at once."""
+
+WAITING = 4 * BACKLOG
 """Connections that may be without a complete head. A browser sends its own at once."""
 
 OPEN = 2000
@@ -27,32 +34,31 @@ OPEN = 2000
 RESERVED = 256
 """Open files that are left for everything else: pictures, the index, models."""
 
-BACKLOG = 128
-"""Connections that the system holds until they are taken."""
-
 
 class Connection(H11Protocol):
     """Uvicorn's connection, with an end to its patience."""
 
-    waiting: dict["Connection", asyncio.TimerHandle]
+    waiting: dict["Connection", None]
     """All connections whose next request's head is not complete, longest first; one dict for each server."""
     most: int
     """Connections in all. One address can have half of them."""
 
+    _head: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._wait()
-        neighbours = [each for each in self.connections if _address(each) == _address(self)]
-        if len(self.connections) > self.most or len(neighbours) > self.most // 2:
-            # Somebody who only waits makes room; where all are at work, the one who came last has to go.
-            rivals = neighbours if len(neighbours) > self.most // 2 else self.connections
-            next((each for each in self.waiting if each in rivals), self)._leave()
+        address = _address(self)
+        if sum(_address(each) == address for each in self.connections) > self.most // 2:
+            self._make_room([each for each in self.waiting if _address(each) == address])
+        elif len(self.connections) > self.most or len(self.waiting) > WAITING:
+            self._make_room(list(self.waiting))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._wait_no_more()
-        self._flows()
+        if self._stalled:
+            self._stalled.cancel()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
@@ -68,26 +74,46 @@ class Connection(H11Protocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stalled = self.loop.call_later(STALLED_SECONDS, self._leave)
+        self._watch()
 
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._flows()
-
-    def _flows(self) -> None:
-        if self._stalled:
-            self._stalled.cancel()
-            self._stalled = None
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: the studio needs no websockets, and is not to be given any."""
 
     def _wait(self) -> None:
+        """Wait for the head of a request, once the answer before it has left."""
         self._wait_no_more()
-        self.waiting[self] = self.loop.call_later(HEAD_SECONDS, self._leave)
-        if len(self.waiting) > WAITING:
-            next(iter(self.waiting))._leave()
+        if self.transport.get_write_buffer_size():
+            self._watch()
+            self._head = self.loop.call_later(LOOK_AGAIN, self._wait)
+        else:
+            self.waiting[self] = None
+            self._head = self.loop.call_later(HEAD_SECONDS, self._leave)
 
     def _wait_no_more(self) -> None:
-        if timer := self.waiting.pop(self, None):
-            timer.cancel()
+        self.waiting.pop(self, None)
+        if self._head:
+            self._head.cancel()
+
+    def _watch(self) -> None:
+        """See to it that what is to be sent gets less, until it has left."""
+        if not self._stalled:
+            unsent = self.transport.get_write_buffer_size()
+            self._stalled = self.loop.call_later(STALLED_SECONDS, self._look, unsent)
+
+    def _look(self, before: int) -> None:
+        self._stalled = None
+        unsent = self.transport.get_write_buffer_size()
+        # More than before: it was read, and more was given.
+        if unsent and unsent == before:
+            self._leave()
+        elif unsent:
+            self._watch()
+
+    def _make_room(self, rivals: list["Connection"]) -> None:
+        """Let the one leave that has waited longest, of whoever has the most that wait; this one if none waits."""
+        each = Counter(map(_address, rivals))
+        most = max(each, key=each.__getitem__, default="")
+        next((rival for rival in rivals if _address(rival) == most), self)._leave()
 
     def _leave(self) -> None:
         self._wait_no_more()

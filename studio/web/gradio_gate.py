@@ -29,11 +29,11 @@ PAGE = ("/", "/theme.css")
 FILES = re.compile(r"/(assets|static)(/[\w-][\w.-]*)+", re.ASCII)
 """What is only read. No part of a path begins with a dot, so none leads out of Gradio's folders."""
 
-MOST = 1_000_000
+MOST = 400_000
 """Bytes of a request to a function. A form with long prompts and many controls has some thousands."""
 
-DEEPEST = 16
-"""Lists and objects within each other, in what is sent."""
+DEEPEST, PARTS = 16, 5_000
+"""Lists and objects within each other, and in all, in what is sent."""
 
 SESSIONS = 16
 """Windows of which Gradio remembers what it sent them last, 0.6 MB each. One that was forgotten is begun again."""
@@ -126,8 +126,7 @@ class GradioGate:
         if not all(fits(value) for fits, value in zip(kinds, values, strict=True)):
             raise _not_ours("a value is not of the kind that its field holds")
         event = _event(body.get("event_data"), shape)
-        if not _harmless([values, event]):
-            raise _not_ours("it describes files, or goes too deep")
+        values, event = _harmless(values), _harmless(event)
         if not isinstance(session, str) or not _SESSION.fullmatch(session):
             raise _not_ours("it names no window")
         # Under the browser's own id, so that nobody reaches into what Gradio remembers of another's window.
@@ -164,11 +163,11 @@ def _text(value: Any) -> bool:
 
 
 def _plain_value(value: Any) -> bool:
-    return value is None or isinstance(value, str | int | float)
+    return value is None or (isinstance(value, str | int | float) and not isinstance(value, bool))
 
 
-def _choice(value: Any) -> bool:
-    return all(map(_plain_value, value)) if isinstance(value, list) else _plain_value(value)
+def _choices(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(map(_text, value)))
 
 
 def _memory(value: Any) -> bool:
@@ -183,13 +182,15 @@ KINDS: Mapping[type[Component], Callable[[Any], bool]] = {
     gradio.Number: _plain_value,
     gradio.Slider: _plain_value,
     gradio.Radio: _plain_value,
-    gradio.Dropdown: _choice,
+    gradio.Dropdown: _plain_value,
     gradio.BrowserState: _memory,
 }
 """What each kind of component sends. One that is missing here cannot be an input of a function."""
 
 
 def _kind(component: Any) -> Callable[[Any], bool]:
+    if isinstance(component, gradio.Dropdown) and component.multiselect:
+        return _choices
     try:
         return KINDS[type(component)]
     except KeyError:
@@ -214,18 +215,25 @@ def _event(data: Any, shape: Shape) -> dict[str, Any]:
     return found
 
 
-def _harmless(value: Any, depth: int = 0) -> bool:
-    """Whether plain values are all that it is made of, and nothing in it describes a file."""
+def _harmless(value: Any, depth: int = 0) -> Any:
+    """The value, with halves of characters replaced, which nothing could write. Raises RequestError.
+
+    Plain values are all that it may be made of, and nothing in it may describe a file.
+    """
     if depth > DEEPEST:
-        return False
+        raise _not_ours("it goes too deep")
     if isinstance(value, dict):
-        return not DESCRIBES_FILES & value.keys() and all(_harmless(each, depth + 1) for each in value.values())
+        if DESCRIBES_FILES & value.keys():
+            raise _not_ours("it describes a file")
+        return {_harmless(name, depth): _harmless(each, depth + 1) for name, each in value.items()}
     if isinstance(value, list):
-        return all(_harmless(each, depth + 1) for each in value)
-    return True
+        return [_harmless(each, depth + 1) for each in value]
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(value, str) else value
 
 
 def _json(data: bytes) -> Any:
+    if data.count(b"[") + data.count(b"{") > PARTS:
+        raise _not_ours("it has too many parts")
     try:
         return json.loads(data, parse_constant=_no_number)
     except (ValueError, RecursionError):

@@ -7,6 +7,7 @@ import logging
 import re
 import socket
 from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -14,7 +15,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studio.settings import Settings
-from studio.web.owners import COOKIE, Owners, nobody
+from studio.shares import share_of
+from studio.web.owners import Owners
 from studio.web.pace import Allowance, Turns
 
 HEADERS = {
@@ -36,9 +38,13 @@ WRONG_AT_ONCE, WRONG_EACH = 10, 3.0
 WRONG_BY_ALL, WRONG_BY_ALL_EACH = 200, 0.1
 """The same for all addresses together."""
 
-AT_A_TIME, WAITING = 12, 200
-"""Requests of one browser that are answered at a time, or one could keep all of the server's threads; and how many more
-may wait. A browser itself makes six at a time, but one behind a proxy as many as there are pictures on the page."""
+AT_A_TIME, OF_ADDRESS, WAITING, PATIENCE = 12, 30, 200, 30.0
+"""Requests of one browser that are answered at a time, or one could keep all of the server's 40 threads, and of one
+address; how many more may wait, and for how many seconds. A browser makes six at a time, but behind a proxy as many as
+there are pictures on the page. Streams that have begun do not count."""
+
+STREAMS = ("text/event-stream", "application/x-ndjson")
+"""Answers that go on until the page is closed."""
 
 BUSY = "Too much was asked for at once. Wait for the answers, then ask again."
 
@@ -56,7 +62,7 @@ class Guard:
     Host: a page elsewhere can have its own name point to this machine (DNS rebinding) and then counts as ours for a
     browser, so only names that are really this machine's pass. Origin: a page elsewhere can send requests here with
     the person's sign-in; browsers say so, and it is refused. Then sign-in, if the settings ask for one: who tries
-    wrong passwords must wait longer and longer, and everybody else need not.
+    wrong passwords gets few tries, and those who are signed in notice nothing of it.
 
     Every browser gets an id as a cookie with the page, found in `request.state.owner`: whose job a job is.
     """
@@ -71,41 +77,35 @@ class Guard:
         self._wrong = Allowance(WRONG_AT_ONCE, WRONG_EACH)
         self._wrong_by_all = Allowance(WRONG_BY_ALL, WRONG_BY_ALL_EACH)
         self._signed_in: OrderedDict[str, None] = OrderedDict()
-        self._turns = Turns(AT_A_TIME, WAITING)
+        self._turns = Turns(AT_A_TIME, WAITING, PATIENCE)
+        self._at_address = Turns(OF_ADDRESS, WAITING, PATIENCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         headers, address = Headers(scope=scope), _network(scope)
-        known = self._owners.known(_cookie(headers))
+        known = next(filter(None, map(self._owners.known, _cookies(headers, self._owners.cookie))), None)
         if refusal := self._refusal(scope, headers, known, address):
-            await _refuse(refusal, scope, receive, send)
+            await _refuse(refusal, scope, receive, _marked(send))
             return
-        cookie = ""
-        if known is None and scope["path"] == "/" and (made := self._owners.new(address)):
-            known, cookie = made
-        owner = known or nobody(address)
+        cookie, owner = "", known or self._owners.nobody(address)
+        if known is None and scope["path"] == "/":
+            owner, value = self._owners.new(address)
+            cookie = f"{self._owners.cookie}={value}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax"
         scope.setdefault("state", {})["owner"] = owner
-
-        async def marked(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                answer = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    answer[name] = value
-                if cookie:
-                    answer.append("Set-Cookie", f"{COOKIE}={cookie}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax")
-            await send(message)
-
-        async with self._turns.of(owner) as may_go:
-            if may_go:
-                await self._app(scope, receive, marked)
+        turns = [await self._turns.take(share_of(owner)), await self._at_address.take(address)]
+        try:
+            if None in turns:
+                await _refuse(PlainTextResponse(BUSY, 429, {"Retry-After": "1"}), scope, receive, _marked(send))
             else:
-                await _refuse(PlainTextResponse(BUSY, 429, {"Retry-After": "1"}), scope, receive, send)
+                await self._app(scope, receive, _marked(send, cookie, lambda: _give_back(turns)))
+        finally:
+            _give_back(turns)
 
     def _refusal(self, scope: Scope, headers: Headers, owner: str | None, address: str) -> PlainTextResponse | None:
         host = headers.get("host", "")
-        if not self._knows(host) or len(headers.getlist("host")) > 1:
+        if not self._knows(host) or len(headers.getlist("host")) > 1 or len(headers.getlist("origin")) > 1:
             return PlainTextResponse(
                 "This address is not one of this studio's. Open it by the machine's own name or number.", 403
             )
@@ -122,8 +122,10 @@ class Guard:
     def _unsigned(self, authorization: str, owner: str | None, address: str) -> PlainTextResponse | None:
         """What to answer to somebody who has not signed in; None to somebody who has."""
         given = _given(authorization)
-        # A browser that had the password before is let try at any time, or others at its address could lock it out.
-        may_try = owner in self._signed_in or (self._wrong.left(address) and self._wrong_by_all.left(""))
+        # A browser that had the password before has tries of its own, or others at its address could lock it out.
+        is_known = owner in self._signed_in
+        who = f"browser {owner}" if is_known else address
+        may_try = self._wrong.left(who) and (is_known or self._wrong_by_all.left(""))
         if given is not None and not may_try:
             return PlainTextResponse(
                 "Too many wrong passwords came from your address. Wait some seconds, then try again.",
@@ -134,8 +136,9 @@ class Guard:
             self._remember(owner)
             return None
         if given is not None:
-            self._wrong.take(address)
-            self._wrong_by_all.take("")
+            self._wrong.take(who)
+            if not is_known:
+                self._wrong_by_all.take("")
             log.warning("A wrong password came from %s.", address)
         return PlainTextResponse(
             "Sign in with the user name and password of this studio.",
@@ -149,6 +152,29 @@ class Guard:
             self._signed_in.move_to_end(owner)
             while len(self._signed_in) > SIGNED_IN_KEPT:
                 self._signed_in.popitem(last=False)
+
+
+def _marked(send: Send, cookie: str = "", on_stream: Callable[[], None] = lambda: None) -> Send:
+    """Sends every answer with what a browser must know of it, and says when one begins that does not end soon."""
+
+    async def marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            answer = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                answer[name] = value
+            if cookie:
+                answer.append("Set-Cookie", cookie)
+            if answer.get("content-type", "").startswith(STREAMS):
+                on_stream()
+        await send(message)
+
+    return marked
+
+
+def _give_back(turns: Sequence[Callable[[], None] | None]) -> None:
+    for turn in turns:
+        if turn:
+            turn()
 
 
 async def _refuse(refusal: PlainTextResponse, scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,13 +209,13 @@ def _given(authorization: str) -> bytes | None:
         return b""
 
 
-def _cookie(headers: Headers) -> str:
-    """The value of the browser's cookie, empty if it brings none."""
-    for part in headers.get("cookie", "").split(";"):
-        name, _, value = part.strip().partition("=")
-        if name == COOKIE:
-            return value
-    return ""
+def _cookies(headers: Headers, wanted: str) -> Iterator[str]:
+    """The values of all cookies of this name: another program on this host may have set one, for a longer path."""
+    for line in headers.getlist("cookie"):
+        for part in line.split(";"):
+            name, _, value = part.strip().partition("=")
+            if name == wanted:
+                yield value
 
 
 def _network(scope: Scope) -> str:
@@ -213,7 +239,7 @@ def _name_in(host: str) -> str:
     if not _HOST.fullmatch(host):
         return ""
     try:
-        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        return (urlsplit(f"//{host}").hostname or "").removesuffix(".")
     except ValueError:
         return ""
 

@@ -24,6 +24,7 @@ from studio.engine import Engine, Job
 from studio.errors import JobMissing
 from studio.events import FINAL, Event, Paused, Step
 from studio.library import Library
+from studio.shares import share_of
 
 FRAME, LAST_FRAME = 90, 1500
 """Milliseconds that an animation shows each step, and the last one."""
@@ -43,6 +44,9 @@ GATHERED = 0.008
 """Seconds for which a window's news are gathered before they are told: the steps of one tick come one by one, and each
 waking of the server would take time from the model."""
 
+STREAMS = 32
+"""Streams of one share at a time; of more, the oldest ends, and its window asks again."""
+
 OWNERS_KEPT = 1000
 """Browsers whose pictures on show are remembered in any case; of more, only those that have jobs."""
 
@@ -58,7 +62,7 @@ Stages = dict[str, dict[str, Any]]
 
 
 def owner_of(request: Request) -> str:
-    """The random id of the browser that asks, which `server.Guard` put there."""
+    """The random id of the browser that asks, which `guard.Guard` put there."""
     owner: str = request.state.owner
     return owner
 
@@ -192,6 +196,9 @@ class Live:
         unsubscribe = self._engine.subscribe(lambda event: mailbox.put(event.job, event))
         with self._lock:
             self._readers.append(reader)
+            of_one = [box for who, box in self._readers if share_of(who) == share_of(owner)]
+            for old in of_one[:-STREAMS]:
+                old.put("end", None)
             if self._closed:
                 mailbox.put("end", None)
             shown = {place: list(ids) for place, ids in self._shown.get(owner, {}).items()}

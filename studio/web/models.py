@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import asdict
 from functools import lru_cache
@@ -13,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from studio.engine import Engine
-from studio.errors import ModelError, ModelMissing, RecipeError
+from studio.errors import Busy, ModelError, ModelMissing, RecipeError
 from studio.library import Library
 from studio.models import catalog, download, sidecars
 from studio.models.catalog import Entry
@@ -30,6 +31,9 @@ from studio.web.pictures import FOREVER
 MAX_NOTES = 20_000
 """Characters of a person's own notes on a model."""
 
+LOOKS = 3
+"""Questions to the hub at a time: each is a process, and may take a minute."""
+
 _MAX_BODY = 2_000_000
 _THUMBNAILS_KEPT = 256
 
@@ -38,6 +42,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
     """`/models` and what is below it. folders: where downloads may go, the first that can be written to."""
     router = APIRouter(prefix="/models")
     folders = tuple(folders)
+    looking = threading.BoundedSemaphore(LOOKS)
 
     def entry(key: str) -> Entry:
         for each in models.catalog.everything():
@@ -100,7 +105,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
         text = visible((await body_of(request, _MAX_BODY)).decode("utf-8", "replace"), lines=True)
         if len(text) > MAX_NOTES:
             raise RecipeError(f"Notes can have {MAX_NOTES:,} characters, and these have {len(text):,}.")
-        models.catalog.records.keep_notes(entry(key).key, text)
+        await run_in_threadpool(lambda: models.catalog.records.keep_notes(entry(key).key, text))
         return JSONResponse({})
 
     @router.post("/defaults")
@@ -112,7 +117,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
             if wanted.get("sampler") not in _samplers(found):
                 raise RecipeError(f"{found.name} has no sampler {str(wanted.get('sampler'))[:60]!r}.")
             Recipe.from_values({"model": found.name, **wanted}).check()
-        models.catalog.records.keep_defaults(found.key, values)
+        await run_in_threadpool(models.catalog.records.keep_defaults, found.key, values)
         return JSONResponse({})
 
     @router.post("/hash")
@@ -128,7 +133,12 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
 
     @router.post("/hub/look")
     def look(text: str) -> JSONResponse:
-        plan = download.look(text)
+        if not looking.acquire(blocking=False):
+            raise Busy("Others are asking the hub already. Wait for its answers, then look again.")
+        try:
+            plan = download.look(text)
+        finally:
+            looking.release()
         return JSONResponse(
             {**asdict(plan), "bytes": plan.bytes, "folder": visible(str(download.destination(folders)))}
         )

@@ -1,10 +1,10 @@
 """How often, and how much at a time, something may be done by each of many."""
 
 import asyncio
-import contextlib
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 
 REMEMBERED = 10_000
 """Of so many it is known what they did lately; who did something longest ago is forgotten first."""
@@ -36,25 +36,52 @@ class Allowance:
         return True
 
 
+@dataclass
+class _Line:
+    """Who has a turn, and who waits for one."""
+
+    turn: asyncio.Semaphore
+    here: int = 0
+
+
+@dataclass
 class Turns:
-    """So many at a time for each of many; more wait for their turn, up to a number. On one event loop."""
+    """So many at a time for each of many; more wait for their turn, up to a number and for a while. On one event loop.
 
-    def __init__(self, at_a_time: int, waiting: int) -> None:
-        self._at_a_time, self._most = at_a_time, at_a_time + waiting
-        self._turns: dict[Hashable, tuple[asyncio.Semaphore, list[None]]] = {}
+    waiting: how many may wait. patience: seconds that one waits.
+    """
 
-    @contextlib.asynccontextmanager
-    async def of(self, who: Hashable) -> AsyncIterator[bool]:
-        """Wait for a turn; False at once if too many of them wait already."""
-        turn, here = self._turns.setdefault(who, (asyncio.Semaphore(self._at_a_time), []))
-        if len(here) >= self._most:
-            yield False
-            return
-        here.append(None)
+    at_a_time: int
+    waiting: int
+    patience: float
+    _lines: dict[Hashable, _Line] = field(default_factory=dict)
+
+    async def take(self, who: Hashable) -> Callable[[], None] | None:
+        """Wait for a turn. Returns what gives it back (once; more often does nothing), None if there was none."""
+        line = self._lines.setdefault(who, _Line(asyncio.Semaphore(self.at_a_time)))
+        if line.here >= self.at_a_time + self.waiting:
+            return None
+        line.here += 1
         try:
-            async with turn:
-                yield True
-        finally:
-            here.pop()
-            if not here:
-                self._turns.pop(who, None)
+            async with asyncio.timeout(self.patience):
+                await line.turn.acquire()
+        except BaseException as error:
+            self._leave(who, line)
+            if isinstance(error, TimeoutError):
+                return None
+            raise
+        given = False
+
+        def give_back() -> None:
+            nonlocal given
+            if not given:
+                given = True
+                line.turn.release()
+                self._leave(who, line)
+
+        return give_back
+
+    def _leave(self, who: Hashable, line: _Line) -> None:
+        line.here -= 1
+        if not line.here:
+            self._lines.pop(who, None)
