@@ -16,8 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEAD_SECONDS = 15.0
 """Seconds within which the head of a request must be complete, from the connection or from the answer before on."""
 
-STALLED_SECONDS = 60.0
-"""Seconds within which a client must have read at least something of what waits for it, or it is let go."""
+STALLED_SECONDS = 300.0
+"""Seconds within which a client must have read at least something of what waits for it, or it is let go. The system
+holds some megabytes itself, so of a slow reader nothing is noticed here for minutes."""
 
 LOOK_AGAIN = 1.0
 """Seconds after which it is looked again whether an answer has left."""
