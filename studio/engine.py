@@ -40,6 +40,10 @@ FINAL_KEPT = 256
 """Jobs that are over and still answer to their id, so that a reloaded page finds how they ended."""
 
 
+KEYS_KEPT = 1000
+"""Kinds of calls of which it is remembered that they ran out of memory."""
+
+
 class Past(Protocol):
     """What is remembered of a job's steps: the run itself, or what is stored of it."""
 
@@ -645,6 +649,8 @@ class Engine:
                 self._worker.step(going)
         except OutOfMemory as error:
             if len(batch) > 1:
+                if len(self._rows) >= KEYS_KEPT:
+                    self._rows.clear()
                 self._rows[runs[0].key] = len(batch) // 2
                 return
             self._pause(batch[0], str(error))

@@ -155,7 +155,7 @@ class _Bar(str):
     """A bar between choices."""
 
 
-@lru_cache(256)
+@lru_cache(32)
 def _lines(path: Path, size: int, changed: int) -> tuple[str, ...]:
     """The choices in a file of this size and time, none if it is no list of words."""
     if size > MAX_BYTES:

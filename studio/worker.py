@@ -16,10 +16,11 @@ from diffusers import AutoencoderKL
 from PIL.Image import Image
 from torch import Tensor
 
-from studio import addons, controls, originals, prompts
+from studio import addons, controls, memory, originals, prompts
 from studio.addons import File, Lora
 from studio.errors import OutOfMemory, RecipeError
 from studio.families import Guide, Model, Row, adapters
+from studio.families.base import tensors
 from studio.families.stock import Stock
 from studio.models import catalog, needs, placement
 from studio.models.loading import Report
@@ -33,6 +34,9 @@ from studio.stock_run import StockRun
 
 ROWS = 16
 """The most runs in one call, however small their pictures."""
+
+GIVEN_BACK = 16
+"""After so many pictures, memory that is not used any more is given back to the system: it would pile up otherwise."""
 
 SHARE = 0.8
 """How much of the free memory a call may be planned to take: something else may want some meanwhile."""
@@ -99,12 +103,15 @@ class TorchRun:
 
     @property
     def weight(self) -> int:
-        """Bytes of its steps, which are all of one size, and of what it reads beside them in each."""
+        """Bytes of its steps, and of what the model reads in each of them."""
+        read = (self.original, self.beside, *(guide.given for guide in self.guides))
+        return self.steps + self.prompts.bytes + sum(tensor.nbytes for tensor in tensors(read))
+
+    @property
+    def steps(self) -> int:
+        """Bytes of its steps, which are all of one size."""
         moment = next(iter(self.moments.values()), None)
-        original = (self.original.latents, self.original.noise) if self.original else ()
-        given = (tensor for guide in self.guides for tensor in _tensors(guide.given))
-        beside = sum(tensor.nbytes for tensor in (*original, *_tensors(self.beside), *given))
-        return beside + (len(self.moments) * moment.weight if moment else 0)
+        return len(self.moments) * moment.weight if moment else 0
 
     def look_back(self, step: int) -> tuple[int, LatentPreview]:
         moments = dict(self.moments)
@@ -218,7 +225,9 @@ class TorchWorker:
     def __init__(self, models: Manager, sources: Sources, moments: Moments | None = None) -> None:
         self._models, self._sources, self._moments = models, sources, moments
         self._runs: weakref.WeakSet[TorchRun] = weakref.WeakSet()
+        self._guides: weakref.WeakValueDictionary[Hashable, Guide] = weakref.WeakValueDictionary()
         self._needs = needs.Needs(models.device)
+        self._kept = 0
         self.preparer = controls.Preparer(sources)
 
     def check(self, *recipes: Recipe) -> None:
@@ -283,9 +292,14 @@ class TorchWorker:
         return self._models.ask(kind, lambda found: addons.chosen(control.model, found, what))
 
     def _guide(self, model: Model, recipe: Recipe, control: Control) -> Guide:
-        picture = self.preparer.of(control, recipe, next(iter(self._models.seen("depth").values()), None))
-        encoders = list(self._models.seen("image encoder").values())
-        return model.guide(control, self._control(control), recipe.model, picture, encoders)
+        """A control's picture as the model reads it takes some megabytes, so runs that have the same share it."""
+        file, part = self._control(control), recipe.part if recipe.mask else None
+        key = (control, file, recipe.model, recipe.width, recipe.height, recipe.source, part)
+        if not (guide := self._guides.get(key)):
+            picture = self.preparer.of(control, recipe, next(iter(self._models.seen("depth").values()), None))
+            encoders = list(self._models.seen("image encoder").values())
+            guide = self._guides[key] = model.guide(control, file, recipe.model, picture, encoders)
+        return guide
 
     def _vae(self, recipe: Recipe) -> File:
         return self._models.ask("vae", lambda found: addons.chosen(recipe.vae, found, "VAE"))
@@ -327,12 +341,12 @@ class TorchWorker:
     def _bound_steps(self) -> None:
         """Thin out the steps of the runs that remember most, until those of all runs fit into STEPS_HELD."""
         runs = list(self._runs)
-        over = sum(run.weight for run in runs) - STEPS_HELD
+        over = sum(run.steps for run in runs) - STEPS_HELD
         while over > 0 and (thick := [run for run in runs if run.can_thin]):
-            heaviest = max(thick, key=lambda run: run.weight)
-            over -= heaviest.weight
+            heaviest = max(thick, key=lambda run: run.steps)
+            over -= heaviest.steps
             heaviest.thin()
-            over += heaviest.weight
+            over += heaviest.steps
 
     def _begin(self, recipe: Recipe, origin: tuple[Any, int] | None) -> TorchRun | StockRun:
         with _device_errors():
@@ -378,6 +392,9 @@ class TorchWorker:
             run.change(recipe, model)
 
     def keep_steps(self, run: TorchRun | StockRun, picture: str) -> None:
+        self._kept += 1
+        if self._kept % GIVEN_BACK == 0:
+            memory.give_back()
         if self._moments and isinstance(run, TorchRun):
             with torch.inference_mode():
                 self._moments.keep(picture, run.recipe, dict(run.moments), run.projection)
@@ -507,13 +524,6 @@ def _note(run: TorchRun | StockRun, sentence: str) -> None:
     if sentence and sentence not in run.notes:
         log.warning(sentence)
         run.notes = (*run.notes, sentence)
-
-
-def _tensors(given: Any) -> tuple[Tensor, ...]:
-    """What a model is given beside the latents: nothing, a tensor, or several."""
-    if given is None:
-        return ()
-    return (given,) if isinstance(given, Tensor) else tuple(given)
 
 
 def _agree(past: Recipe, step: int, recipe: Recipe) -> bool:

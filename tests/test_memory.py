@@ -462,6 +462,34 @@ def test_the_height_of_a_call_is_seen() -> None:
     assert after and needs._peak(CPU) - after < 16 * 2**20
 
 
+def test_what_was_asked_for_last_is_kept_up_to_its_weight() -> None:
+    made: list[str] = []
+
+    def get(name: str) -> str:
+        return recent.get(name, lambda: made.append(name) or name)  # type: ignore[func-returns-value]
+
+    recent: memory.Recent[str, str] = memory.Recent(10, len)
+    for name in ("aaaa", "bbbb", "aaaa", "cc", "dddd", "aaaa", "bbbb"):
+        assert get(name) == name
+    assert made == ["aaaa", "bbbb", "cc", "dddd", "bbbb"]
+    assert get("e" * 99) == "e" * 99 and get("e" * 99) and made[-1] == "e" * 99, "the newest is kept in any case"
+    recent.clear()
+    get("aaaa")
+    assert made[-2:] == ["e" * 99, "aaaa"]
+
+
+def test_long_prompts_push_out_those_before_them(models_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("studio.families.base.PROMPTS_HELD", 20_000)
+    model = Manager([models_folder], "cpu", "float32").use("sd")
+    with torch.inference_mode():
+        one = model.encode("a red apple", "", True)
+        assert model.encode("a red apple", "", True) is one
+        for number in range(5):
+            long = model.encode("a red apple " * 100, f"{number}", True)
+        assert one.bytes < 20_000 / 5 < 20_000 < 5 * long.bytes
+        assert model.encode("a red apple", "", True) is not one
+
+
 def group(folder: Path, **files: object) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in files.items():

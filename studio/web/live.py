@@ -47,6 +47,9 @@ waking of the server would take time from the model."""
 OWNERS_KEPT = 1000
 """Browsers whose pictures on show are remembered; the one seen longest ago is forgotten first."""
 
+PLACES_KEPT = 16
+"""Tabs of one browser; a page has five."""
+
 Layout = dict[str, Any]
 """How a tab's pictures stand in a grid, as JSON: `rows` and `columns` (labels), `cells` (job ids, row by row), a `note`
 for the person, and the `plan` that it was made of (`studio.sheets.Plan`)."""
@@ -112,6 +115,10 @@ class Live:
             new = [job.id for job in jobs]
             moving = [job_id for job_id in places.get(place, []) if not layout and self._moves(job_id)]
             places[place] = [*(job_id for job_id in moving if job_id not in new), *new]
+            while len(places) > PLACES_KEPT:
+                dropped = next(each for each in places if each != place)
+                places.pop(dropped)
+                self._layouts.get(owner, {}).pop(dropped, None)
             if layout:
                 self._layouts.setdefault(owner, {})[place] = layout
             self._shown.move_to_end(owner)
@@ -188,8 +195,11 @@ class Live:
     def _told(self, known: set[str], event: Event) -> str:
         """The message of an event, with the recipe if this reader hears of the job for the first time."""
         job = self._find(event.job)
-        if event.job not in known and job:
-            known.add(event.job)
+        is_new = event.job not in known
+        known.add(event.job)
+        if isinstance(event, FINAL):
+            known.discard(event.job)  # there is nothing more to hear of it
+        if is_new and job:
             return _message("job", _described(job, event))
         # A recipe that was changed on the way is told again.
         changed = {"recipe": asdict(job.recipe)} if job and job.recipe.turns else {}
