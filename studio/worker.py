@@ -331,7 +331,6 @@ class TorchWorker:
             if not self._models.loaded(recipe.model) or not (note := self._smaller(recipe.model)):
                 raise
             run = self._begin(recipe, origin)
-        run.notes = ()
         _note(run, note)
         if isinstance(run, TorchRun):
             self._runs.add(run)
@@ -358,14 +357,17 @@ class TorchWorker:
                 past, step = origin
                 # Where that step was thinned out, it is run again from the nearest before it, turns between included.
                 if isinstance(past, TorchRun) and (kept := nearest(past.moments, step)) is not None:
-                    return past.fork(kept, recipe, model)
+                    fork = past.fork(kept, recipe, model)
+                    fork.notes = ()
+                    return fork
                 if isinstance(past, Stored):
                     return self._taken_up(past, step, recipe, model)
             return self._begun(recipe, model)
 
     def _begun(self, recipe: Recipe, model: Model) -> TorchRun:
-        with self._reading(recipe, model):
+        with self._reading(recipe, model) as note:
             run = TorchRun(model, recipe, self._sources, self._models)
+        _note(run, note)
         run.guides = tuple(self._guide(model, recipe, control) for control in recipe.controls)
         return run
 
@@ -418,12 +420,17 @@ class TorchWorker:
         return one if run.prompts.negative is None else 2 * one
 
     def _fits(self, need: int, share: float) -> bool:
-        """Whether there is so much memory free; `share`: how much of what is free may be taken."""
-        return need <= needs.LARGE or need <= share * self._models.memory().free
+        """Whether there is so much memory free; `share`: how much of what is free may be taken.
+
+        A graphics card is always tried: it says no by itself, and parts that lie on it now may leave.
+        """
+        if need <= needs.LARGE or self._models.device.type == "cuda":
+            return True
+        return need <= share * self._models.memory().free
 
     def _refuse(self, what: str, need: int) -> None:
         """Raise OutOfMemory if there is far too little for what would be done."""
-        if self._models.device.type != "cuda" and not self._fits(need, FAR):
+        if not self._fits(need, FAR):
             free = self._models.memory().free
             raise OutOfMemory(
                 f"{what} needs about {need / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. "
@@ -431,16 +438,19 @@ class TorchWorker:
             )
 
     @contextmanager
-    def _reading(self, recipe: Recipe, model: Model) -> Iterator[None]:
-        """Inside, a start picture is read by the autoencoder: in tiles, where there is too little memory for all."""
+    def _reading(self, recipe: Recipe, model: Model) -> Iterator[str]:
+        """Inside, a start picture is read by the autoencoder: in tiles, where there is too little memory for all.
+
+        Gives what a person is told of it.
+        """
         need = self._needs.picture(model, recipe.width * recipe.height) if recipe.source else 0
         if not self._fits(need, SHARE) and isinstance(model.vae, AutoencoderKL):
             with placement.tiled(model.vae):
-                yield
+                yield "There was too little memory to read the start picture at once, so it was read in tiles."
             return
         self._refuse("Reading the start picture", need)
         with self._needs.watched(model, "picture", need):
-            yield
+            yield ""
 
     def step(self, runs: Sequence[TorchRun]) -> None:
         try:

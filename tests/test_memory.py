@@ -400,7 +400,10 @@ def test_a_start_picture_that_would_not_fit_is_read_in_tiles(short: tuple[TorchW
     model.vae.encoder.register_forward_pre_hook(lambda *_: tiled.append(model.vae.use_tiling))
     worker.begin(recipe("sd", source=name))
     free[0] = 1
-    worker.begin(recipe("sd", source=name))
+    told = worker.begin(recipe("sd", source=name))
+    assert ["read in tiles" in each for each in told.notes] == [True]
+    free[0] = 10**12
+    assert not worker.begin(told.recipe, (told, 0)).notes
     assert tiled[0] is False and all(tiled[1:]) and tiled[1:] and not model.vae.use_tiling
     free[0] = 10**12
     worker.load("velocity", lambda read, size: None)

@@ -47,6 +47,9 @@ waking of the server would take time from the model."""
 OWNERS_KEPT = 1000
 """Browsers whose pictures on show are remembered; the one seen longest ago is forgotten first."""
 
+NEWS_KEPT = 10_000
+"""Things of which a reader can have missed the newest; one that takes nothing for longer is not waited for."""
+
 PLACES_KEPT = 16
 """Tabs of one browser; a page has five."""
 
@@ -68,12 +71,17 @@ class Mailbox:
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._news: dict[str, Any] = {}
+        self.is_lost = False
+        """Whether its reader took nothing for so long that news were thrown away: it must begin again."""
         self._filled = asyncio.Event()
 
     def put(self, key: str, item: Any) -> None:
         """Leave an item in place of an older one of that key. Any thread; never waits."""
         with self._lock:
             is_first = not self._news
+            if len(self._news) >= NEWS_KEPT:
+                self._news.clear()
+                self.is_lost = True
             self._news[key] = item
         # The reader is woken once for all that it has not taken yet.
         if is_first:
@@ -173,6 +181,8 @@ class Live:
             yield _message("jobs", {"jobs": told, "shown": shown, "layouts": layouts})
             while True:
                 found = await mailbox.take(HEARTBEAT)
+                if mailbox.is_lost:
+                    return  # a browser asks again by itself, and is told how things stand
                 news = [each for each in found if isinstance(each, str) or self._is_for(owner, known, each)]
                 # Encoding takes a moment, and may wait for the device: not on the engine's thread or the server's loop.
                 if any(_has_preview(each) for each in news):
