@@ -22,9 +22,10 @@ from studio.errors import OutOfMemory, RecipeError
 from studio.families import Guide, Model, Row, adapters
 from studio.families.base import tensors
 from studio.families.stock import Stock
-from studio.models import catalog, needs, placement
+from studio.models import catalog, placement
 from studio.models.loading import Report
 from studio.models.manager import Manager
+from studio.models.needs import Needs
 from studio.moments import Moment, Moments, Stored, nearest
 from studio.previews import LatentPreview
 from studio.recipe import Control, Recipe, Turn
@@ -37,13 +38,6 @@ ROWS = 16
 
 GIVEN_BACK = 16
 """After so many pictures, memory that is not used any more is given back to the system: it would pile up otherwise."""
-
-SHARE = 0.8
-"""How much of the free memory a call may be planned to take: something else may want some meanwhile."""
-
-FAR = 1.25
-"""What is estimated to need so many times the memory that is free is not tried. On a processor the system would end the
-whole studio; a graphics card says no, and nothing is lost."""
 
 STEPS_HELD = 512 * 2**20
 """Bytes of memory for the steps of all pictures, finished or in the making, that one can go back to."""
@@ -226,7 +220,7 @@ class TorchWorker:
         self._models, self._sources, self._moments = models, sources, moments
         self._runs: weakref.WeakSet[TorchRun] = weakref.WeakSet()
         self._guides: weakref.WeakValueDictionary[Hashable, Guide] = weakref.WeakValueDictionary()
-        self._needs = needs.Needs(models.device)
+        self._needs = Needs(models)
         self._kept = 0
         self.preparer = controls.Preparer(sources)
 
@@ -409,33 +403,13 @@ class TorchWorker:
         if isinstance(run, StockRun) or not self._models.loaded(run.recipe.model):
             return self.rows
         need = self._need(run, self._models.use(run.recipe.model))
-        if need * self.rows <= needs.LARGE:
-            return self.rows
-        return max(1, min(self.rows, int(SHARE * self._models.memory().free / need)))
+        return self._needs.room(need, self.rows)
 
     def _need(self, run: TorchRun, model: Model) -> int:
         """Bytes that a run's next step takes: a sample, or two with a negative prompt."""
         nets = sum(guide.kind == "controlnet" for guide in run.guiding)
         one = self._needs.step(model, run.recipe.width * run.recipe.height, nets)
         return one if run.prompts.negative is None else 2 * one
-
-    def _fits(self, need: int, share: float) -> bool:
-        """Whether there is so much memory free; `share`: how much of what is free may be taken.
-
-        A graphics card is always tried: it says no by itself, and parts that lie on it now may leave.
-        """
-        if need <= needs.LARGE or self._models.device.type == "cuda":
-            return True
-        return need <= share * self._models.memory().free
-
-    def _refuse(self, what: str, need: int) -> None:
-        """Raise OutOfMemory if there is far too little for what would be done."""
-        if not self._fits(need, FAR):
-            free = self._models.memory().free
-            raise OutOfMemory(
-                f"{what} needs about {need / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. "
-                "Close other programs or choose a smaller size, then continue."
-            )
 
     @contextmanager
     def _reading(self, recipe: Recipe, model: Model) -> Iterator[str]:
@@ -444,13 +418,12 @@ class TorchWorker:
         Gives what a person is told of it.
         """
         need = self._needs.picture(model, recipe.width * recipe.height) if recipe.source else 0
-        if not self._fits(need, SHARE) and isinstance(model.vae, AutoencoderKL):
+        if not self._needs.fit(need) and isinstance(model.vae, AutoencoderKL):
             with placement.tiled(model.vae):
                 yield "There was too little memory to read the start picture at once, so it was read in tiles."
             return
-        self._refuse("Reading the start picture", need)
-        with self._needs.watched(model, "picture", need):
-            yield ""
+        self._needs.refuse("Reading the start picture", need)
+        yield ""
 
     def step(self, runs: Sequence[TorchRun]) -> None:
         try:
@@ -468,11 +441,11 @@ class TorchWorker:
             if isinstance(model, Stock):
                 for run in runs:
                     recipe = run.recipe
-                    self._refuse("A step", self._needs.step(model, recipe.width * recipe.height))
+                    self._needs.refuse("A step", self._needs.step(model, recipe.width * recipe.height))
                     cast(StockRun, run).step(model)
                 return
             need = sum(self._need(run, model) for run in runs)
-            self._refuse("A step", need)
+            self._needs.refuse("A step", need)
             inputs = [run.sampler.model_input(run.latents) for run in runs]
             rows = [
                 Row(
@@ -505,9 +478,9 @@ class TorchWorker:
         need = self._needs.picture(model, run.recipe.width * run.recipe.height)
         has_tiles = hasattr(model.vae, "enable_tiling")
         try:
-            if has_tiles and not self._fits(need, SHARE):
+            if has_tiles and not self._needs.fit(need):
                 raise OutOfMemory("It would not fit.")
-            self._refuse("Decoding the picture", need)
+            self._needs.refuse("Decoding the picture", need)
             with _device_errors(), self._needs.watched(model, "picture", need):
                 drawn = _decoded(run, model)
         except OutOfMemory:

@@ -20,7 +20,7 @@ from studio.models.manager import Manager, Memory
 from studio.models.placement import Plan
 from studio.recipe import Recipe
 from studio.sources import Sources
-from studio.worker import SHARE, TorchRun, TorchWorker
+from studio.worker import TorchRun, TorchWorker
 from tests import original, tiny
 from tests.test_loading import entry, scanned
 
@@ -329,9 +329,9 @@ def test_a_call_is_planned_by_the_memory_that_is_free(short: tuple[TorchWorker, 
     need = worker._need(one, model)
     assert worker.room(one) == worker.rows
     for rows, room in ((5.5, 5), (1.2, 1), (0.1, 1)):
-        free[0] = int(rows * need / SHARE)
+        free[0] = int(rows * need / needs.SHARE)
         assert worker.room(one) == room
-    free[0] = int(6 * need / SHARE)
+    free[0] = int(6 * need / needs.SHARE)
     assert worker.room(worker.begin(recipe("sd", guidance_scale=1.0))) == 12
     large = Recipe(model="sd", width=128, height=128, sampler="Euler")
     assert worker.room(worker.begin(large)) == 1
@@ -372,9 +372,9 @@ def test_a_card_is_asked_for_memory_whatever_the_guess(
     free[0] = 1
     with monkeypatch.context() as patch:
         patch.setattr(worker._models, "device", CUDA)
-        worker._refuse("A step", 10**12)
+        worker._needs.refuse("A step", 10**12)
     with pytest.raises(OutOfMemory, match=r"A step needs about 1000\.0 GB"):
-        worker._refuse("A step", 10**12)
+        worker._needs.refuse("A step", 10**12)
 
 
 def test_a_picture_that_would_not_fit_is_decoded_in_tiles_at_once(
@@ -423,8 +423,8 @@ def test_the_bundled_model_decodes_in_tiles(tmp_path: Path) -> None:
 
 
 def test_guesses_are_put_right_by_what_was_seen(models_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Manager([models_folder], "cpu", "float32").use("sd")
-    known = needs.Needs(CPU)
+    manager = Manager([models_folder], "cpu", "float32")
+    model, known = manager.use("sd"), needs.Needs(manager)
     guess = known.step(model, 10**6)
     peak = [0]
     monkeypatch.setattr(needs, "LARGE", 20)
