@@ -45,7 +45,7 @@ class Watched:
         unsubscribe = self.engine.subscribe(self._listen)
         reader = threading.Thread(target=self._read if read else self.over.wait)
         reader.start()
-        bench.model.encode.cache_clear()
+        bench.model.encoded.clear()
         self.start = time.perf_counter()
         self.jobs = self.engine.submit(recipes)
         self.over.wait()

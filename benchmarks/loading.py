@@ -199,7 +199,7 @@ class Drawing:
         unsubscribe = self.engine.subscribe(listen)
         reader = threading.Thread(target=_read, args=(previews, over))
         reader.start()
-        self.model.encode.cache_clear()
+        self.model.encoded.clear()
         start = time.perf_counter()
         self.engine.submit([recipe])
         over.wait()
@@ -213,7 +213,7 @@ class Drawing:
         """The model calls that the recipe needs, and nothing else."""
         start = time.perf_counter()
         with torch.inference_mode():
-            self.model.encode.cache_clear()
+            self.model.encoded.clear()
             prompts = self.model.encode(recipe.prompt, "", True)
             latents = self.model.noise(recipe, torch.Generator().manual_seed(0))
             row = Row(latents, torch.tensor(500.0), prompts, recipe.guidance_scale)

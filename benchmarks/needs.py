@@ -15,6 +15,7 @@ import diffusers
 import torch
 
 from studio.models import needs, placement
+from studio.models.manager import Manager
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 CPU, TYPE = torch.device("cpu"), torch.bfloat16
@@ -56,7 +57,7 @@ def empty(folder: Path) -> Empty:
 def measure(name: str, model: Empty) -> None:
     unet, vae = model.unet, model.vae
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
-    known = needs.Needs(CPU)
+    known = needs.Needs(Manager(device="cpu"))
     for side, samples in ((512, 1), (512, 2), (768, 1)):
         latents = torch.zeros(samples, unet.config.in_channels, side // factor, side // factor, dtype=TYPE)
         words = torch.zeros(samples, 77, unet.config.cross_attention_dim, dtype=TYPE)

@@ -97,7 +97,7 @@ class Bench:
         reader = threading.Thread(target=_read, args=(previews, over))
         reader.start()
         # Another prompt each time: what an earlier round encoded must not help a later one.
-        self.model.encode.cache_clear()
+        self.model.encoded.clear()
         self.engine.submit(recipes)
         over.wait()
         reader.join()
@@ -106,7 +106,7 @@ class Bench:
     def bare(self) -> None:
         """The model calls that the recipe needs, and nothing else: prompts, twenty steps, the picture."""
         with torch.inference_mode():
-            self.model.encode.cache_clear()
+            self.model.encoded.clear()
             prompts = self.model.encode(PROMPT, "", True)
             latents = self.model.noise(self.recipe, torch.Generator().manual_seed(0))
             row = Row(latents, torch.tensor(500.0), prompts, self.recipe.guidance_scale)

@@ -4,7 +4,7 @@ All but the depth map need no model. Pictures in and out are RGB, of the size of
 """
 
 import threading
-from collections import OrderedDict
+from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,13 @@ from PIL import Image, ImageFilter
 
 from studio import disk, masks
 from studio.errors import ModelError, RecipeError
+from studio.memory import Recent
 from studio.models.files import read_json
 from studio.recipe import KINDS, Control, Recipe, size_of
 from studio.sources import Sources
 
-REMEMBERED = 16
-"""Prepared pictures that are kept."""
+PREPARED = 16 * 2**20
+"""Pixels of prepared pictures that are kept, four bytes each."""
 
 LOW, HIGH = 100.0, 200.0
 """Canny's thresholds, those that ControlNets for it were trained with most."""
@@ -35,7 +36,7 @@ class Preparer:
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
         self._lock = threading.Lock()
-        self._done: OrderedDict[tuple[Any, ...], Image.Image] = OrderedDict()
+        self._done: Recent[Hashable, Image.Image] = Recent(PREPARED, lambda picture: picture.width * picture.height)
         self._depth: tuple[Path, Any] | None = None
 
     def of(self, control: Control, recipe: Recipe, depth: Path | None) -> Image.Image:
@@ -60,18 +61,16 @@ class Preparer:
     def _of(
         self, picture: str, kind: str, size: tuple[int, int], box: tuple[int, int, int, int] | None, depth: Path | None
     ) -> Image.Image:
-        key = (picture, kind, size, box, depth)
+        def make() -> Image.Image:
+            image = self._sources.open(picture).convert("RGB")
+            if box:
+                image = masks.cropped(image, box, size)
+            elif kind != "ip-adapter":
+                image = masks.fitted(image, *size, "crop")
+            return self._prepared(image, kind, depth)
+
         with self._lock:
-            if key not in self._done:
-                image = self._sources.open(picture).convert("RGB")
-                if box:
-                    image = masks.cropped(image, box, size)
-                elif kind != "ip-adapter":
-                    image = masks.fitted(image, *size, "crop")
-                self._done[key] = self._prepared(image, kind, depth)
-                while len(self._done) > REMEMBERED:
-                    self._done.popitem(last=False)
-            return self._done[key].copy()
+            return self._done.get((picture, kind, size, box, depth), make).copy()
 
     def _prepared(self, picture: Image.Image, kind: str, depth: Path | None) -> Image.Image:
         if kind == "depth":

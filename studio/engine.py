@@ -66,6 +66,10 @@ _GIVEN_UP = (
 )
 
 
+KEYS_KEPT = 1000
+"""Kinds of calls of which it is remembered that they ran out of memory."""
+
+
 class Past(Protocol):
     """What is remembered of a job's steps: the run itself, or what is stored of it."""
 
@@ -823,6 +827,8 @@ class Engine:
             self._worker.step(runs)
         except OutOfMemory as error:
             if len(batch) > 1:
+                if len(self._rows) >= KEYS_KEPT:
+                    self._rows.clear()
                 self._rows[runs[0].key] = len(batch) // 2
                 return
             self._pause(batch[0], str(error))

@@ -2,10 +2,15 @@
 
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import psutil
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 GROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 """Where Linux tells the limits of control groups (cgroups(7)), and which of them this process is in."""
@@ -34,6 +39,32 @@ def give_back() -> None:
     """Return what is not used any more to the system, which glibc by itself does of little."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
+
+
+class Recent(Generic[K, V]):
+    """The values that were asked for last, by key, up to `limit` in all by what each weighs; the newest in any case."""
+
+    def __init__(self, limit: int, weigh: Callable[[V], int]) -> None:
+        self._limit, self._weigh = limit, weigh
+        self._values: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self._weight = 0
+
+    def get(self, key: K, make: Callable[[], V]) -> V:
+        """The value of a key, made if it is not there."""
+        if key in self._values:
+            self._values.move_to_end(key)
+            return self._values[key][0]
+        value = make()
+        weight = self._weigh(value)
+        self._values[key] = value, weight
+        self._weight += weight
+        while self._weight > self._limit and len(self._values) > 1:
+            self._weight -= self._values.popitem(last=False)[1][1]
+        return value
+
+    def clear(self) -> None:
+        self._values.clear()
+        self._weight = 0
 
 
 def _folders(groups: Path, own: Path) -> Iterator[tuple[int, Path]]:

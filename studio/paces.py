@@ -1,13 +1,18 @@
 """How long pictures will take, from how long the ones before them took in this run of the program."""
 
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 from studio.recipe import Recipe
 
 RECENT = 0.3
 """The share that the latest measurement has in what is known: machines become busy, and idle again."""
 
+
+KINDS = 1000
+"""Of so many kinds of pictures it is remembered how long they take."""
 
 Kind = tuple[str, int, int]
 """Model, width and height: pictures that have these in common take equally long, more or less."""
@@ -21,19 +26,21 @@ class Pace:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._calls: dict[Kind, dict[int, float]] = {}
-        self._ends: dict[Kind, float] = {}
+        self._calls: OrderedDict[Kind, dict[int, float]] = OrderedDict()
+        self._ends: OrderedDict[Kind, float] = OrderedDict()
 
     def called(self, steps: Sequence[tuple[Recipe, int]], seconds: float) -> None:
         """One call took so long: for each of these recipes the step after so many."""
         with self._lock:
             known, load = self._calls.setdefault(_kind(steps[0][0]), {}), sum(_load(*each) for each in steps)
             known[load] = _smooth(known.get(load), seconds)
+            _forget(self._calls)
 
     def ended(self, recipe: Recipe, seconds: float) -> None:
         """Decoding the picture took so long."""
         with self._lock:
             self._ends[_kind(recipe)] = _smooth(self._ends.get(_kind(recipe)), seconds)
+            _forget(self._ends)
 
     def seconds(self, recipes: Sequence[Recipe], rows: int) -> float | None:
         """About how long these will take together, at most `rows` of them in a call, with the models loaded.
@@ -53,6 +60,12 @@ class Pace:
 
 def _kind(recipe: Recipe) -> Kind:
     return recipe.model, recipe.width, recipe.height
+
+
+def _forget(known: OrderedDict[Kind, Any]) -> None:
+    """Those that were measured first, beyond KINDS."""
+    while len(known) > KINDS:
+        known.popitem(last=False)
 
 
 def _load(recipe: Recipe, step: int) -> int:

@@ -132,7 +132,7 @@ def _parted(inside: list[str], sign: str) -> list[str]:
 # Weights
 
 
-@lru_cache(512)
+@lru_cache(128)
 def parse(text: str) -> tuple[Part, ...]:
     """The parts of a prompt in which nothing takes turns any more (`at`). At least one; words keep their order."""
     parts = [Part(_sections(words), weight) for words, weight in _split(text) if words.strip()]

@@ -162,7 +162,7 @@ def _is_within(path: Path, folder: Path) -> bool:
     return os.path.isfile(path) and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-@lru_cache(256)
+@lru_cache(32)
 def _lines(path: Path, size: int, changed: int) -> tuple[str, ...]:
     """The choices in a file of this size and time, none if it is no list of words."""
     try:

@@ -16,14 +16,16 @@ from diffusers import AutoencoderKL
 from PIL.Image import Image
 from torch import Tensor
 
-from studio import addons, controls, originals, prompts
+from studio import addons, controls, memory, originals, prompts
 from studio.addons import File, Lora
 from studio.errors import OutOfMemory, RecipeError
 from studio.families import Guide, Model, Row, adapters
+from studio.families.base import tensors
 from studio.families.stock import Stock
-from studio.models import catalog, needs, placement
+from studio.models import catalog, placement
 from studio.models.loading import Report
 from studio.models.manager import Manager
+from studio.models.needs import Needs
 from studio.moments import Moment, Moments, Stored, nearest
 from studio.previews import LatentPreview
 from studio.recipe import Control, Recipe, Turn
@@ -34,12 +36,8 @@ from studio.stock_run import StockRun
 ROWS = 16
 """The most runs in one call, however small their pictures."""
 
-SHARE = 0.8
-"""How much of the free memory a call may be planned to take: something else may want some meanwhile."""
-
-FAR = 1.25
-"""What is estimated to need so many times the memory that is free is not tried. On a processor the system would end the
-whole studio; a graphics card says no, and nothing is lost."""
+GIVEN_BACK = 16
+"""After so many pictures, memory that is not used any more is given back to the system: it would pile up otherwise."""
 
 STEPS_HELD = 512 * 2**20
 """Bytes of memory for the steps of all pictures, finished or in the making, that one can go back to."""
@@ -99,12 +97,15 @@ class TorchRun:
 
     @property
     def weight(self) -> int:
-        """Bytes of its steps, which are all of one size, and of what it reads beside them in each."""
+        """Bytes of its steps, and of what the model reads in each of them."""
+        read = (self.original, self.beside, *(guide.given for guide in self.guides))
+        return self.steps + self.prompts.bytes + sum(tensor.nbytes for tensor in tensors(read))
+
+    @property
+    def steps(self) -> int:
+        """Bytes of its steps, which are all of one size."""
         moment = next(iter(self.moments.values()), None)
-        original = (self.original.latents, self.original.noise) if self.original else ()
-        given = (tensor for guide in self.guides for tensor in _tensors(guide.given))
-        beside = sum(tensor.nbytes for tensor in (*original, *_tensors(self.beside), *given))
-        return beside + (len(self.moments) * moment.weight if moment else 0)
+        return len(self.moments) * moment.weight if moment else 0
 
     def look_back(self, step: int) -> tuple[int, LatentPreview]:
         moments = dict(self.moments)
@@ -218,7 +219,9 @@ class TorchWorker:
     def __init__(self, models: Manager, sources: Sources, moments: Moments | None = None) -> None:
         self._models, self._sources, self._moments = models, sources, moments
         self._runs: weakref.WeakSet[TorchRun] = weakref.WeakSet()
-        self._needs = needs.Needs(models.device)
+        self._guides: weakref.WeakValueDictionary[Hashable, Guide] = weakref.WeakValueDictionary()
+        self._needs = Needs(models)
+        self._kept = 0
         self.preparer = controls.Preparer(sources)
 
     def check(self, *recipes: Recipe) -> None:
@@ -283,9 +286,14 @@ class TorchWorker:
         return self._models.ask(kind, lambda found: addons.chosen(control.model, found, what))
 
     def _guide(self, model: Model, recipe: Recipe, control: Control) -> Guide:
-        picture = self.preparer.of(control, recipe, next(iter(self._models.seen("depth").values()), None))
-        encoders = list(self._models.seen("image encoder").values())
-        return model.guide(control, self._control(control), recipe.model, picture, encoders)
+        """A control's picture as the model reads it takes some megabytes, so runs that have the same share it."""
+        file, part = self._control(control), recipe.part if recipe.mask else None
+        key = (control, file, recipe.model, recipe.width, recipe.height, recipe.source, part)
+        if not (guide := self._guides.get(key)):
+            picture = self.preparer.of(control, recipe, next(iter(self._models.seen("depth").values()), None))
+            encoders = list(self._models.seen("image encoder").values())
+            guide = self._guides[key] = model.guide(control, file, recipe.model, picture, encoders)
+        return guide
 
     def _vae(self, recipe: Recipe) -> File:
         return self._models.ask("vae", lambda found: addons.chosen(recipe.vae, found, "VAE"))
@@ -317,7 +325,6 @@ class TorchWorker:
             if not self._models.loaded(recipe.model) or not (note := self._smaller(recipe.model)):
                 raise
             run = self._begin(recipe, origin)
-        run.notes = ()
         _note(run, note)
         if isinstance(run, TorchRun):
             self._runs.add(run)
@@ -327,12 +334,12 @@ class TorchWorker:
     def _bound_steps(self) -> None:
         """Thin out the steps of the runs that remember most, until those of all runs fit into STEPS_HELD."""
         runs = list(self._runs)
-        over = sum(run.weight for run in runs) - STEPS_HELD
+        over = sum(run.steps for run in runs) - STEPS_HELD
         while over > 0 and (thick := [run for run in runs if run.can_thin]):
-            heaviest = max(thick, key=lambda run: run.weight)
-            over -= heaviest.weight
+            heaviest = max(thick, key=lambda run: run.steps)
+            over -= heaviest.steps
             heaviest.thin()
-            over += heaviest.weight
+            over += heaviest.steps
 
     def _begin(self, recipe: Recipe, origin: tuple[Any, int] | None) -> TorchRun | StockRun:
         with _device_errors():
@@ -344,14 +351,17 @@ class TorchWorker:
                 past, step = origin
                 # Where that step was thinned out, it is run again from the nearest before it, turns between included.
                 if isinstance(past, TorchRun) and (kept := nearest(past.moments, step)) is not None:
-                    return past.fork(kept, recipe, model)
+                    fork = past.fork(kept, recipe, model)
+                    fork.notes = ()
+                    return fork
                 if isinstance(past, Stored):
                     return self._taken_up(past, step, recipe, model)
             return self._begun(recipe, model)
 
     def _begun(self, recipe: Recipe, model: Model) -> TorchRun:
-        with self._reading(recipe, model):
+        with self._reading(recipe, model) as note:
             run = TorchRun(model, recipe, self._sources, self._models)
+        _note(run, note)
         run.guides = tuple(self._guide(model, recipe, control) for control in recipe.controls)
         return run
 
@@ -378,6 +388,9 @@ class TorchWorker:
             run.change(recipe, model)
 
     def keep_steps(self, run: TorchRun | StockRun, picture: str) -> None:
+        self._kept += 1
+        if self._kept % GIVEN_BACK == 0:
+            memory.give_back()
         if self._moments and isinstance(run, TorchRun):
             with torch.inference_mode():
                 self._moments.keep(picture, run.recipe, dict(run.moments), run.projection)
@@ -390,9 +403,7 @@ class TorchWorker:
         if isinstance(run, StockRun) or not self._models.loaded(run.recipe.model):
             return self.rows
         need = self._need(run, self._models.use(run.recipe.model))
-        if need * self.rows <= needs.LARGE:
-            return self.rows
-        return max(1, min(self.rows, int(SHARE * self._models.memory().free / need)))
+        return self._needs.room(need, self.rows)
 
     def _need(self, run: TorchRun, model: Model) -> int:
         """Bytes that a run's next step takes: a sample, or two with a negative prompt."""
@@ -400,30 +411,19 @@ class TorchWorker:
         one = self._needs.step(model, run.recipe.width * run.recipe.height, nets)
         return one if run.prompts.negative is None else 2 * one
 
-    def _fits(self, need: int, share: float) -> bool:
-        """Whether there is so much memory free; `share`: how much of what is free may be taken."""
-        return need <= needs.LARGE or need <= share * self._models.memory().free
-
-    def _refuse(self, what: str, need: int) -> None:
-        """Raise OutOfMemory if there is far too little for what would be done."""
-        if self._models.device.type != "cuda" and not self._fits(need, FAR):
-            free = self._models.memory().free
-            raise OutOfMemory(
-                f"{what} needs about {need / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free. "
-                "Close other programs or choose a smaller size, then continue."
-            )
-
     @contextmanager
-    def _reading(self, recipe: Recipe, model: Model) -> Iterator[None]:
-        """Inside, a start picture is read by the autoencoder: in tiles, where there is too little memory for all."""
+    def _reading(self, recipe: Recipe, model: Model) -> Iterator[str]:
+        """Inside, a start picture is read by the autoencoder: in tiles, where there is too little memory for all.
+
+        Gives what a person is told of it.
+        """
         need = self._needs.picture(model, recipe.width * recipe.height) if recipe.source else 0
-        if not self._fits(need, SHARE) and isinstance(model.vae, AutoencoderKL):
+        if not self._needs.fit(need) and isinstance(model.vae, AutoencoderKL):
             with placement.tiled(model.vae):
-                yield
+                yield "There was too little memory to read the start picture at once, so it was read in tiles."
             return
-        self._refuse("Reading the start picture", need)
-        with self._needs.watched(model, "picture", need):
-            yield
+        self._needs.refuse("Reading the start picture", need)
+        yield ""
 
     def step(self, runs: Sequence[TorchRun]) -> None:
         try:
@@ -441,11 +441,11 @@ class TorchWorker:
             if isinstance(model, Stock):
                 for run in runs:
                     recipe = run.recipe
-                    self._refuse("A step", self._needs.step(model, recipe.width * recipe.height))
+                    self._needs.refuse("A step", self._needs.step(model, recipe.width * recipe.height))
                     cast(StockRun, run).step(model)
                 return
             need = sum(self._need(run, model) for run in runs)
-            self._refuse("A step", need)
+            self._needs.refuse("A step", need)
             inputs = [run.sampler.model_input(run.latents) for run in runs]
             rows = [
                 Row(
@@ -478,9 +478,9 @@ class TorchWorker:
         need = self._needs.picture(model, run.recipe.width * run.recipe.height)
         has_tiles = hasattr(model.vae, "enable_tiling")
         try:
-            if has_tiles and not self._fits(need, SHARE):
+            if has_tiles and not self._needs.fit(need):
                 raise OutOfMemory("It would not fit.")
-            self._refuse("Decoding the picture", need)
+            self._needs.refuse("Decoding the picture", need)
             with _device_errors(), self._needs.watched(model, "picture", need):
                 drawn = _decoded(run, model)
         except OutOfMemory:
@@ -507,13 +507,6 @@ def _note(run: TorchRun | StockRun, sentence: str) -> None:
     if sentence and sentence not in run.notes:
         log.warning(sentence)
         run.notes = (*run.notes, sentence)
-
-
-def _tensors(given: Any) -> tuple[Tensor, ...]:
-    """What a model is given beside the latents: nothing, a tensor, or several."""
-    if given is None:
-        return ()
-    return (given,) if isinstance(given, Tensor) else tuple(given)
 
 
 def _agree(past: Recipe, step: int, recipe: Recipe) -> bool:

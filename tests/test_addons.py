@@ -605,6 +605,19 @@ def test_an_inpainting_model_is_guided_too(folder: Path, worker: TorchWorker, so
         assert (guided_one != picture(worker, recipe("inpaint"))).any()
 
 
+def test_pictures_with_the_same_control_share_what_the_model_reads_of_it(worker: TorchWorker, sources: Sources) -> None:
+    one, other = (Control("lines", sources.add_image(shapes(seed))) for seed in (20, 21))
+    first = worker.begin(recipe(controls=(one,)))
+    again = worker.begin(recipe(controls=(one,), seed=8))
+    assert again.guides[0] is first.guides[0]
+    for different in (recipe(controls=(other,)), recipe(controls=(one,), width=128)):
+        assert worker.begin(different).guides[0] is not first.guides[0]
+    assert first.weight > first.steps + first.guides[0].given.nbytes
+    before = len(worker._guides)
+    del first, again
+    assert len(worker._guides) == before - 1, "nothing is held for pictures that are gone"
+
+
 def test_controls_that_cannot_be_used_are_told(folder: Path, worker: TorchWorker, sources: Sources) -> None:
     lines = sources.add_image(shapes(1))
     for wanted, told in (

@@ -55,13 +55,8 @@ class Server:
     """Uvicorn with our connections on a free port, on a thread."""
 
     def __init__(self, files: int | None) -> None:
-        ways = [
-            Route("/", short),
-            Route("/large", large),
-            Route("/whole", whole),
-            Route("/take", take, methods=["POST"]),
-        ]
-        app = Starlette(routes=ways)
+        ways = [Route("/", short), Route("/large", large), Route("/whole", whole)]
+        app = Starlette(routes=[*ways, Route("/take", take, methods=["POST"])])
         kind = connections.kind(files)
         config = uvicorn.Config(app, http=kind, ws="none", log_config=None, timeout_graceful_shutdown=1)
         self.listener = launch.bind("127.0.0.1", 20000)
@@ -186,15 +181,11 @@ def test_who_reads_slowly_gets_all_of_it(serve: Callable[..., Server], monkeypat
     """An answer counts as sent when it waits to be read; that is not yet the time to wait for another request."""
     monkeypatch.setattr(connections, "LOOK_AGAIN", 0.01)
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.05)
-    monkeypatch.setattr(connections, "STALLED_SECONDS", 0.3)
     with serve().connect() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**14)
         client.sendall(b"GET /whole HTTP/1.1\r\nHost: x\r\n\r\n")
-        got = 0
-        while part := client.recv(2**18):
-            got += part.count(b"\0")
-            threading.Event().wait(0.005)
-    assert got == 3 * 10**7
+        assert b"200" in client.recv(20)
+        threading.Event().wait(0.3)  # long after the answer was given to the system, as far as that took it
+        assert rest_of(client).count(b"\0") == 3 * 10**7
 
 
 @pytest.mark.parametrize("part", [b"", b"some", b"x" * 5000])

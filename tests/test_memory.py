@@ -20,7 +20,7 @@ from studio.models.manager import Manager, Memory
 from studio.models.placement import Plan
 from studio.recipe import Recipe
 from studio.sources import Sources
-from studio.worker import SHARE, TorchRun, TorchWorker
+from studio.worker import TorchRun, TorchWorker
 from tests import original, tiny
 from tests.test_loading import entry, scanned
 
@@ -329,9 +329,9 @@ def test_a_call_is_planned_by_the_memory_that_is_free(short: tuple[TorchWorker, 
     need = worker._need(one, model)
     assert worker.room(one) == worker.rows
     for rows, room in ((5.5, 5), (1.2, 1), (0.1, 1)):
-        free[0] = int(rows * need / SHARE)
+        free[0] = int(rows * need / needs.SHARE)
         assert worker.room(one) == room
-    free[0] = int(6 * need / SHARE)
+    free[0] = int(6 * need / needs.SHARE)
     assert worker.room(worker.begin(recipe("sd", guidance_scale=1.0))) == 12
     large = Recipe(model="sd", width=128, height=128, sampler="Euler")
     assert worker.room(worker.begin(large)) == 1
@@ -372,9 +372,9 @@ def test_a_card_is_asked_for_memory_whatever_the_guess(
     free[0] = 1
     with monkeypatch.context() as patch:
         patch.setattr(worker._models, "device", CUDA)
-        worker._refuse("A step", 10**12)
+        worker._needs.refuse("A step", 10**12)
     with pytest.raises(OutOfMemory, match=r"A step needs about 1000\.0 GB"):
-        worker._refuse("A step", 10**12)
+        worker._needs.refuse("A step", 10**12)
 
 
 def test_a_picture_that_would_not_fit_is_decoded_in_tiles_at_once(
@@ -400,7 +400,10 @@ def test_a_start_picture_that_would_not_fit_is_read_in_tiles(short: tuple[TorchW
     model.vae.encoder.register_forward_pre_hook(lambda *_: tiled.append(model.vae.use_tiling))
     worker.begin(recipe("sd", source=name))
     free[0] = 1
-    worker.begin(recipe("sd", source=name))
+    told = worker.begin(recipe("sd", source=name))
+    assert ["read in tiles" in each for each in told.notes] == [True]
+    free[0] = 10**12
+    assert not worker.begin(told.recipe, (told, 0)).notes
     assert tiled[0] is False and all(tiled[1:]) and tiled[1:] and not model.vae.use_tiling
     free[0] = 10**12
     worker.load("velocity", lambda read, size: None)
@@ -420,8 +423,8 @@ def test_the_bundled_model_decodes_in_tiles(tmp_path: Path) -> None:
 
 
 def test_guesses_are_put_right_by_what_was_seen(models_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = Manager([models_folder], "cpu", "float32").use("sd")
-    known = needs.Needs(CPU)
+    manager = Manager([models_folder], "cpu", "float32")
+    model, known = manager.use("sd"), needs.Needs(manager)
     guess = known.step(model, 10**6)
     peak = [0]
     monkeypatch.setattr(needs, "LARGE", 20)
@@ -460,6 +463,34 @@ def test_the_height_of_a_call_is_seen() -> None:
     assert 48 * 2**20 < needs._peak(CPU) - before < 2**30
     after = needs._reset(CPU)
     assert after and needs._peak(CPU) - after < 16 * 2**20
+
+
+def test_what_was_asked_for_last_is_kept_up_to_its_weight() -> None:
+    made: list[str] = []
+
+    def get(name: str) -> str:
+        return recent.get(name, lambda: made.append(name) or name)  # type: ignore[func-returns-value]
+
+    recent: memory.Recent[str, str] = memory.Recent(10, len)
+    for name in ("aaaa", "bbbb", "aaaa", "cc", "dddd", "aaaa", "bbbb"):
+        assert get(name) == name
+    assert made == ["aaaa", "bbbb", "cc", "dddd", "bbbb"]
+    assert get("e" * 99) == "e" * 99 and get("e" * 99) and made[-1] == "e" * 99, "the newest is kept in any case"
+    recent.clear()
+    get("aaaa")
+    assert made[-2:] == ["e" * 99, "aaaa"]
+
+
+def test_long_prompts_push_out_those_before_them(models_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("studio.families.base.PROMPTS_HELD", 20_000)
+    model = Manager([models_folder], "cpu", "float32").use("sd")
+    with torch.inference_mode():
+        one = model.encode("a red apple", "", True)
+        assert model.encode("a red apple", "", True) is one
+        for number in range(5):
+            long = model.encode("a red apple " * 100, f"{number}", True)
+        assert one.bytes < 20_000 / 5 < 20_000 < 5 * long.bytes
+        assert model.encode("a red apple", "", True) is not one
 
 
 def group(folder: Path, **files: object) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from studio import paces
 from studio.paces import Pace
 from studio.recipe import Recipe
 
@@ -39,3 +40,13 @@ def test_the_latest_counts_for_more_than_what_was_long_ago() -> None:
     for seconds in (1.0, *[0.1] * 20):
         pace.called([(ONE, 0)], seconds)
     assert pace.seconds([ONE], 4) == pytest.approx(1.0, rel=0.02)
+
+
+def test_only_so_many_kinds_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paces, "KINDS", 3)
+    pace = Pace()
+    sizes = [Recipe(width=64 + 8 * number, guidance_scale=1) for number in range(9)]
+    for each in sizes:
+        pace.called([(each, 0)], 0.1)
+        pace.ended(each, 0.1)
+    assert [pace.seconds([each], 4) is not None for each in sizes] == [False] * 6 + [True] * 3

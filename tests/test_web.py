@@ -925,6 +925,37 @@ def test_a_film_shows_each_step_that_is_remembered_once(studio: Studio, monkeypa
     assert shown == [[b"JPEG %d" % step for step in range(10)], [b"JPEG 0", b"JPEG 4", b"JPEG 8"]]
 
 
+def test_a_reader_that_takes_nothing_holds_only_so_much_and_begins_again(
+    engine: Engine, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "NEWS_KEPT", 5)
+    worker.go_freely()
+    events = Events()
+    engine.subscribe(events)
+
+    async def read() -> None:
+        async with aclosing(live.Live(engine).stream("ann")) as stream:
+            await anext(stream)
+            jobs = engine.submit([Recipe(steps=1) for _ in range(9)], "ann")
+            for job in jobs:
+                await asyncio.to_thread(events.final, job.id)
+            with pytest.raises(StopAsyncIteration):
+                while True:
+                    await anext(stream)
+
+    asyncio.run(read())
+
+
+def test_only_so_many_tabs_of_a_browser_are_remembered(studio: Studio) -> None:
+    streams = live.Live(studio.engine)
+    [job] = studio.engine.submit([Recipe(steps=1)], "ann")
+    for letter in "abcdefghijklmnopqrstuvwxyz":
+        streams.show("ann", letter, [job], {"cells": [[job.id]]})
+    assert streams.shown("ann", "z") == [job] and streams.layout("ann", "z")
+    assert not streams.shown("ann", "a") and not streams.layout("ann", "a")
+    assert len(streams._shown["ann"]) == len(streams._layouts["ann"]) == live.PLACES_KEPT
+
+
 def test_a_fork_takes_the_form_as_it_is_now(studio: Studio) -> None:
     [job] = studio.engine.submit([Recipe("a boat", steps=4)], studio.owner())
     studio.events.final(job.id)

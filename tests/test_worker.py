@@ -367,13 +367,13 @@ def test_steps_that_were_thinned_out_are_run_again_from_the_nearest_before(worke
 def test_the_steps_of_all_runs_stay_within_what_is_held(worker: TorchWorker, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = [worker.begin(recipe(seed=seed, steps=40)) for seed in range(4)]
     small = worker.begin(recipe(steps=3))
-    one = small.weight
+    one = small.steps
     monkeypatch.setattr(module, "STEPS_HELD", 42 * one)
     [alone] = draw(worker, recipe(steps=20))
     assert len(alone.moments) == 21
     while runs[0].done < runs[0].total:
         worker.step(runs)
-        assert sum(run.weight for run in worker._runs) <= 42 * one
+        assert sum(run.steps for run in worker._runs) <= 42 * one
         worker.change(runs[0], runs[0].recipe)  # which takes up the latest step
     finish(worker, small)
     assert len(small.moments) == 4, "the runs that hold the most are thinned out"

@@ -7,9 +7,8 @@ Nothing outside a family's file branches on its name.
 import copy
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -23,13 +22,13 @@ from studio.addons import File, Lora
 from studio.families import autoencoders
 from studio.families.adapters import Loras
 from studio.families.embeddings import Embeddings
+from studio.memory import Recent
 from studio.models.files import read_json
 from studio.recipe import Control, Recipe
 from studio.samplers import Sampler
 
-PROMPTS_CACHED = 128
-"""Encoded prompts kept for each loaded model; a prompt of 77 tokens takes 0.1 to 4 MB."""
-
+PROMPTS_HELD = 256 * 2**20
+"""Bytes of encoded prompts kept for each loaded model; a prompt of 77 tokens takes 0.1 to 4 MB."""
 
 VAES_KEPT = 2
 """Autoencoders kept for each loaded model beside its own; one takes some 170 MB."""
@@ -54,7 +53,7 @@ class Facts:
     negative_prompt: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Guide:
     """A control of a job, ready for the model's calls.
 
@@ -105,6 +104,10 @@ class Prompts:
     negative: Any
     key: tuple
 
+    @property
+    def bytes(self) -> int:
+        return sum(tensor.nbytes for tensor in tensors((self.positive, self.negative)))
+
 
 class Model(ABC):
     """A checkpoint on its device. Only the engine's thread calls it.
@@ -120,7 +123,6 @@ class Model(ABC):
     """The parts to load; others in the folder (safety checkers, feature extractors) are left on disk."""
     optional: ClassVar[tuple[str, ...]] = ()
     """Parts that are loaded where the folder has them, and that the family can do without."""
-    prompts_cached: ClassVar[int] = PROMPTS_CACHED
     reads_embeddings: ClassVar[bool] = False
     """Whether its prompts can name embeddings."""
     skips_clip: ClassVar[bool] = False
@@ -140,8 +142,7 @@ class Model(ABC):
         self.device, self.dtype = device, dtype
         self.vae = parts["vae"]
         self.scheduler_config: Mapping[str, Any] = parts["scheduler"]
-        # One instance's cache: it leaves with the model.
-        self.encode = lru_cache(self.prompts_cached)(self._encode)
+        self.encoded: Recent[Hashable, Prompts] = Recent(PROMPTS_HELD, lambda prompts: prompts.bytes)
         self.loras = Loras(self.pipelines, parts)
         self.embeddings = Embeddings(parts) if self.reads_embeddings else None
         self._with_vae: OrderedDict[File, Self] = OrderedDict()
@@ -163,6 +164,13 @@ class Model(ABC):
     def check(cls, recipe: Recipe) -> None:
         """Raise RecipeError for what this family would leave out in silence."""
         return
+
+    def encode(
+        self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
+    ) -> Prompts:
+        """Both prompts encoded (`_encode`), by what is remembered if they were encoded lately."""
+        asked = (prompt, negative_prompt, guided, clip_skip, loras)
+        return self.encoded.get(asked, lambda: self._encode(*asked))
 
     @abstractmethod
     def _encode(
@@ -274,6 +282,18 @@ class Model(ABC):
         scale = getattr(config, "scaling_factor", None) or 1.0
         mean, spread = (torch.tensor(each, device=self.device).reshape(1, -1, 1, 1) for each in (mean, spread))
         return mean, spread / scale
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    """All tensors in what a model is given: one, several, a record of some, or none."""
+    if isinstance(value, Tensor):
+        yield value
+    elif is_dataclass(value):
+        for each in fields(value):
+            yield from tensors(getattr(value, each.name))
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from tensors(part)
 
 
 def sides(rows: Sequence[Row]) -> list[tuple[Row, Any]]:

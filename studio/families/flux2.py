@@ -30,7 +30,6 @@ class Flux2(ReadByLanguageModel):
     family = "FLUX.2"
     pipelines = frozenset({"Flux2KleinPipeline", "Flux2KleinInpaintPipeline", "Flux2Pipeline"})
     counted = ("tokenizer", TOKENS)
-    prompts_cached = 32  # of 8 to 16 MB each
 
     @classmethod
     def facts(cls, folder: Path) -> Facts:

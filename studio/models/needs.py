@@ -13,6 +13,9 @@ from typing import Any
 
 import torch
 
+from studio.errors import OutOfMemory
+from studio.models.manager import Manager
+
 UNET, TRANSFORMER, AUTOENCODER, TINY = 50, 32, 15, 4
 """How many times its width a model holds at once, for each latent, each token, or each pixel."""
 
@@ -25,14 +28,21 @@ LARGE = 256 * 2**20
 RIGHT = (0.25, 2.0)
 """The least and the most that a guess is multiplied by: what else the process did meanwhile was watched too."""
 
+SHARE = 0.8
+"""How much of the free memory calls are planned to take: something else may want some meanwhile."""
+
+FAR = 1.25
+"""What is estimated to need so many times the memory that is free is not tried. On a processor the system would end the
+whole studio; a graphics card says no, and nothing is lost."""
+
 _STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 class Needs:
-    """What calls of the models on a device take. The engine's thread alone."""
+    """What calls of a manager's models take, and whether there is so much. The engine's thread alone."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, models: Manager) -> None:
+        self._models, self._device = models, models.device
         self._right: weakref.WeakKeyDictionary[Any, dict[str, float]] = weakref.WeakKeyDictionary()
 
     def step(self, model: Any, pixels: int, nets: int = 0) -> int:
@@ -43,12 +53,35 @@ class Needs:
         return int(self._known(model, "step") * _step(model, pixels) * (1 + nets / 2))
 
     def picture(self, model: Any, pixels: int) -> int:
-        """Bytes that the autoencoder takes for a picture, either way."""
+        """Bytes that the autoencoder takes to draw a picture; to read one it takes less."""
         return int(self._known(model, "picture") * _picture(model, pixels))
+
+    def room(self, need: int, most: int) -> int:
+        """How many that need so many bytes each may share a call now: 1 to `most`."""
+        if need * most <= LARGE:
+            return most
+        return max(1, min(most, int(SHARE * self._models.memory().free / need)))
+
+    def fit(self, need: int, share: float = SHARE) -> bool:
+        """Whether there are so many bytes within this share of what is free.
+
+        A graphics card is always tried: it says no by itself, and parts that lie on it now may leave.
+        """
+        if need <= LARGE or self._models.device.type == "cuda":
+            return True
+        return need <= share * self._models.memory().free
+
+    def refuse(self, what: str, need: int) -> None:
+        """Raise OutOfMemory if there is far too little for what would be done."""
+        if not self.fit(need, FAR):
+            raise OutOfMemory(
+                f"{what} needs about {need / 1e9:.1f} GB of memory, and {self._models.memory().free / 1e9:.1f} GB are "
+                "free. Close other programs or choose a smaller size, then continue."
+            )
 
     @contextmanager
     def watched(self, model: Any, what: str, bytes: int) -> Iterator[None]:
-        """Learn from the work inside, for which `bytes` are expected. what: "step" or "picture"."""
+        """Learn from the work inside, for which `bytes` are expected. what: "step", or "picture" for drawing one."""
         before = _reset(self._device) if bytes > LARGE else None
         yield
         if before is not None:

@@ -53,6 +53,9 @@ OWNERS_KEPT = 1000
 PLACES_KEPT = 16
 """Tabs whose pictures on show are remembered of one browser."""
 
+NEWS_KEPT = 10_000
+"""Things of which a reader can have missed the newest; one that takes nothing for longer is not waited for."""
+
 Layout = dict[str, Any]
 """How a tab's pictures stand in a grid, as JSON: `rows` and `columns` (labels), `cells` (job ids, row by row), a `note`
 for the person, and the `plan` that it was made of (`studio.sheets.Plan`)."""
@@ -74,12 +77,17 @@ class Mailbox:
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._news: dict[str, Any] = {}
+        self.is_lost = False
+        """Whether its reader took nothing for so long that news were thrown away: it must begin again."""
         self._filled = asyncio.Event()
 
     def put(self, key: str, item: Any) -> None:
         """Leave an item in place of an older one of that key. Any thread; never waits."""
         with self._lock:
             is_first = not self._news
+            if len(self._news) >= NEWS_KEPT:
+                self._news.clear()
+                self.is_lost = True
             self._news[key] = item
         # The reader is woken once for all that it has not taken yet.
         if is_first:
@@ -211,6 +219,8 @@ class Live:
             yield _message("jobs", {"jobs": told, "shown": shown, "layouts": layouts})
             while True:
                 found = await mailbox.take(HEARTBEAT)
+                if mailbox.is_lost:
+                    return  # a browser asks again by itself, and is told how things stand
                 is_last = None in found
                 told_to_all = (each for each in found if each is not None)
                 news = [each for each in told_to_all if isinstance(each, str) or self._is_for(owner, known, each)]
@@ -249,8 +259,11 @@ class Live:
     def _told(self, known: set[str], event: Event) -> str:
         """The message of an event, with the recipe if this reader hears of the job for the first time."""
         job = self._find(event.job)
-        if event.job not in known and job:
-            known.add(event.job)
+        is_new = event.job not in known
+        known.add(event.job)
+        if isinstance(event, FINAL):
+            known.discard(event.job)  # there is nothing more to hear of it
+        if is_new and job:
             return _message("job", _described(job, event))
         # A recipe that was changed on the way is told again.
         changed = {"recipe": asdict(job.recipe)} if job and job.recipe.turns else {}
