@@ -53,7 +53,9 @@ def routes(sources: Sources, library: Library, uploads: Uploads) -> APIRouter:
 
     @router.get("/sources/{name}.png")
     def file(name: str, download: bool = False) -> FileResponse:
-        path = sources.path(name)
+        width, height = size_of(name)
+        with sources.gate(width * height):  # it may be looked into
+            path = sources.path(name)
         return FileResponse(path, media_type="image/png", headers=FOREVER, filename=path.name if download else None)
 
     return router
