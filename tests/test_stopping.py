@@ -28,9 +28,15 @@ STEPS = 500
 """So many outlast every test."""
 
 
+def as_in_a_terminal() -> None:
+    """Whoever runs the tests may ignore the end of a terminal, as nohup does, and children would too."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def running(*command: str) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, preexec_fn=as_in_a_terminal, **pipes) as process:
         try:
             yield process
         finally:
