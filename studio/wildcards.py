@@ -45,7 +45,7 @@ class Wildcards:
         """The names that can be written, in order."""
         found = set()
         for folder in self._folders:
-            for path in folder.rglob(f"*{ENDING}") if folder.is_dir() else ():
+            for path in folder.rglob(f"*{ENDING}") if os.path.isdir(folder) else ():
                 name = path.relative_to(folder).with_suffix("").as_posix()
                 if _NAME.fullmatch(f"__{name}__") and _is_within(path, folder):
                     found.add(name)

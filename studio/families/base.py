@@ -5,6 +5,7 @@ Nothing outside a family's file branches on its name.
 """
 
 import copy
+import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -152,7 +153,7 @@ class Model(ABC):
     def wanted(cls, folder: Path) -> tuple[str, ...]:
         """The parts to load from this folder: what is needed, and those optional ones that it has."""
         index = read_json(folder / "model_index.json") if cls.optional else {}
-        there = [name for name in cls.optional if (index.get(name) or [None])[0] and (folder / name).is_dir()]
+        there = [name for name in cls.optional if (index.get(name) or [None])[0] and os.path.isdir(folder / name)]
         return (*cls.needed, *there)
 
     @classmethod

@@ -1,5 +1,6 @@
 """What is on disk: models and what goes with them, found without loading any of them."""
 
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -288,7 +289,7 @@ def _single(entry: Entry) -> Entry:
             "Use the model's diffusers folder."
         )
     config = CONFIGS / identity.config
-    if not (config / "model_index.json").is_file():
+    if not os.path.isfile(config / "model_index.json"):
         raise ModelError(f"The studio's own files for {label} are missing in {config}. Install the studio again.")
     each = _family(entry.name, read_json(config / "model_index.json").get("_class_name"))
     facts = each.facts(config)
@@ -311,7 +312,7 @@ def _family(name: str, kind: object) -> type[Model]:
 
 def _folder(entry: Entry, found: Found) -> Entry:
     path = entry.path
-    if not (path / "model_index.json").is_file():
+    if not os.path.isfile(path / "model_index.json"):
         return _component(entry, found)
     index = read_json(path / "model_index.json")
     entry = replace(entry, config=path)
@@ -327,7 +328,7 @@ def _folder(entry: Entry, found: Found) -> Entry:
     denoiser = next((path / part for part in ("unet", "transformer") if part in each.wanted(path)), path)
     identity = replace(_identity(denoiser, path.name, ""), kind="model", parts=each.wanted(path), config="", steps=0)
     scheduler = path / "scheduler" / "scheduler_config.json"
-    told = str(read_json(scheduler).get("prediction_type") or "") if scheduler.is_file() else ""
+    told = str(read_json(scheduler).get("prediction_type") or "") if os.path.isfile(scheduler) else ""
     if not identity.base:
         identity = replace(identity, variant="")
     if told in ("epsilon", "v_prediction"):  # the folder says what a header can only let guess
@@ -358,7 +359,7 @@ def _identity(folder: Path, name: str, hint: str) -> Identity:
 def _suited(folder: Path, facts: Facts) -> Facts:
     """The family's facts, with what the model's own `defaults.json` says is better: steps, guidance, sampler."""
     path = folder / "defaults.json"
-    return replace(facts, **read_json(path)) if path.exists() else facts
+    return replace(facts, **read_json(path)) if os.path.exists(path) else facts
 
 
 def _checked(facts: Facts, samplers: Iterable[str]) -> Facts:
@@ -376,7 +377,7 @@ def _checked(facts: Facts, samplers: Iterable[str]) -> Facts:
 
 def _count(part: Path) -> int:
     """The weights of one component. Tokenizers and schedulers have none, and need only be there."""
-    if not part.is_dir():
+    if not os.path.isdir(part):
         raise ModelBroken(f"The folder {part} is missing. Copy or download the model again.")
     files = weight_files(part)
     for shards in part.glob("*.safetensors.index.json"):
@@ -384,7 +385,7 @@ def _count(part: Path) -> int:
         if missing and not any(".fp16" in file.name for file in files):
             names = visible(", ".join(sorted(missing)[:3])[:200])
             raise ModelBroken(f"{part} lacks {names}. Copy or download the model again.")
-    if not files and (part / "config.json").exists():
+    if not files and os.path.exists(part / "config.json"):
         if any(file.suffix in PICKLES for file in part.iterdir()):
             raise ModelUnsafe(
                 f"The weights in {part} are a pickle, which could run any code. Use the model's .safetensors version."

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import asdict
@@ -61,7 +62,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
         found = [
             _described(each, shown.get(each.name, ""), notes.get(each.key, "")) for each in models.catalog.everything()
         ]
-        places = [{"path": visible(str(each)), "there": each.is_dir()} for each in folders]
+        places = [{"path": visible(str(each)), "there": os.path.isdir(each)} for each in folders]
         return JSONResponse({"models": found, "folders": places, "bases": BASES}, headers=NOT_KEPT)
 
     @router.get("/memory")
