@@ -93,7 +93,7 @@ class Guard:
         if known is None and scope["path"] == "/":
             owner, value = self._owners.new(address)
             cookie = f"{self._owners.cookie}={value}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax"
-        scope.setdefault("state", {})["owner"] = owner
+        scope.setdefault("state", {}).update(owner=owner, address=address)
         turns: list[Callable[[], None] | None] = []
         try:
             turns.append(await self._turns.take(share_of(owner)))
