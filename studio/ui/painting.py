@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from studio import masks, tokens, turns
+from studio import masks, tokens, turns, wildcard_files
 from studio.addons import remark
 from studio.engine import Engine, Job, PreviewKind
 from studio.errors import JobMissing, StudioError
@@ -52,7 +52,7 @@ class Studio:
 
     @property
     def wildcards(self) -> Wildcards:
-        return Wildcards([folder / "wildcards" for folder in (*self.models.folders, self.library.folder)])
+        return Wildcards(wildcard_files.folders((*self.models.folders, self.library.folder)))
 
 
 class Settings:
