@@ -261,7 +261,8 @@ def connect_lengths(settings: Settings, studio: Studio) -> None:
             if name == "negative_prompt" and entry.facts and not entry.facts.negative_prompt:
                 return ""
             number = int(seed) if str(seed or "").strip().isdecimal() else 0
-            return tokens.line(entry, str(text or ""), number, studio.wildcards, name)
+            found = studio.models.seen("embedding")
+            return tokens.line(entry, str(text or ""), number, studio.wildcards, name, found)
 
         return count
 
