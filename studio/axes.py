@@ -66,7 +66,7 @@ _WORDING = {
 }
 """What is written beside a row or column of numbers."""
 
-_NUMBER = r"\d{1,16}(?:\.\d{1,6})?"
+_NUMBER = r"\d{1,20}(?:\.\d{1,6})?"
 _SIGNED = rf"-?{_NUMBER}"
 _RANGE = re.compile(rf"({_SIGNED})\s*(?:-|–|\.\.)\s*({_SIGNED})(?:\s*\+\s*({_NUMBER}))?")
 _LORA = re.compile(r"<(?:lora|lyco):([^:<>]+)((?::[^<>]*)?)>", re.IGNORECASE)

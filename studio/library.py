@@ -34,7 +34,7 @@ from studio.gate import Gate
 from studio.recipe import VERSION as RECIPE_VERSION
 from studio.recipe import Recipe
 
-INDEX_VERSION = 4000 + RECIPE_VERSION
+INDEX_VERSION = 5000 + RECIPE_VERSION
 """Stored in the index; one with another number is thrown away and made again from the files."""
 
 STARS = 5
