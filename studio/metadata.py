@@ -15,6 +15,7 @@ import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from PIL import Image
@@ -40,13 +41,20 @@ _NOTE_LIMIT = 1_000
 _CHUNK_LIMIT = 2**26
 
 
-def png_text(recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = None, note: str = "") -> PngInfo:
+def png_text(
+    recipe: Recipe,
+    steps_done: int,
+    parent: tuple[str, int] | None = None,
+    note: str = "",
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> PngInfo:
     """The text chunks for a picture: tEXt where Latin-1 suffices, otherwise iTXt in UTF-8.
 
-    parent: the id of the picture that it was forked from, and after how many steps. note: see NOTE.
+    parent: the id of the picture that it was forked from, and after how many steps. note: see NOTE. more: see
+    `parameters`.
     """
     result = PngInfo()
-    result.add_text(PARAMETERS, encodable(parameters(recipe)))
+    result.add_text(PARAMETERS, encodable(parameters(recipe, more)))
     result.add_text(RECIPE, encodable(recipe.to_json()))
     if steps_done != recipe.steps_run:
         result.add_text(STEPS_DONE, str(steps_done))
@@ -111,8 +119,8 @@ def note_of(info: Mapping[str | tuple[int, int], Any]) -> str:
     return note[:_NOTE_LIMIT]
 
 
-def parameters(recipe: Recipe) -> str:
-    """The recipe as A1111-style tools show and read it."""
+def parameters(recipe: Recipe, more: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The recipe as A1111-style tools show and read it. more: fields beside and instead of the recipe's own."""
     fields = {
         "Steps": recipe.steps,
         "Sampler": recipe.sampler,
@@ -125,6 +133,7 @@ def parameters(recipe: Recipe) -> str:
         **({"VAE": recipe.vae} if recipe.vae else {}),
         **({"Denoising strength": f"{recipe.strength:.12g}"} if recipe.source else {}),
         **({"Clip skip": recipe.clip_skip} if recipe.clip_skip != 1 else {}),
+        **more,
         "Version": f"Emerge Studio {__version__}",
     }
     lines = [recipe.prompt]
