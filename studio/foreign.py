@@ -3,6 +3,7 @@
 - A1111's web UI and all that write as it does (Forge, Fooocus, Civitai's generator): a prompt, `Negative prompt: …`,
   and a last line `Steps: 20, Sampler: Euler a, …` (modules/infotext_utils.py there). Forge writes FLUX's guidance as
   `Distilled CFG Scale`, beside `CFG scale: 1`.
+- ComfyUI's graph of nodes (`studio.comfy`).
 - Fooocus' own JSON, with `"metadata_scheme": "fooocus"` (modules/meta_parser.py there).
 
 A text is a recipe only if it says how many steps were run and one thing more of how; all else is somebody's words.
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from studio import comfy
 from studio.errors import RecipeError
 from studio.recipe import MAX_CLIP_SKIP, MAX_GUIDANCE, MAX_PROMPT, MAX_SEED, MAX_SIDE, MAX_STEPS, Recipe
 
@@ -100,6 +102,11 @@ def read(text: str) -> Found:
     """The recipe in the text that a picture carries as its `parameters`. Raises RecipeError if there is none."""
     text = text.strip()
     return _fooocus(text) if text.startswith("{") else _webui(text)
+
+
+def read_graph(text: str) -> Found:
+    """The same of the graph that ComfyUI writes as `prompt`."""
+    return _found(*comfy.read(text))
 
 
 def _webui(text: str) -> Found:

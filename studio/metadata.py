@@ -27,6 +27,8 @@ from studio.foreign import NEGATIVE, Found
 from studio.recipe import Recipe
 
 PARAMETERS = "parameters"
+GRAPH = "prompt"
+"""ComfyUI's keyword."""
 RECIPE = "emerge-recipe"
 STEPS_DONE = "emerge-steps-done"
 """Only in a picture that was stopped: after how many of its recipe's steps."""
@@ -97,7 +99,7 @@ def is_whole(path: Path) -> bool:
 def from_info(info: Mapping[str | tuple[int, int], Any]) -> tuple[Recipe, int] | None:
     """The same from what Pillow found in an opened picture (`image.info`)."""
     recipe = _own(str(info.get(RECIPE, "")))
-    if not recipe and (found := _foreign(str(info.get(PARAMETERS, "")))):
+    if not recipe and (found := _foreign(info)):
         recipe = found.recipe
     return (recipe, _steps_done(str(info.get(STEPS_DONE, "")), recipe)) if recipe else None
 
@@ -114,7 +116,7 @@ def note_of(info: Mapping[str | tuple[int, int], Any]) -> str:
     Of another program's picture, what of its recipe could not be taken over as it was.
     """
     note = str(info.get(NOTE, ""))
-    if not note and not _own(str(info.get(RECIPE, ""))) and (found := _foreign(str(info.get(PARAMETERS, "")))):
+    if not note and not _own(str(info.get(RECIPE, ""))) and (found := _foreign(info)):
         note = " ".join(found.notes)
     return note[:_NOTE_LIMIT]
 
@@ -155,11 +157,11 @@ def _own(text: str) -> Recipe | None:
         return None
 
 
-def _foreign(text: str) -> Found | None:
-    try:
-        return foreign.read(text)
-    except (RecipeError, RecursionError, OverflowError):
-        return None
+def _foreign(info: Mapping[str | tuple[int, int], Any]) -> Found | None:
+    for keyword, read in ((PARAMETERS, foreign.read), (GRAPH, foreign.read_graph)):
+        with contextlib.suppress(RecipeError, RecursionError, OverflowError):
+            return read(str(info.get(keyword, "")))
+    return None
 
 
 def _steps_done(text: str, recipe: Recipe) -> int:

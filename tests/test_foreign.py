@@ -137,3 +137,85 @@ def test_what_was_changed_is_the_pictures_note(tmp_path: Path) -> None:
         found = metadata.from_info(image.info)
         assert found and found[0].seed == 2**60 + 1
         assert metadata.note_of(image.info).startswith("The size 540x960 became 544x960")
+
+
+def graph(**more: object) -> dict[str, object]:
+    """ComfyUI's default workflow in its API format, with a LoRA."""
+    nodes = {
+        "3": ("KSampler", {"seed": 156680208700286, "steps": 20, "cfg": 8, "sampler_name": "dpmpp_2m_sde",
+                           "scheduler": "karras", "denoise": 1, "model": ["10", 0], "positive": ["6", 0],
+                           "negative": ["7", 0], "latent_image": ["5", 0]}),
+        "4": ("CheckpointLoaderSimple", {"ckpt_name": "SD\\v1-5.safetensors"}),
+        "5": ("EmptyLatentImage", {"width": 512, "height": 768, "batch_size": 1}),
+        "6": ("CLIPTextEncode", {"text": "a fox", "clip": ["10", 1]}),
+        "7": ("CLIPTextEncode", {"text": "blur", "clip": ["10", 1]}),
+        "8": ("VAEDecode", {"samples": ["3", 0], "vae": ["4", 2]}),
+        "10": ("LoraLoader", {"lora_name": "ink.safetensors", "strength_model": 0.8, "strength_clip": 0.5,
+                              "model": ["4", 0], "clip": ["4", 1]}),
+    }  # fmt: skip
+    return {name: {"class_type": kind, "inputs": inputs} for name, (kind, inputs) in nodes.items()} | more
+
+
+def test_comfyuis_graph_is_read_from_where_it_samples() -> None:
+    assert foreign.read_graph(json.dumps(graph())).recipe == Recipe(
+        prompt="a fox <lora:ink.safetensors:0.5:0.8>", negative_prompt="blur", model="SD\\v1-5.safetensors", width=512,
+        height=768, steps=20, guidance_scale=8.0, sampler="DPM++ 2M SDE Karras", seed=156680208700286,
+    )  # fmt: skip
+
+
+def test_a_graph_with_parts_of_a_sampler_is_read_too() -> None:
+    """FLUX as in ComfyUI's examples: SamplerCustomAdvanced with its noise, guider, sampler and sigmas apart."""
+    inputs = {
+        "5": {"width": 1024, "height": 1024, "batch_size": 1},
+        "6": {"text": "a fox", "clip": ["11", 0]},
+        "10": {"vae_name": "ae.safetensors"},
+        "12": {"unet_name": "flux1-dev.safetensors", "weight_dtype": "default"},
+        "13": {
+            "noise": ["25", 0],
+            "guider": ["22", 0],
+            "sampler": ["16", 0],
+            "sigmas": ["17", 0],
+            "latent_image": ["5", 0],
+        },
+        "16": {"sampler_name": "euler"},
+        "17": {"scheduler": "normal", "steps": 28, "denoise": 1, "model": ["12", 0]},
+        "22": {"model": ["12", 0], "conditioning": ["26", 0]},
+        "25": {"noise_seed": 2**64 - 1},
+        "26": {"guidance": 3.5, "conditioning": ["6", 0]},
+    }
+    found = foreign.read_graph(json.dumps({name: {"inputs": each} for name, each in inputs.items()}))
+    assert found.recipe == Recipe(
+        prompt="a fox", model="flux1-dev.safetensors", width=1024, height=1024, steps=28, guidance_scale=3.5,
+        sampler="Euler", seed=2**64 - 1,
+    )  # fmt: skip
+
+
+def test_the_first_of_several_samplers_is_the_one() -> None:
+    again = {"seed": 9, "steps": 5, "cfg": 1, "sampler_name": "euler", "latent_image": ["3", 0], "positive": ["6", 0]}
+    found = foreign.read_graph(json.dumps({"1": {"inputs": again}} | graph()))
+    assert (found.recipe.seed, found.recipe.steps) == (156680208700286, 20)
+
+
+def test_a_large_graph_is_read_to_an_end() -> None:
+    chain = {str(n): {"inputs": {"latent_image": [str(n + 1), 0], "a": [str(n + 2), 0]}} for n in range(20_000)}
+    with pytest.raises(RecipeError):
+        foreign.read_graph(json.dumps(chain))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", "x", "{" * 50_000, '{"1": 2}', '{"1": {"inputs": []}}', json.dumps({"5": graph()["5"]}),
+     '{"1": {"inputs": {"latent_image": ["1", 0], "steps": 1, "seed": 2}}}'],
+)  # fmt: skip
+def test_a_graph_that_makes_no_picture_is_none(text: str) -> None:
+    with pytest.raises(RecipeError):
+        foreign.read_graph(text)
+
+
+def test_a_graph_in_a_picture_is_its_recipe(tmp_path: Path) -> None:
+    info = PngInfo()
+    info.add_text("prompt", json.dumps(graph()))
+    info.add_text("workflow", "{}")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    found = metadata.read(tmp_path / "a.png")
+    assert found and found[0].seed == 156680208700286
