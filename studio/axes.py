@@ -72,7 +72,7 @@ _RANGE = re.compile(rf"({_SIGNED})\s*(?:-|–|\.\.)\s*({_SIGNED})(?:\s*\+\s*({_N
 _LORA = re.compile(r"<(?:lora|lyco):([^:<>]+)((?::[^<>]*)?)>", re.IGNORECASE)
 _RANDOM = re.compile(r"(\d{1,4})\s+random(?:\s+seeds?)?")
 _SIZE = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})")
-_BRACES = re.compile(r"\{(?!\s*[\d-]+\$\$|(?<=\$\{)\s*[^\W\d]\w*\s*(?:\?=|=|:))([^{}]*\|[^{}]*)\}")
+_BRACES = re.compile(r"\{(?!\s*[\d-]+\s*\$\$|(?<=\$\{)\s*[^\W\d]\w*\s*(?:\?=|=|:))([^{}]*\|[^{}]*)\}")
 """Alternatives that are an axis: not those of which several are chosen, nor the value of a variable."""
 
 

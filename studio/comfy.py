@@ -12,8 +12,8 @@ from typing import Any
 
 from studio.errors import RecipeError
 
-_LIMIT, _MOST = 2_000_000, 50
-"""Characters of a graph that is read, and nodes in it that sample."""
+_LIMIT, _NODES, _MOST = 2_000_000, 2000, 20
+"""Characters of a graph that is read, nodes that one is looked through for, and nodes in it that sample."""
 
 _NAMES = {
     "Steps": ("steps",),
@@ -66,7 +66,7 @@ def _back(graph: dict[str, Node], *names: str) -> Iterator[Node]:
         node = graph.get(waiting.popleft(), {})
         yield node
         for value in node.values():
-            if (name := _link(value)) and name not in seen:
+            if (name := _link(value)) and name not in seen and len(seen) < _NODES:
                 seen.add(name)
                 waiting.append(name)
 

@@ -9,11 +9,12 @@ import re
 from studio import prompts
 
 _SIGNS = (
-    (r"<(?:lora|lyco):[^<>]*\Z|<(?:lora|lyco):[^<>]*(?=<)", "{} is never closed, and read as words: end it with >"),
+    (r"<(?i:lora|lyco):[^<>]*(?:\Z|(?=<))", "{} is never closed, and read as words: end it with >"),
     (r"<\s*[^\W\d]\w*\s*:[^<>]*>?", "{} is no tag, and read as words: a LoRA is written <lora:name:0.8>"),
     (r"(?<!\\)\$\{[^{}]*\}?", "{} has no value, and is read as it stands: ${{name=words}} before it would give it one"),
     (r"(?<!\\)\{[^{}]*\}", "{} is no choice, and is read as it stands: a choice is {{red|blue}}"),
     (r"(?<!\\)[{}][^{}]{0,20}", "{} lacks its other brace, and is read as it stands"),
+    (r"\S{0,12}\$\$", "{} is read as it stands: several are chosen by {{2$$red|green|blue}}"),
     (r"__[^\W_](?:(?!__).)*__", "{} is no wildcard, and is read as words"),
     (
         r"\(([^()\[\]:]*):\s*(?=[^()]*\d)(?:\d*[,]\d+|[\d.]+[eE][+-]?\d+|\d*\.\d*\.[\d.]*)\s*\)",

@@ -36,7 +36,7 @@ MAX_DEPTH = 30
 
 _NAME = re.compile(r"__((?:[^\W_]|\*)(?:(?!__)[\w \-./\\*])*?)(?:\(([^()]{0,500})\))?__")
 _SIGNS = re.compile(r"\\.|[{}|]|[^\\{}|]+|\\", re.DOTALL)
-_SEVERAL = re.compile(r"\s*(?:(\d{1,3})(?:(-)(\d{1,3})?)?|-(\d{1,3}))\$\$")
+_SEVERAL = re.compile(r"\s*(?:(\d{1,3})(?:(-)(\d{1,3})?)?|-(\d{1,3}))\s*\$\$")
 _WEIGHT = re.compile(r"\s*+(\d{1,9}+(?:\.\d{0,9}+)?|\.\d{1,9}+)\s*+::")
 _VARIABLE = re.compile(r"\s*([^\W\d]\w{0,99})\s*(\?=|=|:|$)(!?)")
 _TAG = re.compile(r"<\w+:[^<>]*>?")
@@ -208,7 +208,8 @@ class _Choosing:
             raise RecipeError(f"The prompt uses variables more than {MAX_CHOICES:,} times. Take fewer.")
         if "=" in sign:
             if sign == "=" or name not in self.variables:
-                self.variables[name] = self.resolved(rest, within) if once and len(inside) < MAX_DEPTH else rest
+                given = rest.strip()
+                self.variables[name] = self.resolved(given, within) if once and len(inside) < MAX_DEPTH else given
             return ""
         if name in inside or len(inside) == MAX_DEPTH:
             return None

@@ -72,6 +72,7 @@ NOT_READ = [
     ("<lora:ink:heavy> fox", "'heavy' in <lora:ink:heavy> is no weight"),
     ("a ${colour} fox", "${colour} has no value"),
     ("a {red} fox", "{red} is no choice"),
+    ("a {$$red|$$blue} fox", "is read as it stands: several are chosen by {2$$red|green|blue}"),
     ("a {red|blue fox", "lacks its other brace"),
     ("a my__new__fox", "__new__ is no wildcard, and is read as words"),
     ("a (red:1,2) fox", "(red:1,2) gives no weight: write (red:1.2)"),

@@ -78,6 +78,7 @@ def test_several_wildcards_choose_apart_from_each_other(wildcards: Wildcards) ->
         ("{1-$$a|b}", {"a", "b", "a, b", "b, a"}),
         ("{2-$$a|b}", {"a, b", "b, a"}),
         ("{0-$$a}", {"", "a"}),
+        ("{ 2 $$a|b}", {"a, b", "b, a"}),
         ("[{a|b}:c:0.4]", {"[a:c:0.4]", "[b:c:0.4]"}),
     ],
 )
@@ -116,6 +117,7 @@ VARIABLES = [
     ("{2$$__told(hat=red hat)__}", {"a red hat"}),
     ("${x=${x}}${x}", {"${x}"}),
     ("${x}", {"${x}"}),
+    ("${ x = red }${x}!", {"red!"}),
     ("price ${5|6}", {"price $5", "price $6"}),
 ]  # fmt: skip
 
