@@ -162,7 +162,7 @@ class _Choosing:
 
     def __init__(self, wildcards: _Found, seed: str) -> None:
         self.wildcards, self.seed = wildcards, seed
-        self.chosen = self.used = 0
+        self.chosen = self.used = self.depth = 0
         self.variables: dict[str, str] = {}
 
     def chance(self) -> random.Random:
@@ -173,7 +173,17 @@ class _Choosing:
 
     def resolved(self, text: str, within: tuple[str, ...] = ()) -> str:
         """within: the wildcards whose line this is."""
-        return self._named(self._choices(self._filled(text, within), within), within)
+        self._deeper()
+        text = self._named(self._choices(self._filled(text, within), within), within)
+        self.depth -= 1
+        return text
+
+    def _deeper(self) -> None:
+        self.depth += 1
+        if self.depth > 2 * MAX_DEPTH:
+            raise RecipeError(
+                f"More than {2 * MAX_DEPTH} wildcards and variables are inside of each other. Take fewer."
+            )
 
     # Variables
 
@@ -209,12 +219,15 @@ class _Choosing:
         if "=" in sign:
             if sign == "=" or name not in self.variables:
                 given = rest.strip()
-                self.variables[name] = self.resolved(given, within) if once and len(inside) < MAX_DEPTH else given
+                self.variables[name] = self.resolved(given, within) if once else given
             return ""
-        if name in inside or len(inside) == MAX_DEPTH:
-            return None
         value = self.variables.get(name, once + rest if sign else None)
-        return value if value is None else self._filled(value, within, (*inside, name))
+        if value is None or name in inside:
+            return None
+        self._deeper()
+        value = self._filled(value, within, (*inside, name))
+        self.depth -= 1
+        return value
 
     # Wildcards
 

@@ -289,6 +289,9 @@ def test_there_is_an_end(wildcards: Wildcards, folder: Path) -> None:
     for number in range(40):
         write(folder, f"one/double{number}", f"__double{number + 1}__ __double{number + 1}__")
         write(folder, f"one/chain{number}", f"__chain{number + 1}__")
+    write(folder, "one/in", "${a=!" * 20 + "__in2__" + "}" * 20)
+    write(folder, "one/in2", "${b=!" * 20 + "__in3__" + "}" * 20)
+    write(folder, "one/in3", "${c=!" * 30 + "x" + "}" * 30)
     for text, message in (
         ("__double25__ x", "more than 1,000 choices|no wildcard"),
         ("__chain1__", "more than 30 others"),
@@ -298,6 +301,9 @@ def test_there_is_an_end(wildcards: Wildcards, folder: Path) -> None:
             "".join(f"${{v{n}=${{v{n + 1}}}${{v{n + 1}}}}}" for n in range(25)) + "${v0}",
             "uses variables more than 1,000",
         ),
+        ("${a=!" * 1600 + "x" + "}" * 1600, "More than 60 wildcards and variables are inside"),
+        ("".join(f"${{v{n}:" for n in range(900)) + "}" * 900, "More than 60 wildcards and variables are inside"),
+        ("__in__", "More than 60 wildcards and variables are inside|leads through more than 30"),
         ("${a=" + "x" * 9000 + "}${a}${a}", "over 10,000 characters"),
     ):
         with pytest.raises(RecipeError, match=message):
