@@ -86,6 +86,8 @@ SCHEDULES = {
     "simple": "Simple",
     "beta": "Beta",
     "ddim_uniform": "DDIM",
+    "uniform": "Normal",
+    "kl_optimal": "KL Optimal",
 }
 """The same for schedules."""
 

@@ -56,6 +56,7 @@ def test_what_is_no_recipe_is_none(text: str) -> None:
         ("euler_ancestral", "normal", ("Euler a", "Normal")),
         ("dpmpp_sde_sgm_uniform", "", ("DPM++ SDE", "SGM Uniform")),
         ("uni_pc_bh2", "simple", ("UniPC", "Simple")),
+        ("Euler", "Uniform", ("Euler", "Normal")),
         ("EULER A", "", ("Euler a", "")),
         ("DPM++ 4X Turbo", "", ("DPM++ 4X Turbo", "")),
     ],
