@@ -241,6 +241,7 @@ def _wire(settings: Settings) -> tuple[Any, Callable[[], None], contextlib.ExitS
         from studio.models.manager import Manager
         from studio.models.places import hub_cache
         from studio.models.records import Records
+        from studio.models.signatures import signatures
         from studio.moments import Moments
         from studio.sources import UNUSED_KEPT, Sources
         from studio.web import unfinished
@@ -255,6 +256,7 @@ def _wire(settings: Settings) -> tuple[Any, Callable[[], None], contextlib.ExitS
         stack.callback(records.close)
         catalog = Catalog((*settings.models_folders, hub_cache()), settings.allow_pickles, records)
         manager = Manager(catalog, settings.device, settings.dtype)
+        library.signatures = partial(signatures, manager)
         sources = Sources(settings.output_folder / "sources")
         sources.prune(library.sources(), UNUSED_KEPT)
         moments = Moments(settings.output_folder / "steps", settings.steps_kept * 10**6, library.has)

@@ -16,7 +16,10 @@ from studio.errors import RecipeError
 VERSION = 5
 """The version written into JSON. Readers accept this one and older."""
 
-MAX_SEED = 2**53 - 1
+MAX_SEED = 2**64 - 1
+"""The largest seed of PyTorch's generators, and of ComfyUI."""
+
+MAX_EXACT = 2**53 - 1
 """The largest whole number that a web page holds exactly."""
 
 MAX_SIDE = 4096
@@ -106,7 +109,7 @@ class Recipe:
     guidance_rescale: 0 to 1, the share that is taken back of the contrast which guidance adds (Lin et al.,
     arXiv:2305.08891, section 3.4); None means as the model is made for.
     sampler: a label from `studio.samplers`.
-    seed: 0 to 2**53 - 1; decides the starting noise and all noise added later.
+    seed: 0 to 2**64 - 1; decides the starting noise and all noise added later.
     source: name of the picture to start from (`studio.sources`); empty means from noise alone. Without a mask it has
     the recipe's own size; with one the result has the source's size.
     mask: name of a mask as large as the source: 0 keeps a pixel, 255 lets it change wholly, and what lies between lets
@@ -205,6 +208,14 @@ class Recipe:
         """JSON text with a version number."""
         return json.dumps({"version": VERSION, **dataclasses.asdict(self)}, ensure_ascii=False)
 
+    def for_page(self) -> dict[str, Any]:
+        """The values by name, for a web page: seeds that it would round are text, which `from_values` reads."""
+        values = dataclasses.asdict(self)
+        values["seed"] = _exact(self.seed)
+        for turn in values["turns"]:
+            turn["noise"] = turn["noise"] and (turn["noise"][0], _exact(turn["noise"][1]))
+        return values
+
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read `to_json`'s text. Raises RecipeError if it is not a recipe, or is one of a later version.
@@ -251,15 +262,21 @@ def _as_field(name: str, value: Any) -> Any:
         return _as_controls(value)
     if name == "guidance_rescale" and value is None:
         return None
+    if name == "seed" and isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value):
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RecipeError(f"The {_word(name)} must be a number, not {value!r}.")
-    if isinstance(value, int) and abs(value) > 2**63:
+    if isinstance(value, int) and abs(value) > 2**64:
         raise RecipeError(f"The {_word(name)} is out of range.")
     if name not in _WHOLE:
         return float(value)
     if not math.isfinite(value) or value != int(value):
         raise RecipeError(f"The {_word(name)} must be a whole number, not {value}.")
     return int(value)
+
+
+def _exact(number: int) -> int | str:
+    return number if number <= MAX_EXACT else str(number)
 
 
 def _as_box(value: Any) -> tuple[int, int, int, int] | None:
@@ -271,7 +288,7 @@ def _as_box(value: Any) -> tuple[int, int, int, int] | None:
 
 
 def _as_noise(value: Any) -> tuple[float, int]:
-    if not isinstance(value, list | tuple) or len(value) != 2 or not all(type(each) in (int, float) for each in value):
+    if not isinstance(value, list | tuple) or len(value) != 2 or type(value[0]) not in (int, float):
         raise RecipeError(f"Fresh noise must be a strength and a seed, not {value!r:.60}.")
     return _as_field("strength", value[0]), _as_field("seed", value[1])
 

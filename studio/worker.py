@@ -164,7 +164,8 @@ class TorchRun:
         located = models.ask("lora", lambda found: addons.located(loras, found)) if loras else ()
         if model.embeddings is None:
             return located, {}
-        files = addons.embeddings_in((prompt, negative), models.seen("embedding"), models.allow_pickles)
+        fits = addons.belongs(models.entry(self.recipe.model).config)
+        files = addons.embeddings_in((prompt, negative), models.seen("embedding"), models.allow_pickles, fits)
         return located, model.embeddings.words(files, self.recipe.model, models.allow_pickles)
 
     def change(self, recipe: Recipe, model: Model) -> None:
@@ -266,7 +267,8 @@ class TorchWorker:
             addons.located(loras, self._models.seen("lora"))
         if family.reads_embeddings and (found := self._models.seen("embedding")):
             negatives = {recipe.at(step).negative_prompt for step in steps}
-            addons.embeddings_in(prompts | negatives, found, self._models.allow_pickles)
+            fits = addons.belongs(self._models.entry(recipe.model).config)
+            addons.embeddings_in(prompts | negatives, found, self._models.allow_pickles, fits)
         if recipe.clip_skip != 1 and not family.skips_clip:
             raise RecipeError(f"{recipe.model} has no clip skip. Set it to 1.")
         if recipe.vae:

@@ -256,3 +256,15 @@ def test_guidance_holds_up_to_its_end() -> None:
     ]
     shares = [(steps, n) for steps in range(1, 60) for n in range(steps + 1)]
     assert all(guided(Recipe(steps=steps, guidance_end=n / steps)) == list(range(n)) for steps, n in shares)
+
+
+def test_seeds_that_a_page_would_round_go_there_as_text() -> None:
+    """JSON's numbers are doubles in a browser, exact up to 2^53 (ECMA-262, Number.MAX_SAFE_INTEGER)."""
+    recipe = Recipe(seed=2**64 - 1, turns=(Turn(3, noise=(0.5, 2**53)),))
+    values = json.loads(json.dumps(recipe.for_page()), parse_int=lambda text: int(float(text)))
+    assert values["seed"] == "18446744073709551615" and Recipe.from_values(values) == recipe
+    assert Recipe(seed=2**53 - 1).for_page()["seed"] == 2**53 - 1
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    for seed in ("", "x", "-1", "1.5", "²", str(2**64), "9" * 21):
+        with pytest.raises(RecipeError):
+            Recipe.from_values({"seed": seed})

@@ -16,6 +16,7 @@ from studio import disk
 from studio.errors import ModelBroken
 from studio.models.files import PICKLES, read_json
 from studio.models.identify import FOLDERS
+from studio.plain_yaml import PlainYaml
 
 WEIGHTS = (".safetensors", ".gguf", *PICKLES)
 
@@ -147,7 +148,7 @@ class _Look:
         (https://github.com/comfyanonymous/ComfyUI/blob/master/extra_model_paths.yaml.example).
         """
         try:
-            sections = yaml.load(disk.content(path, _EXTRA_LIMIT), _Plain)
+            sections = yaml.load(disk.content(path, _EXTRA_LIMIT), PlainYaml)
         except (OSError, ValueError, RecursionError, yaml.YAMLError):
             return
         for section in sections.values() if isinstance(sections, dict) else ():
@@ -241,17 +242,6 @@ class _Look:
             yield self.folder(snapshot, title, "", {}, True)
             files = {} if not has_index else files
         yield from self._files(files, f"{title}/", "", True)
-
-
-class _Plain(yaml.BaseLoader):
-    """Texts, lists and tables alone, and none of them twice: a few lines of aliases can stand for more than there is
-    memory for.
-    """
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not read")
-        return super().compose_node(parent, index)
 
 
 def _told(home: Path, section: dict[Any, Any]) -> Iterator[tuple[str, Path]]:

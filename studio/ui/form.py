@@ -249,11 +249,16 @@ def on_model(models: Manager, recipe: Recipe, name: str) -> Recipe:
 
     A sampler that it has not gives way to the one that suits it. Raises ModelError.
     """
-    entry, plain = models.entry(name), Recipe()
+    return on_entry(models, recipe, models.entry(name))
+
+
+def on_entry(models: Manager, recipe: Recipe, entry: Entry) -> Recipe:
+    """The same for an entry."""
+    plain = Recipe()
     unused = catalog.idle(entry) | (set() if _takes_negative(entry) else {"negative_prompt"})
     if recipe.sampler not in catalog.family(entry).samplers:
-        recipe = replace(recipe, sampler=models.default_recipe(name).sampler)
-    return replace(recipe, model=name, **{each: getattr(plain, each) for each in unused})
+        recipe = replace(recipe, sampler=models.default_recipe(entry.name).sampler)
+    return replace(recipe, model=entry.name, **{each: getattr(plain, each) for each in unused})
 
 
 def _takes_negative(entry: Entry) -> bool:

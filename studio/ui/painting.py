@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from studio import masks, tokens, turns
+from studio import masks, tokens, turns, wildcard_files
 from studio.addons import remark
 from studio.engine import Engine, Job, PreviewKind
 from studio.errors import JobMissing, StudioError
@@ -21,6 +21,7 @@ from studio.sources import Sources
 from studio.styles import Styles
 from studio.ui import addons, form
 from studio.ui.canvas import held, notice
+from studio.ui.recalled import recalled
 from studio.web.live import Live, owner_of
 from studio.wildcards import Wildcards
 
@@ -52,7 +53,7 @@ class Studio:
 
     @property
     def wildcards(self) -> Wildcards:
-        return Wildcards([folder / "wildcards" for folder in (*self.models.folders, self.library.folder)])
+        return Wildcards(wildcard_files.folders((*self.models.folders, self.library.folder)))
 
 
 class Settings:
@@ -261,7 +262,8 @@ def connect_lengths(settings: Settings, studio: Studio) -> None:
             if name == "negative_prompt" and entry.facts and not entry.facts.negative_prompt:
                 return ""
             number = int(seed) if str(seed or "").strip().isdecimal() else 0
-            return tokens.line(entry, str(text or ""), number, studio.wildcards, name)
+            found = studio.models.seen("embedding")
+            return tokens.line(entry, str(text or ""), number, studio.wildcards, name, found)
 
         return count
 
@@ -307,11 +309,12 @@ def connect_seed(settings: Settings, failure: gr.HTML, live: Live) -> None:
     settings.last.click(last, outputs=[seed, failure], **AT_ONCE)
 
 
-def settings_of(recipe: Recipe, models: Manager, fields: form.Form) -> dict[Component, Any]:
-    """Updates that fill a form with a recipe. Raises RecipeError if its model is gone."""
+def settings_of(
+    recipe: Recipe, models: Manager, fields: form.Form, now: str | None = None
+) -> tuple[dict[Component, Any], str]:
+    """Updates that fill a form with a recipe, and what there is to say of it. now: the model that the form shows."""
     entries = models.entries()
-    if recipe.model not in form.usable(entries):
-        raise StudioError(f"The model {recipe.model!r} that made this picture is not here any more.")
+    recipe, said = recalled(recipe, models, entries, now)
     values = {
         **asdict(recipe),
         "seed": str(recipe.seed),
@@ -320,7 +323,7 @@ def settings_of(recipe: Recipe, models: Manager, fields: form.Form) -> dict[Comp
         "styles": [],
     }
     values["controls"] = json.dumps(values["controls"]) if recipe.controls else ""
-    return fields.update(form.for_model(entries, recipe.model, values))
+    return fields.update(form.for_model(entries, recipe.model or None, values)), " ".join(said)
 
 
 def connect_pictures(
@@ -337,10 +340,11 @@ def connect_pictures(
     fields, models = settings.form, settings.models
     easels = [start_picture] if start_picture else []
 
-    def use_settings(event: gr.EventData) -> dict[Component, Any]:
+    def use_settings(model: Any, event: gr.EventData) -> dict[Component, Any]:
         try:
             recipe = Recipe.from_values(event._data["recipe"])
-            updates = {**settings_of(recipe, models, fields), **fields.update(own(recipe)), failure: ""}
+            updates, said = settings_of(recipe, models, fields, model)
+            updates |= {**fields.update(own(recipe)), failure: said}
         except StudioError as error:
             return {failure: str(error)}
         if recipe.source:
@@ -353,7 +357,7 @@ def connect_pictures(
         return str(event._data["recipe"].get("seed", ""))
 
     for each in pictures:
-        each.use_settings(use_settings, outputs=[*fields, *easels, failure], **AT_ONCE)
+        each.use_settings(use_settings, inputs=[fields["model"]], outputs=[*fields, *easels, failure], **AT_ONCE)
         each.reuse_seed(reuse_seed, outputs=fields["seed"], **AT_ONCE)
 
 
