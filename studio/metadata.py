@@ -22,6 +22,7 @@ from PIL.PngImagePlugin import PngInfo
 from studio import __version__, disk
 from studio.errors import RecipeError
 from studio.recipe import Recipe
+from studio.schedules import SCHEDULES
 
 PARAMETERS = "parameters"
 RECIPE = "emerge-recipe"
@@ -110,6 +111,7 @@ def parameters(recipe: Recipe) -> str:
     fields = {
         "Steps": recipe.steps,
         "Sampler": recipe.sampler,
+        **({"Schedule type": recipe.schedule} if recipe.schedule in SCHEDULES else {}),
         "CFG scale": f"{recipe.guidance_scale:.12g}",
         **({"Guidance end": f"{recipe.guidance_end:.12g}"} if recipe.guidance_end != 1 else {}),
         **({"CFG rescale": f"{recipe.guidance_rescale:.12g}"} if recipe.guidance_rescale is not None else {}),
@@ -154,7 +156,12 @@ def parse_parameters(text: str) -> Recipe:
     if fields.get("VAE", "None") not in ("None", "Automatic"):
         values["vae"] = fields["VAE"].removesuffix(".safetensors")
     if "Sampler" in fields:
-        values["sampler"] = fields["Sampler"] + _suffix(fields.get("Schedule type", ""))
+        values["sampler"] = fields["Sampler"]
+        schedule = fields.get("Schedule type", "")
+        if (values["sampler"], schedule) == ("DPM++ 2M", "Karras"):  # which has had a label of its own
+            values["sampler"] = "DPM++ 2M Karras"
+        elif schedule in SCHEDULES:
+            values["schedule"] = schedule
     if size := re.fullmatch(r"(\d{1,5})x(\d{1,5})", fields.get("Size", "")):
         values["width"], values["height"] = int(size[1]), int(size[2])
     return Recipe.from_values(values)
@@ -198,11 +205,6 @@ def _value(text: str) -> float | int | str:
         return int(text) if re.fullmatch(r"-?\d{1,20}", text) else float(text)
     except ValueError:
         return text
-
-
-def _suffix(schedule: str) -> str:
-    """Webui has named the timetable apart from the sampler since 1.9."""
-    return f" {schedule}" if schedule in ("Karras", "Exponential") else ""
 
 
 def encodable(text: str) -> str:

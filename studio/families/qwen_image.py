@@ -54,11 +54,10 @@ class QwenImage(ReadByLanguageModel):
 
     def sampler(self, recipe: Recipe) -> Sampler:
         tokens = (recipe.width // self.vae_factor // 2) * (recipe.height // self.vae_factor // 2)
-        config = dict(self.scheduler_config)
+        config = dict(self._timetable(recipe))
         if recipe.steps == 1:
             config["shift_terminal"] = None  # one step cannot both begin and end where the config says
-        shift = size_shift(config, tokens)
-        return Sampler(self.samplers, recipe.sampler, config, recipe.steps, shift, recipe.steps_run)
+        return self._sampler(recipe, config, size_shift(config, tokens))
 
     def _vae_encode(self, pictures: Tensor) -> Tensor:
         return super()._vae_encode(pictures[:, :, None])[:, :, 0]

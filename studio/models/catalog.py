@@ -1,7 +1,7 @@
 """What is on disk: models and what goes with them, found without loading any of them."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from studio.models.identify import BASES, Identity, by_name, identify
 from studio.models.parts import CONFIGS, NEEDS
 from studio.models.places import Found, home, is_tokenizer, look, vocabulary
 from studio.models.records import Records
+from studio.samplers import schedules_of
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 BUNDLED = ASSETS / "models"
@@ -291,10 +292,7 @@ def _single(entry: Entry) -> Entry:
     if not (config / "model_index.json").is_file():
         raise ModelError(f"The studio's own files for {label} are missing in {config}. Install the studio again.")
     each = _family(entry.name, read_json(config / "model_index.json").get("_class_name"))
-    facts = each.facts(config)
-    if identity.steps:
-        # A distilled model was trained to need neither many steps nor guidance.
-        facts = replace(facts, steps=identity.steps, guidance_scale=1.0)
+    facts = each.suited(each.facts(config), identity)
     return replace(entry, family=each.family, facts=facts, config=config)
 
 
@@ -325,7 +323,9 @@ def _folder(entry: Entry, found: Found) -> Entry:
         ) from None
     sizes = [file.stat().st_size for part in each.wanted(path) for file in weight_files(path / part)]
     denoiser = next((path / part for part in ("unet", "transformer") if part in each.wanted(path)), path)
-    identity = replace(_identity(denoiser, path.name, ""), kind="model", parts=each.wanted(path), config="", steps=0)
+    identity = replace(
+        _identity(denoiser, path.name, ""), kind="model", parts=each.wanted(path), config="", steps=0, distilled=""
+    )
     scheduler = path / "scheduler" / "scheduler_config.json"
     told = str(read_json(scheduler).get("prediction_type") or "") if scheduler.is_file() else ""
     if not identity.base:
@@ -361,7 +361,7 @@ def _suited(folder: Path, facts: Facts) -> Facts:
     return replace(facts, **read_json(path)) if path.exists() else facts
 
 
-def _checked(facts: Facts, samplers: Iterable[str]) -> Facts:
+def _checked(facts: Facts, samplers: Mapping[str, tuple[str, dict]]) -> Facts:
     """The facts, if they are of the kind that they should be. Raises ValueError: configs may say anything."""
     whole = (facts.width, facts.height, facts.multiple, facts.steps)
     shares = (facts.guidance_scale, facts.guidance_end, facts.guidance_rescale or 0)
@@ -369,8 +369,10 @@ def _checked(facts: Facts, samplers: Iterable[str]) -> Facts:
         raise ValueError("sizes")
     if not all(type(each) in (int, float) and 0 <= each <= 1000 for each in shares):
         raise ValueError("guidance")
-    if facts.sampler not in tuple(samplers) or type(facts.negative_prompt) is not bool:
+    if facts.sampler not in samplers or type(facts.negative_prompt) is not bool:
         raise ValueError("sampler")
+    if facts.schedule not in schedules_of(samplers, facts.sampler):
+        raise ValueError("schedule")
     return facts
 
 
