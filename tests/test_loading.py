@@ -142,7 +142,8 @@ def test_inpainting_and_a_diffusers_unet_alone(models_folder: Path, tmp_path: Pa
 def test_the_two_text_encoders_of_sdxl_are_told_apart(tmp_path: Path) -> None:
     folder = sdxl(tmp_path / "xl")
     file = original.stable_diffusion_xl(folder, tmp_path / "xl.safetensors")
-    single = Entry("xl", file, config=configs(folder, tmp_path / "configs"), single=True)
+    home = configs(folder, tmp_path / "configs")
+    single = Entry("xl", file, family="Stable Diffusion XL", config=home, single=True)
     needed = ("text_encoder", "text_encoder_2", "unet", "vae", "scheduler")
     assert_same(load(single, needed), folder_parts(folder, needed))
 

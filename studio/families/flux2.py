@@ -48,7 +48,7 @@ class Flux2(ReadByLanguageModel):
         """Klein in 4 steps without guidance, unless it is a base model: 50 steps, a scale of 4 (their model cards)."""
         if identity.distilled:
             return replace(facts, steps=identity.steps, guidance_scale=1.0, negative_prompt=False)
-        return replace(facts, steps=50, guidance_scale=4.0)
+        return replace(facts, steps=50, guidance_scale=4.0, negative_prompt=True)
 
     @property
     def vae_factor(self) -> int:

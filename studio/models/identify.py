@@ -267,7 +267,7 @@ def _few_steps(header: Header, name: str, found: Mapping[str, Any]) -> dict[str,
     if not kind:
         return {}
     told = re.search(r"(?<!\d)(\d{1,2})[-_ ]?step", text, re.I)
-    usual = 8 if found["base"] == "z-image" else 4
+    usual = 8 if found["base"] in ("z-image", "qwen-image", "flux1") and kind != "schnell" else 4
     return {"distilled": kind, "steps": min(max(int(told[1]), 1), 20) if told else usual}
 
 

@@ -205,6 +205,8 @@ def _described(entry: Entry, picture: str, own: str) -> dict[str, Any]:
         "author": visible(identity.author),
         "license": visible(identity.license),
         "prediction": identity.prediction_type,
+        "distilled": identity.distilled,
+        "trained_on": visible(identity.trained_on),
         "triggers": [visible(word) for word in identity.triggers[:8]],
         "single": entry.single,
         "thumbnail": f"{version:x}" if version else "",

@@ -91,6 +91,7 @@ function table(each, more, bases) {
     ["Precision", each.precision],
     ["Size", [each.bytes && size(each.bytes), each.parameters && parameters(each.parameters)].filter(Boolean).join(" · ")],
     ["Prediction", { epsilon: "noise (epsilon)", v_prediction: "velocity (v)", flow: "flow" }[each.prediction] ?? ""],
+    ["Trained on", each.trained_on],
     ["Weight", more.weight ? `${more.weight} is suggested` : ""],
     ["Author", each.author],
     ["Licence", each.license],
