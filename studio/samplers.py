@@ -66,10 +66,13 @@ _SPACED: dict[str, dict[str, Any]] = {
 _OWN_SCHEDULES: dict[str, dict[str, dict[str, Any]]] = {
     "KDPM2DiscreteScheduler": _SPACED,
     "KDPM2AncestralDiscreteScheduler": _SPACED,
-    "DDIMScheduler": {"Trailing": _SPACED["Trailing"]},
 }
 """Schedulers that make their timetable by options alone → what they can make, and by which."""
 
+
+_STAND_INS = {"DDIMScheduler": "EulerDiscreteScheduler"}
+"""What solves a schedule by name instead of a scheduler that takes none: DDIM without fresh noise is Euler's method in
+sigma (Song et al., arXiv:2010.02502, section 4.3), which is also what ComfyUI means by DDIM."""
 
 _NAMES = (AUTOMATIC, *SCHEDULES, AS_PUBLISHED)
 
@@ -82,10 +85,7 @@ def schedules_of(table: Mapping[str, tuple[str, dict]], label: str) -> tuple[str
     kind, options = table[label]
     if not hasattr(diffusers, kind) or kind.startswith("FlowMatch") or "use_flow_sigmas" in options:
         return AUTOMATIC, AS_PUBLISHED  # flow models have one timetable, which shifts with the size
-    known = [*_OWN_SCHEDULES.get(kind, SCHEDULES)]
-    if options.get("solver_order") == 3:
-        known.remove("Normal")  # its last step but one falls too far for a third order, and brings the noise back
-    return AUTOMATIC, *known, AS_PUBLISHED
+    return AUTOMATIC, *_OWN_SCHEDULES.get(kind, SCHEDULES), AS_PUBLISHED
 
 
 class Sampler:
@@ -114,8 +114,11 @@ class Sampler:
         self._literal = schedule == AS_PUBLISHED
         named = SCHEDULES.get(schedule)
         if named:
+            kind = _STAND_INS.get(kind, kind)
             own = _OWN_SCHEDULES.get(kind, {}).get(schedule, {})
             options = {**options, "use_karras_sigmas": False, "use_exponential_sigmas": False, **own}
+            if schedule == "Normal" and options.get("solver_order") == 3:
+                options["solver_order"] = 2  # the last step but one falls too far for three, which bring noise back
         if steps == 1 and not self._literal:
             options = {**options, "timestep_spacing": "trailing"}  # the other spacings would begin at the picture's end
         self._scheduler = _build(getattr(diffusers, kind), config, options)

@@ -63,6 +63,14 @@ def test_every_sampler_and_schedule_is_named() -> None:
         assert f"**{label}**" in text
 
 
+def test_the_table_of_what_models_begin_with_is_made_from_the_code() -> None:
+    from docs import numbers
+
+    text = numbers.PAGE.read_text("utf-8")
+    assert numbers.page(text) == text, "write it again: python -m docs.numbers"
+    assert text.count(numbers.BEGIN) == text.count(numbers.END) == 1
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_between_files_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text("utf-8")):

@@ -164,6 +164,8 @@ def test_defaults_are_judged_and_kept(client: TestClient) -> None:
     assert "steps" in flux and not {"guidance_end", "guidance_rescale"} & set(flux)
     assert "must be a number" in keep(steps="many")
     assert "no sampler" in keep(sampler="Magic")
+    assert "does not go with the schedule 'Beta'" in keep(sampler="DPM2", schedule="Beta")
+    assert not keep(sampler="DPM2", schedule="Karras") and {"Karras", "Trailing"} <= set(one["schedules"])
     assert keep(steps=0) and keep(width=65)
     assert not keep()
     assert client.get("/models/one", params={"key": "model/sd"}).json()["defaults"] == {}

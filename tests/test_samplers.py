@@ -91,8 +91,8 @@ def test_what_a_label_and_the_published_config_say_stays_as_it_was() -> None:
 
 
 def test_what_does_not_go_together_is_told() -> None:
-    with pytest.raises(RecipeError, match=r"DDIM does not go with the schedule 'Karras'. Choose one of Automatic"):
-        Sampler(DIFFUSION, "DDIM", SDXL, 4, schedule="Karras")
+    with pytest.raises(RecipeError, match=r"DPM2 does not go with the schedule 'Beta'\. Choose one of Automatic"):
+        Sampler(DIFFUSION, "DPM2", SDXL, 4, schedule="Beta")
     with pytest.raises(RecipeError, match="LCM cannot make 300 steps"):
         Sampler(DIFFUSION, "LCM", SDXL, 300, schedule="Karras")
     assert all(schedules_of(FLOW, label) == (AUTOMATIC, AS_PUBLISHED) for label in FLOW)
@@ -101,6 +101,13 @@ def test_what_does_not_go_together_is_told() -> None:
 def test_dmd2_stands_where_its_makers_have_it() -> None:
     """The card of tianweiy/DMD2: LCM's scheduler at timesteps 999, 749, 499 and 249."""
     assert Sampler(DIFFUSION, "LCM", SDXL, 4, schedule="Trailing")._timesteps.tolist() == [999, 749, 499, 249]
+
+
+def test_ddim_goes_with_every_schedule() -> None:
+    """As Euler's method in sigma, which it is (Song et al., arXiv:2010.02502, section 4.3): the same where both can."""
+    trailing = {**SDXL, "timestep_spacing": "trailing", "set_alpha_to_one": True}
+    by_itself, by_name = drawn("DDIM", trailing, 8, AUTOMATIC), drawn("DDIM", trailing, 8, "Trailing")
+    assert torch.allclose(by_itself, by_name, atol=0.02)  # DDIM starts with a little less than all the noise
 
 
 MEAN, SPREAD = 0.3, 0.5
@@ -128,7 +135,7 @@ def drawn(label: str, config: dict, steps: int, schedule: str) -> Tensor:
 def test_every_sampler_draws_a_picture_at_every_number_of_steps(label: str, config: dict) -> None:
     """Values near the data's mean, and nothing left of the noise, which is spread 29 or 8,192 times as widely."""
     for schedule in schedules_of(DIFFUSION, label)[:-1]:
-        for steps in (1, 2, 3, 4, 5, 6, 8, 12, 25):
+        for steps in (1, 2, 3, 4, 6, 12, 20):
             try:
                 found = drawn(label, config, steps, schedule)
             except RecipeError:

@@ -112,7 +112,7 @@ def _model(header: Header, name: str) -> dict[str, Any] | None:
             if found := judge(names, header, name):
                 denoiser = "unet" if judge is _unet else "transformer"
                 held = (denoiser, *_bundled(header, found["base"], name))
-                return {"kind": "model", "parts": held, **_few_steps(header, name, found), **found}
+                return {"kind": "model", "parts": held, **few_steps(header.metadata, name, found), **found}
     return None
 
 
@@ -253,7 +253,7 @@ _AFTER_HYPER = re.compile(r"sdxl|sd|xl|flux|baked(?:vae)?|vae|fp|bf|steps?|versi
 """What stands after "hyper" where that is a way to distil, and not half of "hyper realistic"."""
 
 
-def _few_steps(header: Header, name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+def few_steps(metadata: Mapping[str, str], name: str, found: Mapping[str, Any]) -> dict[str, Any]:
     """`distilled` and `steps` of a distilled model, which only its name tells: "8step" beside the word, else the usual.
 
     found: what is known already. Words count as words: a name that merely contains such letters says nothing.
@@ -262,7 +262,7 @@ def _few_steps(header: Header, name: str, found: Mapping[str, Any]) -> dict[str,
         # FLUX.2 klein is distilled to 4 steps, and its undistilled models are called klein base.
         distilled = str(found.get("variant", "")).startswith("klein") and "base" not in words_of(name)
         return {"distilled": "klein", "steps": 4} if distilled else {}
-    text = f"{name} {header.metadata.get('modelspec.title', '')}"
+    text = f"{name} {metadata.get('modelspec.title', '')}"
     kind = next(_kinds(words_of(text)), "")
     if not kind:
         return {}

@@ -24,6 +24,7 @@ from studio.models.manager import Manager
 from studio.models.records import DEFAULTS
 from studio.models.tasks import Task, Tasks, sha256
 from studio.recipe import Recipe
+from studio.samplers import all_schedules, check_schedule
 from studio.web.bodies import body_of
 from studio.web.live import HEARTBEAT, NOT_KEPT, Mailbox
 from studio.web.pictures import FOREVER
@@ -89,6 +90,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
                 "defaults": records.defaults(key),
                 "suited": _suited(found),
                 "samplers": _samplers(found),
+                "schedules": _schedules(found),
                 "sha256": records.sha256(found.path, found.stamp) if found.single else "",
             },
             headers=NOT_KEPT,
@@ -116,6 +118,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
             wanted = {**_suited(found), **values}
             if wanted.get("sampler") not in _samplers(found):
                 raise RecipeError(f"{found.name} has no sampler {str(wanted.get('sampler'))[:60]!r}.")
+            check_schedule(catalog.family(found).samplers, str(wanted["sampler"]), str(wanted["schedule"]))
             Recipe.from_values({"model": found.name, **wanted}).check()
         await run_in_threadpool(models.catalog.records.keep_defaults, found.key, values)
         return JSONResponse({})
@@ -228,11 +231,15 @@ def _samplers(entry: Entry) -> list[str]:
     return list(catalog.family(entry).samplers) if usable else []
 
 
+def _schedules(entry: Entry) -> list[str]:
+    return all_schedules(catalog.family(entry).samplers) if _samplers(entry) else []
+
+
 def _defaults(body: bytes) -> dict[str, Any]:
     """The person's defaults as they were sent: those left empty are the model's own. Raises RecipeError."""
     values = {name: value for name, value in _object(body).items() if name in DEFAULTS and value not in ("", None)}
     for name, value in values.items():
-        if name != "sampler" and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if name not in ("sampler", "schedule") and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise RecipeError(f"{name.replace('_', ' ').capitalize()} must be a number.")
     return values
 

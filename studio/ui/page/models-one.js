@@ -9,7 +9,7 @@ import { make, setText, size } from "./words.js";
 const FIELDS = [
   ["width", "Width", "number"], ["height", "Height", "number"], ["steps", "Steps", "number"],
   ["guidance_scale", "Guidance scale", "number"],
-  ["guidance_end", "Guidance end", "number"], ["guidance_rescale", "Guidance rescale", "number"], ["sampler", "Sampler", "select"],
+  ["guidance_end", "Guidance end", "number"], ["guidance_rescale", "Guidance rescale", "number"], ["sampler", "Sampler", "select"], ["schedule", "Schedule", "select"],
 ];
 const STEPS = { guidance_scale: 0.5, guidance_end: 0.1, guidance_rescale: 0.1 };
 
@@ -134,7 +134,7 @@ function defaults(each, more, say) {
   for (const [name, label, kind] of used) {
     const field = kind === "select" ? make("select") : make("input", { type: "number", min: 0, step: STEPS[name] ?? 1 });
     if (kind === "select") {
-      const options = more.samplers.map((sampler) => make("option", { value: sampler }, sampler));
+      const options = more[`${name}s`].map((label) => make("option", { value: label }, label));
       field.append(make("option", { value: "" }, `${more.suited[name]} (its own)`), ...options);
     } else field.placeholder = String(more.suited[name] ?? "");
     field.value = more.defaults[name] ?? "";
