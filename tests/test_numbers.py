@@ -1,5 +1,6 @@
 """What is known of a single file reaches what draws it: prediction, timetable, steps, guidance, sampler."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -12,6 +13,7 @@ from studio.families import FAMILIES, Facts
 from studio.models import catalog, loading, sidecars
 from studio.models.catalog import Catalog, Entry
 from studio.models.identify import Identity, words_of
+from studio.models.records import NOT_DISTILLED, Records
 from studio.recipe import AS_PUBLISHED, Recipe
 from studio.samplers import Sampler
 from studio.web.models import _described
@@ -187,3 +189,33 @@ def test_qwen_image_lightning_has_the_shift_that_it_was_distilled_at(tmp_path: P
     assert facts(found).steps == 4
     assert (config["base_shift"], config["max_shift"], config["shift_terminal"]) == (math.log(3), math.log(3), None)
     assert published == json.loads((found.config / "scheduler" / "scheduler_config.json").read_text())
+
+
+def test_a_person_says_otherwise_and_takes_it_back(tmp_path: Path) -> None:
+    """What is kept outlives a start, and changes what the file begins with and how it is drawn until taken back."""
+    weights.safetensors(tmp_path / "turbo_painter.safetensors", SDXL)
+    weights.safetensors(tmp_path / "plain.safetensors", SDXL)
+
+    def told() -> dict[str, Entry]:
+        everything = Catalog([tmp_path], records=Records(tmp_path / "records")).everything()
+        return {each.name.partition(".")[0]: each for each in everything if each.path.parent == tmp_path}
+
+    before = told()
+    assert [facts(before[name]).steps for name in ("turbo_painter", "plain")] == [4, 25]
+    with contextlib.closing(Records(tmp_path / "records")) as records:
+        records.keep_defaults(before["plain"].key, {"steps": 6})
+        records.keep_distilled(before["turbo_painter"].key, NOT_DISTILLED)
+        records.keep_distilled(before["plain"].key, "dmd")
+        assert records.defaults(before["plain"].key) == {"steps": 6}
+        records.keep_defaults(before["plain"].key, {})
+    after = told()
+    assert (facts(after["turbo_painter"]), scheduler(after["turbo_painter"])) == (
+        facts(before["plain"]), scheduler(before["plain"]),
+    )  # fmt: skip
+    assert (facts(after["plain"]).steps, facts(after["plain"]).sampler, facts(after["plain"]).schedule) == (
+        4, "LCM", "Trailing",
+    )  # fmt: skip
+    with contextlib.closing(Records(tmp_path / "records")) as records:
+        for each in before.values():
+            records.keep_distilled(each.key, "")
+    assert told() == before

@@ -137,6 +137,8 @@ class Model(ABC):
     """Whether ControlNets and IP-Adapters can guide it."""
     weights: ClassVar[bool] = False
     """Whether its text encoders can be given weights, `(word:1.2)`. If not, they are given the words alone."""
+    distillations: ClassVar[tuple[str, ...]] = ()
+    """Ways in which single files of it are distilled, which only their names or a person can tell."""
     counted: ClassVar[tuple[str, int]] = ("tokenizer", 0)
     """The tokenizer by which prompts are counted, and the most tokens that are read; 0 where there is no end."""
 

@@ -32,6 +32,7 @@ class Flux2(ReadByLanguageModel):
     family = "FLUX.2"
     pipelines = frozenset({"Flux2KleinPipeline", "Flux2KleinInpaintPipeline", "Flux2Pipeline"})
     counted = ("tokenizer", TOKENS)
+    distillations = ("klein",)
 
     @classmethod
     def facts(cls, folder: Path) -> Facts:

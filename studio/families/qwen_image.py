@@ -35,6 +35,7 @@ class QwenImage(ReadByLanguageModel):
     family = "Qwen-Image"
     pipelines = frozenset({"QwenImagePipeline", "QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"})
     counted = ("tokenizer", TOKENS)
+    distillations = ("lightning",)
 
     @classmethod
     def facts(cls, folder: Path) -> Facts:

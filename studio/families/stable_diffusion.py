@@ -48,6 +48,7 @@ class StableDiffusion(Model):
     reads_embeddings = skips_clip = rescales_guidance = takes_controls = True
     needed: ClassVar[tuple[str, ...]] = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
     weights = True
+    distillations = tuple(DISTILLED)
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.tokenizer, self.text_encoder, self.unet = (

@@ -28,6 +28,7 @@ class ZImage(ReadByLanguageModel):
     family = "Z-Image"
     pipelines = frozenset({"ZImagePipeline", "ZImageImg2ImgPipeline", "ZImageInpaintPipeline"})
     counted = ("tokenizer", TOKENS)
+    distillations = ("turbo",)
 
     @classmethod
     def facts(cls, folder: Path) -> Facts:

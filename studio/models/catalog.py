@@ -4,13 +4,14 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
 from studio.families import FAMILIES, Facts, Model
 from studio.models import headers, parts
 from studio.models.files import PICKLES, parameters, read_json, visible, weight_files
 from studio.models.headers import Header
-from studio.models.identify import BASES, Identity, by_name, identify
+from studio.models.identify import BASES, Identity, by_name, few_steps, identify
 from studio.models.parts import CONFIGS, NEEDS
 from studio.models.places import Found, home, is_tokenizer, look, vocabulary
 from studio.models.records import Records
@@ -127,7 +128,8 @@ class Catalog:
             self._vocabularies = {
                 name: path for name, path in self._vocabularies.items() if path and is_tokenizer(path)
             }
-            entries = list(_named(known.values()))
+            told = self.records.all_distilled()
+            entries = [_as_told(entry, told.get(entry.key, "")) for entry in _named(known.values())]
             return [self._accompanied(entry, entries) for entry in entries]
 
     def _describe(self, found: Found, read: list[tuple[Path, tuple[int, ...], Identity]]) -> Entry:
@@ -294,6 +296,20 @@ def _single(entry: Entry) -> Entry:
     each = _family(entry.name, read_json(config / "model_index.json").get("_class_name"))
     facts = each.suited(each.facts(config), identity)
     return replace(entry, family=each.family, facts=facts, config=config)
+
+
+def _as_told(entry: Entry, kind: str) -> Entry:
+    """A single file with what a person says of it, instead of what its name does: see `Records.all_distilled`."""
+    if not kind or not entry.single or entry.kind != "model" or entry.problem:
+        return entry
+    made_for = family(entry)
+    told: dict[str, Any] = {"distilled": "", "steps": 0}
+    if kind in made_for.distillations:
+        known = {"base": entry.base, "variant": entry.variant}
+        told |= {"steps": entry.identity.steps} if entry.identity.steps else few_steps({}, kind, known)
+        told["distilled"] = kind
+    identity = replace(entry.identity, **told)
+    return replace(entry, identity=identity, facts=made_for.suited(made_for.facts(entry.config), identity))
 
 
 def _family(name: str, kind: object) -> type[Model]:

@@ -44,6 +44,7 @@ export async function showModel(each, { bases, changed }) {
   body.append(table(each, more, bases));
   if (more.notes) body.append(make("details", { class: "models-notes", open: true }, make("summary", {}, "Notes that came with it"), make("p", { class: "models-text" }, more.notes)));
   body.append(ownNotes(each, more, changed, say));
+  if (more.distillations.length) body.append(distilled(each, more, say));
   if (more.samplers.length) body.append(defaults(each, more, say));
   if (each.single) body.append(hash(each, more, dialog, say));
 }
@@ -123,6 +124,27 @@ function ownNotes(each, more, changed, say) {
   });
   field.addEventListener("input", () => setText(saved, ""));
   return make("div", { class: "models-own" }, make("h3", {}, "Your notes ", saved), field);
+}
+
+/** Why a file counts as distilled or not, and a way to say otherwise; kept, and taken back by the first choice. */
+function distilled(each, more, say) {
+  const why = { klein: "FLUX.2 klein is distilled unless the file's name has the word base." }[each.distilled]
+    ?? (each.distilled ? `The file's name has the word ${each.distilled}.` : "The file's name has no word that says so.");
+  const field = make("select", { "aria-label": "Distilled" }, make("option", { value: "" }, "as its name says"));
+  for (const kind of more.distillations) field.append(make("option", { value: kind }, kind === "no" ? "not distilled" : kind));
+  field.value = more.distilled;
+  const saved = make("span", { class: "models-facts", role: "status" });
+  const reason = make("p", { class: "models-facts" }, more.distilled ? "You said so; the first choice takes it back." : why);
+  field.addEventListener("change", async () => {
+    try {
+      const answer = await ask(`/models/distilled?key=${encodeURIComponent(each.key)}&kind=${encodeURIComponent(field.value)}`, { method: "POST" });
+      setText(saved, answer.note || "Kept");
+      setText(reason, field.value ? "You said so; the first choice takes it back." : "");
+    } catch (error) {
+      say(error);
+    }
+  });
+  return make("div", { class: "models-own" }, make("h3", {}, "Distilled to few steps ", saved), field, reason);
 }
 
 /** Settings to begin with when this model is chosen; an empty field means what suits the model. */
