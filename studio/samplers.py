@@ -27,10 +27,7 @@ DIFFUSION: dict[str, tuple[str, dict[str, Any]]] = {
     "DPM++ 2M": _DPM_2M,
     "DPM++ 2M Karras": (_DPM_2M[0], {**_DPM_2M[1], "use_karras_sigmas": True}),
     "DPM++ 2M SDE": (_DPM_2M[0], {"algorithm_type": "sde-dpmsolver++"}),
-    "DPM++ 3M SDE": (
-        _DPM_2M[0],
-        {"algorithm_type": "sde-dpmsolver++", "solver_order": 3, "use_exponential_sigmas": True},
-    ),
+    "DPM++ 3M SDE": (_DPM_2M[0], {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}),
     "DPM++ SDE": (
         "DPMSolverSinglestepScheduler",
         {"algorithm_type": "sde-dpmsolver++", "lower_order_final": True},
@@ -77,7 +74,7 @@ sigma (Song et al., arXiv:2010.02502, section 4.3), which is also what ComfyUI m
 _NAMES = (AUTOMATIC, *SCHEDULES, AS_PUBLISHED)
 
 LEAP = 4.0
-"""A sigma above 1 that falls to less than its part of so many does so in a step of first order (`Sampler._leaps`)."""
+"""A sigma that falls to less than its part of so many does so in a step of first order (`Sampler._leaps`)."""
 
 
 def schedules_of(table: Mapping[str, tuple[str, dict]], label: str) -> tuple[str, ...]:
@@ -111,16 +108,11 @@ class Sampler:
     ) -> None:
         kind, options = table[label]
         check_schedule(table, label, schedule)
-        self._literal = schedule == AS_PUBLISHED
         named = SCHEDULES.get(schedule)
-        if named:
-            kind = _STAND_INS.get(kind, kind)
-            own = _OWN_SCHEDULES.get(kind, {}).get(schedule, {})
-            options = {**options, "use_karras_sigmas": False, "use_exponential_sigmas": False, **own}
-            if schedule == "Normal" and options.get("solver_order") == 3:
-                options["solver_order"] = 2  # the last step but one falls too far for three, which bring noise back
-        if steps == 1 and not self._literal:
-            options = {**options, "timestep_spacing": "trailing"}  # the other spacings would begin at the picture's end
+        kind, options = _suited(kind, options, config, steps, schedule)
+        self._literal = schedule == AS_PUBLISHED
+        # Automatic timetables stay diffusers' own as long as no harm is done.
+        self._leaps_above = 0.0 if named else 1.0
         self._scheduler = _build(getattr(diffusers, kind), config, options)
         try:
             # On the CPU, whatever the device: a timestep that lives on a GPU has to be waited for at each step.
@@ -243,7 +235,7 @@ class Sampler:
         if self._literal or getattr(self._scheduler, "order", 1) != 2 or self._calls % 2:
             return False
         now, after = self._scheduler.sigmas[self._first + self._calls :][:2].tolist()
-        return now > 1 and now > LEAP * after > 0
+        return now > self._leaps_above and now > LEAP * after > 0
 
     def _leap(self, output: Tensor, latents: Tensor) -> Tensor:
         """Euler's step to the next level, past the second call."""
@@ -284,6 +276,25 @@ def check_schedule(table: Mapping[str, tuple[str, dict]], label: str, schedule: 
         raise RecipeError(
             f"The sampler {label} does not go with the schedule {schedule[:40]!r}. Choose one of {', '.join(known)}."
         )
+
+
+def _suited(
+    kind: str, options: Mapping[str, Any], config: Mapping, steps: int, schedule: str
+) -> tuple[str, dict[str, Any]]:
+    """A label's scheduler and options with what its schedule makes of them."""
+    options = {**options}
+    if schedule == AS_PUBLISHED:
+        return kind, options
+    if schedule in SCHEDULES:
+        kind = _STAND_INS.get(kind, kind)
+        options |= {"use_karras_sigmas": False, **_OWN_SCHEDULES.get(kind, {}).get(schedule, {})}
+    elif config.get("timestep_spacing", "linspace") == "linspace":
+        schedule = "Normal"  # which is the same
+    if schedule == "Normal" and options.get("solver_order") == 3:
+        options["solver_order"] = 2  # the last step but one falls too far for a third order, which brings noise back
+    if steps == 1:
+        options["timestep_spacing"] = "trailing"  # the other spacings would begin at the picture's end
+    return kind, options
 
 
 def _lay_out(scheduler: Any, schedule: Any, steps: int) -> None:

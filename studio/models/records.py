@@ -140,7 +140,7 @@ class Records:
 
 
 def _said(text: str) -> str:
-    """The kind in a row of defaults; empty if there is none, or the row was rescued from damage and is no longer whole."""
+    """The kind in a row of defaults; empty if there is none, or the row was rescued from damage and is not whole."""
     try:
         return str(json.loads(text).get(DISTILLED, ""))
     except (ValueError, AttributeError, RecursionError):
