@@ -216,6 +216,12 @@ def test_turns_as_people_write_them() -> None:
             turns.parse(wrong)
 
 
+def test_another_schedule_is_a_turn() -> None:
+    made = Recipe("a cat").turned(4, {"schedule": "Karras"})
+    assert (made.at(3).schedule, made.at(4).schedule) == ("Automatic", "Karras")
+    assert turns.written(made.turns) == "4: schedule Karras" and turns.parse("4: schedule Karras") == made.turns
+
+
 def test_another_sampler_and_fresh_noise_are_turns() -> None:
     made = Recipe("a cat").turned(4, {"sampler": "Euler", "noise": (0.5, 12)})
     assert made.turns == (Turn(4, sampler="Euler", noise=(0.5, 12)),)
