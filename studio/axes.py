@@ -26,6 +26,7 @@ LABELS = {
     "seed": "Seed",
     "steps": "Steps",
     "sampler": "Sampler",
+    "schedule": "Schedule",
     "prompt": "Words in the prompt",
     "size": "Size",
     "strength": "Strength",
@@ -42,6 +43,7 @@ EXAMPLES = {
     "seed": "1-4, or: 4 random",
     "steps": "4, 8, 20",
     "sampler": "Euler, DDIM, DPM++ 2M",
+    "schedule": "Normal, Karras, SGM Uniform",
     "prompt": "cat, dog, fox (the first is what is replaced)",
     "size": "128x128, 160x96",
     "strength": "0.3-0.9 +0.2",
@@ -51,7 +53,7 @@ EXAMPLES = {
 }
 """What could be typed for each."""
 
-NAMED = ("sampler", "model", "style")
+NAMED = ("sampler", "schedule", "model", "style")
 """Axes whose values are names. One that does more than set a field of its own name is handed in, as `Changes`."""
 
 Changes = Mapping[str, Callable[[Recipe, str], Recipe]]

@@ -25,6 +25,7 @@ from studio import __version__, disk, foreign
 from studio.errors import RecipeError
 from studio.foreign import NEGATIVE, Found
 from studio.recipe import Recipe
+from studio.schedules import SCHEDULES
 
 PARAMETERS = "parameters"
 GRAPH = "prompt"
@@ -126,6 +127,7 @@ def parameters(recipe: Recipe, more: Mapping[str, str] = MappingProxyType({})) -
     fields = {
         "Steps": recipe.steps,
         "Sampler": recipe.sampler,
+        **({"Schedule type": recipe.schedule} if recipe.schedule in SCHEDULES else {}),
         "CFG scale": f"{recipe.guidance_scale:.12g}",
         **({"Guidance end": f"{recipe.guidance_end:.12g}"} if recipe.guidance_end != 1 else {}),
         **({"CFG rescale": f"{recipe.guidance_rescale:.12g}"} if recipe.guidance_rescale is not None else {}),

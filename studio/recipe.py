@@ -13,8 +13,14 @@ from typing import Any, Self
 
 from studio.errors import RecipeError
 
-VERSION = 5
+VERSION = 6
 """The version written into JSON. Readers accept this one and older."""
+
+AUTOMATIC = "Automatic"
+"""The schedule that suits the sampler and the model."""
+
+AS_PUBLISHED = "As published"
+"""The schedule of the model's published config and nothing else: what every recipe before version 6 was drawn with."""
 
 MAX_SEED = 2**64 - 1
 """The largest seed of PyTorch's generators, and of ComfyUI."""
@@ -57,8 +63,8 @@ def size_of(name: str) -> tuple[int, int]:
 class Turn:
     """A change on the way: what holds after `step` of the steps that are run. None leaves a value as it was.
 
-    sampler: another one goes on at the same step of its own timetable of as many steps. The latents are taken apart
-    into the predicted clean picture and the noise, and mixed again as that timetable has them there.
+    sampler, schedule: another one goes on at the same step of its own timetable of as many steps. The latents are taken
+    apart into the predicted clean picture and the noise, and mixed again as that timetable has them there.
     noise: strength s, above 0 and up to 1, and the seed of fresh unit noise n, which is drawn as a starting noise is.
     The noise e that is in the latents becomes sqrt(1 - s²) e + s n, so it is as much as before, and the sampler starts
     anew from there. At step 0 it is the starting noise that is mixed.
@@ -70,6 +76,7 @@ class Turn:
     guidance_scale: float | None = None
     sampler: str | None = None
     noise: tuple[float, int] | None = None
+    schedule: str | None = None
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -108,7 +115,7 @@ class Recipe:
     scale begins guidance anew. Without effect where the model takes no negative prompt.
     guidance_rescale: 0 to 1, the share that is taken back of the contrast which guidance adds (Lin et al.,
     arXiv:2305.08891, section 3.4); None means as the model is made for.
-    sampler: a label from `studio.samplers`.
+    sampler: a label from `studio.samplers`. schedule: how its noise levels are spread, a label from there too.
     seed: 0 to 2**64 - 1; decides the starting noise and all noise added later.
     source: name of the picture to start from (`studio.sources`); empty means from noise alone. Without a mask it has
     the recipe's own size; with one the result has the source's size.
@@ -137,6 +144,7 @@ class Recipe:
     guidance_end: float = 1.0
     guidance_rescale: float | None = None
     sampler: str = "DPM++ 2M"
+    schedule: str = AUTOMATIC
     seed: int = 0
     source: str = ""
     mask: str = ""
@@ -149,7 +157,7 @@ class Recipe:
     controls: tuple[Control, ...] = ()
 
     def at(self, step: int) -> Self:
-        """The recipe with the prompts, guidance and sampler that hold after so many steps, and without turns."""
+        """The recipe with what holds after so many steps: prompts, guidance, sampler, schedule; without turns."""
         values: dict[str, Any] = {"turns": ()}
         for turn in self.turns:
             if turn.step <= step:
@@ -220,7 +228,8 @@ class Recipe:
     def from_json(cls, text: str) -> Self:
         """Read `to_json`'s text. Raises RecipeError if it is not a recipe, or is one of a later version.
 
-        Names that are missing take their default, so that recipes of older versions stay readable.
+        Names that are missing take their default, so that recipes of older versions stay readable. Those before
+        version 6 had no schedule, and keep the one that they were drawn with.
         """
         try:
             values = json.loads(text)
@@ -232,7 +241,7 @@ class Recipe:
                 f"This recipe has version {version}, and this studio reads up to version {VERSION}: "
                 "it was made by a newer Emerge Studio."
             )
-        return cls.from_values(values)
+        return cls.from_values(values if version >= 6 else {"schedule": AS_PUBLISHED, **values})
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Self:
@@ -243,7 +252,19 @@ class Recipe:
         return cls(**{name: _as_field(name, value) for name, value in values.items()}).check()
 
 
-_TEXT = {"prompt", "negative_prompt", "model", "sampler", "source", "mask", "fill", "vae", "picture", "kind"}
+_TEXT = {
+    "prompt",
+    "negative_prompt",
+    "model",
+    "sampler",
+    "schedule",
+    "source",
+    "mask",
+    "fill",
+    "vae",
+    "picture",
+    "kind",
+}
 _WHOLE = {"width", "height", "steps", "seed", "clip_skip"}
 
 

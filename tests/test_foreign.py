@@ -82,8 +82,9 @@ def test_samplers_have_our_names(sampler: str, schedule: str, expected: tuple[st
         ({"CFG scale": 200}, {"guidance_scale": 100.0}, "The guidance scale 200 became 100"),
         ({"CFG scale": 1, "Distilled CFG Scale": 3.5}, {"guidance_scale": 3.5}, ""),
         ({"CFG scale": 2, "Distilled CFG Scale": 3.5}, {"guidance_scale": 2.0}, ""),
-        ({"Schedule type": "Beta"}, {"sampler": "Euler"}, "The schedule Beta is not known here"),
-        ({"Schedule type": "Karras"}, {"sampler": "Euler Karras"}, ""),
+        ({"Schedule type": "Turbo"}, {"sampler": "Euler"}, "The schedule Turbo is not known here"),
+        ({"Schedule type": "Karras"}, {"sampler": "Euler", "schedule": "Karras"}, ""),
+        ({"Schedule type": "beta"}, {"sampler": "Euler", "schedule": "Beta"}, ""),
         ({"Model hash": "6ce0161689"}, {"model": "6ce0161689"}, ""),
         ({"Model hash": "6ce0161689", "Model": "v1-5"}, {"model": "v1-5"}, ""),
     ],
@@ -126,7 +127,7 @@ def test_fooocus_own_form_is_read(labels: bool) -> None:
     found = foreign.read(json.dumps(told))
     assert found.recipe == Recipe(
         prompt="a fox", negative_prompt="blur", model="juggernautXL_v8Rundiffusion", width=1152, height=896, steps=30,
-        guidance_scale=4.0, sampler="DPM++ 2M SDE Karras", seed=8021009372309438022, clip_skip=2,
+        guidance_scale=4.0, sampler="DPM++ 2M SDE", schedule="Karras", seed=8021009372309438022, clip_skip=2,
     )  # fmt: skip
 
 
@@ -160,7 +161,7 @@ def graph(**more: object) -> dict[str, object]:
 def test_comfyuis_graph_is_read_from_where_it_samples() -> None:
     assert foreign.read_graph(json.dumps(graph())).recipe == Recipe(
         prompt="a fox <lora:ink.safetensors:0.5:0.8>", negative_prompt="blur", model="SD\\v1-5.safetensors", width=512,
-        height=768, steps=20, guidance_scale=8.0, sampler="DPM++ 2M SDE Karras", seed=156680208700286,
+        height=768, steps=20, guidance_scale=8.0, sampler="DPM++ 2M SDE", schedule="Karras", seed=156680208700286,
     )  # fmt: skip
 
 

@@ -164,6 +164,15 @@ def test_a_picture_of_webui_is_understood(tmp_path: Path) -> None:
     )
 
 
+def test_a_schedule_stands_beside_its_sampler_as_webui_has_it() -> None:
+    """Since 1.9 webui writes "Sampler: Euler, Schedule type: SGM Uniform"; "Automatic" means the sampler's own."""
+    text = metadata.parameters(Recipe(sampler="Euler", schedule="SGM Uniform"))
+    assert "Sampler: Euler, Schedule type: SGM Uniform, " in text
+    assert metadata.parse_parameters(text) == Recipe(sampler="Euler", schedule="SGM Uniform")
+    plain = metadata.parameters(Recipe(sampler="Euler"))
+    assert "Schedule" not in plain and metadata.parse_parameters(plain).schedule == "Automatic"
+
+
 def test_our_parameters_alone_are_enough_for_most_of_a_recipe(tmp_path: Path) -> None:
     path = store_texts(tmp_path / "a.png", parameters=metadata.parameters(ORDINARY), emerge_recipe="{broken")
     assert metadata.read(path) == (ORDINARY, 20)

@@ -38,7 +38,12 @@ def test_a_recipe_is_a_value() -> None:
 
 
 def test_names_that_older_versions_did_not_have_take_their_default() -> None:
-    assert Recipe.from_json('{"version": 1, "prompt": "a"}') == Recipe("a")
+    assert Recipe.from_json('{"version": 6, "prompt": "a"}') == Recipe("a")
+
+
+def test_recipes_from_before_there_were_schedules_keep_what_they_were_drawn_with() -> None:
+    for version in range(1, 6):
+        assert Recipe.from_json(f'{{"version": {version}, "prompt": "a"}}') == Recipe("a", schedule=module.AS_PUBLISHED)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", "nonsense", '{"prompt": "a"}', "\x00"])
@@ -48,7 +53,7 @@ def test_what_is_no_recipe_is_refused(text: str) -> None:
 
 
 def test_a_recipe_of_a_newer_studio_is_refused_with_both_versions() -> None:
-    with pytest.raises(RecipeError, match=r"version 999.*up to version 5"):
+    with pytest.raises(RecipeError, match=r"version 999.*up to version 6"):
         Recipe.from_json('{"version": 999}')
 
 
@@ -209,6 +214,12 @@ def test_turns_as_people_write_them() -> None:
     for wrong in ("guidance 9", "7: guidance much", "7: size 64", "-1: guidance 3", "7"):
         with pytest.raises(RecipeError):
             turns.parse(wrong)
+
+
+def test_another_schedule_is_a_turn() -> None:
+    made = Recipe("a cat").turned(4, {"schedule": "Karras"})
+    assert (made.at(3).schedule, made.at(4).schedule) == ("Automatic", "Karras")
+    assert turns.written(made.turns) == "4: schedule Karras" and turns.parse("4: schedule Karras") == made.turns
 
 
 def test_another_sampler_and_fresh_noise_are_turns() -> None:

@@ -492,7 +492,7 @@ AfterStep = Callable[[str, Step], float | None]
 
 _KNOWN = {
     *("prompt", "negative_prompt", "model", "width", "height", "steps", "guidance_scale", "sampler", "seed"),
-    *("source", "mask", "strength", "fill", "box", "turns"),
+    *("schedule", "source", "mask", "strength", "fill", "box", "turns"),
 }
 """The settings that stand in a call's arguments, or are done with before and after it."""
 

@@ -2,19 +2,21 @@
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
 from studio.families import FAMILIES, Facts, Model
 from studio.models import headers, parts
 from studio.models.files import PICKLES, parameters, read_json, visible, weight_files
 from studio.models.headers import Header
-from studio.models.identify import BASES, Identity, by_name, identify
+from studio.models.identify import BASES, Identity, by_name, few_steps, identify
 from studio.models.parts import CONFIGS, NEEDS
 from studio.models.places import Found, home, is_tokenizer, look, vocabulary
 from studio.models.records import Records
+from studio.samplers import schedules_of
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 BUNDLED = ASSETS / "models"
@@ -127,7 +129,8 @@ class Catalog:
             self._vocabularies = {
                 name: path for name, path in self._vocabularies.items() if path and is_tokenizer(path)
             }
-            entries = list(_named(known.values()))
+            told = self.records.all_distilled()
+            entries = [_as_told(entry, told.get(entry.key, "")) for entry in _named(known.values())]
             return [self._accompanied(entry, entries) for entry in entries]
 
     def _describe(self, found: Found, read: list[tuple[Path, tuple[int, ...], Identity]]) -> Entry:
@@ -292,11 +295,22 @@ def _single(entry: Entry) -> Entry:
     if not os.path.isfile(config / "model_index.json"):
         raise ModelError(f"The studio's own files for {label} are missing in {config}. Install the studio again.")
     each = _family(entry.name, read_json(config / "model_index.json").get("_class_name"))
-    facts = each.facts(config)
-    if identity.steps:
-        # A distilled model was trained to need neither many steps nor guidance.
-        facts = replace(facts, steps=identity.steps, guidance_scale=1.0)
+    facts = each.suited(each.facts(config), identity)
     return replace(entry, family=each.family, facts=facts, config=config)
+
+
+def _as_told(entry: Entry, kind: str) -> Entry:
+    """A single file with what a person says of it, instead of what its name does: see `Records.all_distilled`."""
+    if not kind or not entry.single or entry.kind != "model" or entry.problem:
+        return entry
+    made_for = family(entry)
+    told: dict[str, Any] = {"distilled": "", "steps": 0}
+    if kind in made_for.distillations:
+        known = {"base": entry.base, "variant": entry.variant}
+        told |= {"steps": entry.identity.steps} if entry.identity.steps else few_steps({}, kind, known)
+        told["distilled"] = kind
+    identity = replace(entry.identity, **told)
+    return replace(entry, identity=identity, facts=made_for.suited(made_for.facts(entry.config), identity))
 
 
 def _family(name: str, kind: object) -> type[Model]:
@@ -326,7 +340,9 @@ def _folder(entry: Entry, found: Found) -> Entry:
         ) from None
     sizes = [file.stat().st_size for part in each.wanted(path) for file in weight_files(path / part)]
     denoiser = next((path / part for part in ("unet", "transformer") if part in each.wanted(path)), path)
-    identity = replace(_identity(denoiser, path.name, ""), kind="model", parts=each.wanted(path), config="", steps=0)
+    identity = replace(
+        _identity(denoiser, path.name, ""), kind="model", parts=each.wanted(path), config="", steps=0, distilled=""
+    )
     scheduler = path / "scheduler" / "scheduler_config.json"
     told = str(read_json(scheduler).get("prediction_type") or "") if os.path.isfile(scheduler) else ""
     if not identity.base:
@@ -362,7 +378,7 @@ def _suited(folder: Path, facts: Facts) -> Facts:
     return replace(facts, **read_json(path)) if os.path.exists(path) else facts
 
 
-def _checked(facts: Facts, samplers: Iterable[str]) -> Facts:
+def _checked(facts: Facts, samplers: Mapping[str, tuple[str, dict]]) -> Facts:
     """The facts, if they are of the kind that they should be. Raises ValueError: configs may say anything."""
     whole = (facts.width, facts.height, facts.multiple, facts.steps)
     shares = (facts.guidance_scale, facts.guidance_end, facts.guidance_rescale or 0)
@@ -370,8 +386,10 @@ def _checked(facts: Facts, samplers: Iterable[str]) -> Facts:
         raise ValueError("sizes")
     if not all(type(each) in (int, float) and 0 <= each <= 1000 for each in shares):
         raise ValueError("guidance")
-    if facts.sampler not in tuple(samplers) or type(facts.negative_prompt) is not bool:
+    if facts.sampler not in samplers or type(facts.negative_prompt) is not bool:
         raise ValueError("sampler")
+    if facts.schedule not in schedules_of(samplers, facts.sampler):
+        raise ValueError("schedule")
     return facts
 
 

@@ -88,9 +88,10 @@ def _choices(chosen: list[tuple[str, str]], model: str, studio: Studio) -> dict[
     """The names that can be typed for an axis. The disk is looked through only if one asks for names."""
     names = {name for name, _ in chosen}
     choices = {"style": list(studio.styles.all())} if "style" in names else {}
-    if {"sampler", "model"} & names:
+    if {"sampler", "schedule", "model"} & names:
         entries = studio.models.entries()
-        choices |= {"sampler": form.samplers(entries, model), "model": form.usable(entries)}
+        choices |= {name: form.choices(entries, model, name) for name in ("sampler", "schedule")}
+        choices |= {"model": form.usable(entries)}
     return choices
 
 

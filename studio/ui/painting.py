@@ -16,7 +16,7 @@ from studio.errors import JobMissing, StudioError
 from studio.library import Library
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
-from studio.recipe import RANDOM_SEEDS, Recipe
+from studio.recipe import AS_PUBLISHED, AUTOMATIC, RANDOM_SEEDS, Recipe
 from studio.sources import Sources
 from studio.styles import Styles
 from studio.ui import addons, form
@@ -131,6 +131,10 @@ class Settings:
             sampler = self.first["sampler"]
             self.fields["sampler"] = gr.Dropdown(
                 [sampler], value=sampler, label="Sampler", filterable=False, min_width=0
+            )
+            schedule = self.first["schedule"]
+            self.fields["schedule"] = gr.Dropdown(
+                [schedule], value=schedule, label="Schedule", filterable=False, min_width=0
             )
             self.fields["previews"] = gr.Dropdown(
                 list(form.PREVIEWS), value="clean", label="Preview", filterable=False, min_width=0
@@ -363,7 +367,7 @@ def connect_pictures(
 
 def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studio: Studio) -> None:
     """Fork a picture at one of its steps, or change it from its next step on, by what the form says now."""
-    fields, names = settings.form, ("prompt", "negative_prompt", "guidance_scale", "sampler")
+    fields, names = settings.form, ("prompt", "negative_prompt", "guidance_scale", "sampler", "schedule")
     inputs = [fields[name] for name in names]
 
     def own(event: gr.EventData, request: gr.Request) -> Job:
@@ -376,15 +380,26 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
         found = {name: form.typed(name, value) for name, value in zip(names, values, strict=True)}
         for name in form.PROMPTS:
             found[name] = studio.wildcards.resolve(str(found[name]), job.recipe.seed, name)
+        if (found["schedule"], job.recipe.schedule) == (AUTOMATIC, AS_PUBLISHED):
+            del found["schedule"]  # what was drawn before there were schedules goes on as it was
         if strength := event._data.get("noise"):
             found["noise"] = (strength, random.randrange(RANDOM_SEEDS))
         return found
 
-    def fork(prompt: Any, negative: Any, guidance: Any, sampler: Any, event: gr.EventData, request: gr.Request) -> str:
+    def fork(
+        prompt: Any,
+        negative: Any,
+        guidance: Any,
+        sampler: Any,
+        schedule: Any,
+        event: gr.EventData,
+        request: gr.Request,
+    ) -> str:
+        wanted = prompt, negative, guidance, sampler, schedule
         try:
             job, step = own(event, request), int(event._data["step"])
             remembered = studio.engine.remembered(job.id, step)
-            forked = studio.engine.fork(job.id, step, changes(job, (prompt, negative, guidance, sampler), event))
+            forked = studio.engine.fork(job.id, step, changes(job, wanted, event))
             shown = studio.live.shown(job.owner, settings.place)
             studio.live.show(job.owner, settings.place, [*(shown if job in shown else [job]), forked])
         except StudioError as error:
@@ -395,10 +410,19 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
             return f"It goes on from step {remembered}, the nearest one before that is remembered."
         return "The steps before it are run again: they are no longer remembered."
 
-    def turn(prompt: Any, negative: Any, guidance: Any, sampler: Any, event: gr.EventData, request: gr.Request) -> str:
+    def turn(
+        prompt: Any,
+        negative: Any,
+        guidance: Any,
+        sampler: Any,
+        schedule: Any,
+        event: gr.EventData,
+        request: gr.Request,
+    ) -> str:
+        wanted = prompt, negative, guidance, sampler, schedule
         try:
             job = own(event, request)
-            studio.engine.change(job.id, changes(job, (prompt, negative, guidance, sampler), event))
+            studio.engine.change(job.id, changes(job, wanted, event))
         except StudioError as error:
             return str(error)
         return ""
