@@ -240,6 +240,8 @@ def _prediction(header: Header, base: str, name: str, inpainting: bool) -> str:
     architecture = header.metadata.get("modelspec.architecture", "").lower()
     if base != "sd2" or inpainting or architecture.startswith("stable-diffusion-v2-512"):
         return "epsilon"
+    if "turbo" in words_of(name):
+        return "epsilon"  # SD Turbo, by its published scheduler_config.json
     small = re.search(r"512|base|epsilon|eps(?![a-z])", name.lower())
     return "epsilon" if small and not re.search(r"768|v[-_]?pred", name.lower()) else "v_prediction"
 
