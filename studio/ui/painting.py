@@ -136,15 +136,15 @@ class Settings:
             self.fields["schedule"] = gr.Dropdown(
                 [schedule], value=schedule, label="Schedule", filterable=False, min_width=0
             )
+        with gr.Row(elem_classes="together"):
+            end = form.NUMBERS["guidance_end"]
+            self.fields["guidance_end"] = gr.Number(self.first["guidance_end"], label=end, step=0.1, min_width=0)
             self.fields["previews"] = gr.Dropdown(
                 list(form.PREVIEWS), value="clean", label="Preview", filterable=False, min_width=0
             )
-        with gr.Row(elem_classes="together"):
-            self.fields["turns"] = gr.Textbox(
-                label="Changes on the way", placeholder="7: guidance 9", lines=1, max_lines=4, min_width=0, scale=2
-            )
-            end = form.NUMBERS["guidance_end"]
-            self.fields["guidance_end"] = gr.Number(self.first["guidance_end"], label=end, step=0.1, min_width=0)
+        self.fields["turns"] = gr.Textbox(
+            label="Changes on the way", placeholder="7: guidance 9", lines=1, max_lines=4, min_width=0
+        )
         with gr.Row(elem_classes="together seed"):
             self.fields["seed"] = gr.Textbox(label="Seed", placeholder="a new one each time", max_lines=1, min_width=0)
             self.dice = gr.Button("Random", size="sm", min_width=0, scale=0)
