@@ -260,16 +260,25 @@ def _names(found: Found, entry: Entry) -> Iterator[str]:
 
 
 def _companion(want: str, entries: Iterable[Entry]) -> Path | None:
-    """The file or folder to take for one of `studio.models.parts.PARTS`: 16 bit before 32 before fewer, more first."""
+    """The file or folder to take for one of `studio.models.parts.PARTS`.
+
+    The one of the usual name first; then 16 bit before 32 before fewer, more first.
+    """
     fit = [each for each in entries if not each.problem and _fits(each, want)]
     rank = {"bfloat16": (0, 0), "float16": (0, 0), "float32": (1, 0)}
-    best = min(fit, key=lambda each: rank.get(each.precision, (2, -each.bytes)), default=None)
+
+    def place(each: Entry) -> tuple[bool, bool, tuple[int, int]]:
+        # Wan's VAE is what Qwen-Image's was trained on from, and does only where that is not at hand.
+        usual = each.path.name in parts.PARTS[want].files.split()
+        return each.variant == "Wan 2.1", not usual, rank.get(each.precision, (2, -each.bytes))
+
+    best = min(fit, key=place, default=None)
     return best.path if best else None
 
 
 def _fits(entry: Entry, want: str) -> bool:
-    # What is packed in NF4 is read of denoisers alone, in GGUF of text encoders too.
-    if entry.precision in ("nf4", "fp4"):
+    # Of what is packed, only GGUF is read, and of text encoders only.
+    if entry.identity.packed:
         return False
     if entry.kind == "vae":
         return entry.base == want and entry.variant != "tiny" and entry.path.suffix.lower() != ".gguf"
@@ -286,6 +295,11 @@ def _single(entry: Entry) -> Entry:
         raise ModelError(
             f"{entry.name} is {label} in a single file, which this version of the studio cannot load. "
             "Use the model's diffusers folder."
+        )
+    if identity.packed:
+        raise ModelError(
+            f"{entry.name} is {label}, packed as {identity.packed} in a single file, which this version of the studio "
+            "cannot load. Use the model as a file in float8 or GGUF, or as a diffusers folder."
         )
     config = CONFIGS / identity.config
     if not (config / "model_index.json").is_file():

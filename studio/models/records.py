@@ -18,7 +18,7 @@ from studio.models.identify import Identity
 
 log = logging.getLogger(__name__)
 
-RULES = 3
+RULES = 4
 """Raised whenever `studio.models.identify` tells more or other things than before: headers are then read again."""
 
 DEFAULTS = ("width", "height", "steps", "guidance_scale", "guidance_end", "guidance_rescale", "sampler")
