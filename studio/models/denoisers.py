@@ -173,11 +173,32 @@ _BLOCKS: Mapping[str, tuple[int, ...]] = {
 }
 """Config → the number of blocks of each kind, in the order of `Layout.blocks`."""
 
-_ADDED = (".scale_weight", ".weight_scale", ".scale_input", ".input_scale", ".comfy_quant")
-"""What files in float8 hold beside a weight."""
+_ADDED = (".weight_scale_2", ".scale_weight", ".weight_scale", ".scale_input", ".input_scale", ".comfy_quant")
+"""What files in fewer bits hold beside a weight."""
 _FLAGS = {"scaled_fp8", "v_pred", "ztsnr", "edm_mean", "edm_std", "betas", "alphas_cumprod", "logvar"}
 """Tensors that tell of a file and are no part of its denoiser."""
 _ELSEWHERE = ("first_stage_model.", "cond_stage_model.", "conditioner.", "text_encoders.", "vae.", "model_ema.")
+
+
+_READS: Mapping[str, Mapping[str, int]] = {
+    "flux1": {"txt_in.weight": 4096, "vector_in.in_layer.weight": 768},
+    "flux1 of diffusers": {"context_embedder.weight": 4096, "time_text_embed.text_embedder.linear_1.weight": 768},
+    "flux2": {"txt_in.weight": 7680},
+    "flux2 of diffusers": {"context_embedder.weight": 7680},
+    "sd3": {"context_embedder.weight": 4096, "y_embedder.mlp.0.weight": 2048},
+    "sd3 of diffusers": {"context_embedder.weight": 4096, "time_text_embed.text_embedder.linear_1.weight": 2048},
+    "qwen-image": {"txt_in.weight": 3584},
+    "z-image": {"cap_embedder.1.weight": 2560},
+}
+"""Layout → how wide the prompts are that it reads, by the config of the text encoders that it is run with."""
+_TIME = ("time_in.in_layer.weight", "time_text_embed.timestep_embedder.linear_1.weight", "t_embedder.mlp.0.weight")
+
+
+def _other_prompts(names: Names, layout: str) -> bool:
+    reads = _READS.get(layout, {})
+    # A file that has the layer for the time has the others of its kind, if its architecture has them.
+    whole = any(name in names for name in _TIME)
+    return any(names.side(name, 1) != wide for name, wide in reads.items() if whole or name in names)
 
 
 def unaccounted(names: Names, base: str, config: str, layout: str) -> str:
@@ -189,7 +210,9 @@ def unaccounted(names: Names, base: str, config: str, layout: str) -> str:
     numbers = tuple(names.count(group) for group in how.blocks)
     if how.blocks and numbers != _BLOCKS.get(config, numbers):
         return f"with {' and '.join(map(str, numbers))} blocks"
-    return _odd_unet(names, base) if layout.startswith("unet") else ""
+    if layout.startswith("unet"):
+        return _odd_unet(names, base)
+    return "for another text encoder" if not packed(names.tensors) and _other_prompts(names, layout) else ""
 
 
 def _plain(names: Names, name: str, how: Layout) -> bool:
@@ -204,6 +227,27 @@ def _plain(names: Names, name: str, how: Layout) -> bool:
 def _of_nf4(name: str) -> bool:
     """Whether bitsandbytes keeps it beside a packed weight: `packed` tells of these."""
     return name.endswith((".absmax", ".quant_map", ".nested_absmax", ".nested_quant_map"))
+
+
+_GUIDES = {
+    "noise_augmentor.": "unCLIP",
+    "embedder.model.visual.": "unCLIP",
+    "cc_projection.": "Zero123",
+    "depth_model.": "depth",
+    "cond_stage_model.model.visual.": "guided by pictures",
+    "cond_stage_model.vision_model.": "guided by pictures",
+    "cond_stage_model.transformer.vision_model.": "guided by pictures",
+}
+"""Where a whole file keeps what reads something other than prompts → what such a model is."""
+
+
+def guided(tensors: Mapping[str, Tensor]) -> str:
+    """What a model is that is told something other than prompts, by what lies beside its denoiser; else empty."""
+    sees = (label for start, label in _GUIDES.items() for name in tensors if name.startswith(start))
+    label = next(sees, "")
+    # A CLIP may come whole, with eyes that nobody uses.
+    reads = any(name.endswith("token_embedding.weight") for name in tensors)
+    return "" if label == "guided by pictures" and reads else label
 
 
 # UNets: how deep each place of attention is
@@ -241,11 +285,12 @@ _PACKED = ("I8", "U8", "I16", "U16", "I32", "U32", "I64", "F4", "F6_E2M3", "F6_E
 
 def packed(tensors: Mapping[str, Tensor]) -> str:
     """What the weights of a file other than GGUF are packed as, if they are no plain numbers; else empty."""
-    for name, tensor in tensors.items():
+    for name in tensors:
         if ".quant_state.bitsandbytes__" in name:
             return name.rpartition("__")[2].upper()
         if name.endswith(".weight_scale_2"):
             return "NVFP4"
+    for name, tensor in tensors.items():
         if tensor.dtype in _PACKED and len(tensor.shape) > 1 and "weight" in name.rpartition(".")[2]:
             return "INT8" if tensor.dtype == "I8" else "whole numbers"
         if name.endswith((".weight._data", ".SCB", ".weight.absmax")):

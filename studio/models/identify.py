@@ -105,7 +105,7 @@ def _usable(found: dict[str, Any], names: Names) -> dict[str, Any]:
     layout = found.pop("layout", "")
     if not found.get("config"):
         return found
-    odd = denoisers.unaccounted(names, found["base"], found["config"], layout)
+    odd = denoisers.unaccounted(names, found["base"], found["config"], layout) or denoisers.guided(names.tensors)
     return {**found, "config": "", "variant": odd} if odd else found
 
 
@@ -207,9 +207,10 @@ def _unet(names: Names, header: Header, name: str) -> dict[str, Any] | None:
     attention = names.ending("transformer_blocks.0.attn2.to_k.weight")
     base = _CONTEXT.get(attention.shape[-1], "") if attention and attention.shape else ""
     channels = names.side("input_blocks.0.0.weight" if original else "conv_in.weight", 1)
+    written = names.side("out.2.weight" if original else "conv_out.weight", 0)
     if "encoder_hid_proj.weight" in names and names.side("encoder_hid_proj.weight", 1) == 4096:
         return {"base": "", "variant": "Kolors"}  # SDXL's UNet, that reads another text encoder
-    if not base:
+    if not base or written not in (0, 4):
         return {"base": "", "variant": "an unknown UNet", "inpainting": channels == 9}
     if base == "sdxl" and attention and attention.shape[-1] == 1280:
         return {"base": base, "variant": "refiner"}

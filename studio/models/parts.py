@@ -196,7 +196,7 @@ def _clip_names(tensors: Mapping[str, Shaped], kind: str, size: tuple[int, ...])
         for inner in _CLIP_INNER:
             found = tensors.get(home + inner + _CLIP)
             places = tensors.get(home + inner + _POSITIONS)
-            if not found or found.shape != size or (places and places.shape[:1] != (_MOST_TOKENS,)):
+            if not found or found.shape != size or (places and places.shape[:1] > (_MOST_TOKENS,)):
                 continue
             goal = _CLIP_HOMES[0]
             if projected:  # the converter makes a projection up for the one, and takes it from the file for the other
