@@ -171,8 +171,13 @@ class Catalog:
         # What is optional goes together: an encoder is nothing without its tokenizer.
         without = optional if lacking else ()
         companions = tuple((part, path) for part, path in found.items() if path and part not in without)
-        advice = parts.without(entry.name, lacking.values(), place) if without else ""
-        return replace(entry, companions=companions, without=without, advice=advice)
+        advice = [parts.without(entry.name, lacking.values(), place)] if without else []
+        if entry.variant in ("Kontext", "Edit"):
+            advice.append(
+                f"{entry.name} is made to change pictures that it is shown. Here it draws from words alone, or begins "
+                "from a picture as other models do."
+            )
+        return replace(entry, companions=companions, without=without, advice=" ".join(advice))
 
     def _vocabulary(self, name: str) -> Path | None:
         """A folder with the tokenizer of this one of `studio.models.parts.VOCABULARIES`.

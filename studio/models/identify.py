@@ -83,11 +83,9 @@ def identify(header: Header, name: str, hint: str = "") -> Identity:
 
 # Models
 
-_PREFIXES = ("model.diffusion_model.", "", "diffusion_model.", "transformer.", "unet.")
-
 
 def _model(header: Header, name: str) -> dict[str, Any] | None:
-    for prefix in _PREFIXES:
+    for prefix in (*parts.DENOISER_HOMES, ""):
         names = Names(header.tensors, prefix)
         if label := denoisers.foreign(names):
             whole = "conv_in.weight" in names or "input_blocks.0.0.weight" in names or label != "AnimateDiff"
@@ -289,7 +287,9 @@ def _lora(header: Header, name: str) -> dict[str, Any] | None:
         return None
     variant, base = loras.kind(header.tensors), loras.told(header.metadata)
     if base is None:
-        base = "" if _named(header, name, "kolors") else loras.base(header.tensors)
+        # Some are built like one of ours but for a layer or two, which a LoRA need not have.
+        others = any(_named(header, name, other) for other in ("kolors", "chroma", "hunyuan", "bria"))
+        base = "" if others else loras.base(header.tensors)
     return {"kind": "lora", "variant": variant, "base": base}
 
 

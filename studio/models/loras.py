@@ -115,7 +115,8 @@ def _reads(shapes: Mapping[str, tuple[int, ...]]) -> int:
 def _writes(shapes: Mapping[str, tuple[int, ...]]) -> int:
     kron = _factor(shapes, "lokr_w1", 0) * _factor(shapes, "lokr_w2", 0)
     plain = (_side(shapes, name, 0) for name in ("lora_up", "lora_B", "lora.up", "hada_w1_a", "diff"))
-    return next(filter(None, plain), 0) or kron or _side(shapes, "b2", 0)
+    turned = _side(shapes, "oft_blocks", 0) * _side(shapes, "oft_blocks", 1)
+    return next(filter(None, plain), 0) or kron or _side(shapes, "b2", 0) or turned
 
 
 def _factor(shapes: Mapping[str, tuple[int, ...]], name: str, dimension: int) -> int:
@@ -153,8 +154,9 @@ def _of_unet(found: Mapping[str, Module], text: str) -> str:
         r"(?:down_blocks_0|up_blocks_[23])_attentions_|(?:input_blocks_[12]|output_blocks_[6-9])_1_", text
     ):
         return ""
+    # Without cross attention, SD 2 could be told only by its text encoder; hardly anything is made for it.
     hidden = next((module.reads for path, module in found.items() if "text_model_encoder" in path), 0)
-    return {1024: "sd2", 768: "sd1"}.get(hidden, "")
+    return "sd2" if hidden == 1024 else "sd1"
 
 
 def _of_text(found: Mapping[str, Module], text: str) -> str:
@@ -189,23 +191,27 @@ def _of_transformer(found: Mapping[str, Module], text: str) -> str:
     if _OTHERS.search(text) and not (dual and "_attn_to_" in text):
         return ""
     if re.search(r"(?:^|_)layers_\d+_(?:attention|feed_forward|adaLN)", text, re.M) or "noise_refiner" in text:
-        return "z-image" if wide in (0, 3840) and "_attn_" not in text else ""
+        return "z-image" if wide == 3840 and "_attn_" not in text else ""
     double = _count(text, "double_blocks") or _count(text, r"(?<!single_)transformer_blocks")
     single = _count(text, "single_blocks") or _count(text, "single_transformer_blocks")
     if re.search(r"stream_modulation|to_qkv_mlp_proj|ff_linear_in|ff_context_linear", text) or _wider(found):
         return "flux2"
     if re.search(r"img_mod_1|txt_mod_1|(?:img|txt)_mlp_net_", text):
         return "qwen-image"
-    if wide in (4096, 6144) and (double or single):
+    if not double and not single:
+        return ""
+    if wide in (4096, 6144):
         return "flux2"
-    if wide in (1536, 2432):
+    if wide in (1536, 2432) and not single:
         return _of_sd3(found, text)
     if wide not in (0, 3072):
         return ""
     if single or "double_blocks" in text:
         return "" if double > 19 or single > 38 or _is_chroma(text) else "flux1"
-    if not double:
-        return "flux1" if "single_" in text or "proj_mlp" in text else ""
+    if not wide:
+        return ""
+    if double == 5:
+        return "flux2"  # as many as FLUX.2 klein has
     # FLUX.1 has 19 such blocks. Who trains only a few of them, leaves out the first ones.
     few = double < 19 and re.search(r"transformer_blocks_0_", text) and not re.search(r"_ff_|_norm1_", text)
     return "qwen-image" if double > 19 or few else "flux1"
@@ -221,12 +227,16 @@ def _width(found: Mapping[str, Module]) -> int:
     """How wide the stream is that a transformer's attention reads."""
     inner = re.compile(r"attn_(?:to_[qkv]|qkv|add_[qkv]_proj)$|attention_(?:to_[qkv]|qkv)$|linear1$|proj_mlp$|_qkv\d$")
     reads = [module.reads for path, module in found.items() if inner.search(path) and module.reads]
+    # An OFT turns what a layer writes, and tells no more; what asks in attention writes as much as it reads.
+    reads = reads or [each.writes for path, each in found.items() if path.endswith("_to_q") and each.writes]
     return Counter(reads).most_common(1)[0][0] if reads else _any_width(found)
 
 
 def _any_width(found: Mapping[str, Module]) -> int:
     narrow = [min(module.reads, module.writes) for module in found.values() if module.reads and module.writes]
-    return Counter(narrow).most_common(1)[0][0] if narrow else 0
+    if narrow:
+        return Counter(narrow).most_common(1)[0][0]
+    return min((module.writes for module in found.values() if module.writes), default=0)
 
 
 def _wider(found: Mapping[str, Module]) -> bool:

@@ -147,6 +147,8 @@ _PACKED = {"T5EncoderModel": "enc.blk.0.attn_q.weight", "Qwen3Model": "blk.0.att
 """Kinds of text encoder that are read from GGUF → a tensor by which they are known there, in llama.cpp's names."""
 PACKED_TABLE = "token_embd.weight"
 _QWEN_HOMES = ("text_encoders.qwen3_4b.transformer.", "text_encoders.qwen25_7b.transformer.", "")
+DENOISER_HOMES = ("model.diffusion_model.", "diffusion_model.", "transformer.", "unet.")
+"""Below which a file may keep its denoiser, if it does not lie bare."""
 VAE_HOMES = ("first_stage_model.", "vae.", "")
 VAE_FIRST = ("decoder.conv_in.weight", "decoder.conv1.weight")
 """The decoder's first weight, as most call it and as Wan does."""
