@@ -24,6 +24,9 @@ RULES = 4
 DEFAULTS = ("width", "height", "steps", "guidance_scale", "guidance_end", "guidance_rescale", "sampler")
 """Settings of a recipe that a person can give a model defaults for."""
 
+_PARTS = "parts of "
+"""Before a model's key, where what a person chose to serve as its parts is kept among the defaults."""
+
 VERSION = 1
 
 _SCHEMA = tuple(
@@ -99,6 +102,21 @@ class Records:
 
     def keep_defaults(self, model: str, defaults: Mapping[str, Any]) -> None:
         self._write("defaults", model, json.dumps(dict(defaults)))
+
+    def all_parts(self) -> dict[str, dict[str, str]]:
+        """What a person chose to serve as parts of models: model → part → path."""
+        query = "SELECT * FROM defaults WHERE model LIKE ?"
+        rows = self._file.run(lambda file: list(map(whole, file.execute(query, (f"{_PARTS}%",)))))
+        found = {model.removeprefix(_PARTS): json.loads(text) for model, text in rows}
+        return {model: parts for model, parts in found.items() if isinstance(parts, dict)}
+
+    def keep_part(self, model: str, part: str, path: Path | None) -> None:
+        """What shall serve as a part of a model; None for what is best by itself."""
+        parts = self.all_parts().get(model, {})
+        parts.pop(part, None)
+        if path is not None:
+            parts[part] = str(path)
+        self._write("defaults", _PARTS + model, json.dumps(parts))
 
     def close(self) -> None:
         """Nothing can be asked afterwards."""
