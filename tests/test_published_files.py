@@ -179,6 +179,20 @@ def test_a_language_model_that_sees_is_not_the_one_that_reads() -> None:
     assert told(gguf, "x.gguf", **{"general.architecture": "qwen3vl"}).variant == "qwen-vl"
 
 
+@pytest.mark.parametrize(
+    "name", ["AutoencoderKLAllegro", "AutoencoderKLTemporalDecoder", "AsymmetricAutoencoderKL", "VQModel"]
+)
+def test_an_autoencoder_with_other_layers_is_no_vae_of_ours(name: str) -> None:
+    """By diffusers' own classes: some have as many latent channels as Stable Diffusion's."""
+    import diffusers
+    from accelerate import init_empty_weights
+
+    with init_empty_weights():
+        state = getattr(diffusers, name)().state_dict()
+    found = told({each: Tensor("F32", tuple(tensor.shape)) for each, tensor in state.items()})
+    assert (found.kind, found.base) == ("vae", "")
+
+
 # LoRAs
 
 

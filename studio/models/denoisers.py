@@ -30,6 +30,7 @@ _FOREIGN: tuple[tuple[str, ...], ...] = (
     ("Sana", "attention_y_norm."),
     ("Sana", "caption_norm.", "patch_embed."),
     ("Sana", "mlp.inverted_conv"),
+    ("Sana", "ff.conv_inverted"),
     ("LTX Video", "patchify_proj."),
     ("LTX Video", "time_embed.emb.timestep_embedder", "caption_projection."),
     ("PixArt", "y_embedder.y_proj."),
@@ -45,10 +46,11 @@ _FOREIGN: tuple[tuple[str, ...], ...] = (
     ("Cosmos", "blocks.block0.blocks."),
     ("Cosmos", "time_embed.t_embedder.", "patch_embed.proj.", "transformer_blocks.0.attn2."),
     ("Wan", "vace_blocks."),
-    ("Wan", "condition_embedder.time_embedder."),
+    ("Wan", "condition_embedder.time_embedder.", "\nblocks.0.attn2."),
     ("Wan", "blocks.0.cross_attn.norm_q", "text_embedding."),
     ("Wan", "\nhead.modulation"),
     ("Stable Cascade", "clip_txt_mapper."),
+    ("Stable Cascade", "clip_txt_pooled_mapper."),
     ("Stable Cascade", "effnet_mapper."),
     ("Mochi", "t5_y_embedder."),
     ("Mochi", "time_embed.pooler."),
@@ -73,6 +75,8 @@ def foreign(names: Names) -> str:
     if label == "Hunyuan":
         films = names.rank("img_in.proj.weight") == 5 or names.rank("x_embedder.proj.weight") == 5
         return "Hunyuan Video" if films else "Hunyuan Image"
+    if label == "Bria" and names.side("context_embedder.weight", 1) == 3584:
+        return "LongCat-Image"
     return label
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio.models import denoisers, loras, parts
+from studio.models import denoisers, loras, parts, vaes
 from studio.models.headers import Header
 from studio.models.names import Names
 
@@ -372,9 +372,9 @@ def _control_kind(names: Names) -> str:
 def _control_base(names: Names) -> str:
     """The base of a ControlNet: by what its cross attention reads, or by how it is built."""
     found = names.ending(*(f"attn2.to_k.{end}" for end in ("weight", "down", "lora_down.weight", "lora_A.weight")))
-    if found and found.shape:
-        return _CONTEXT.get(found.shape[-1], "")
     starts = {name.partition(".")[0] for name in names.tensors}
+    if found and found.shape and starts & {"control_model", "input_blocks", "down_blocks", "brushnet_down_blocks"}:
+        return _CONTEXT.get(found.shape[-1], "")
     if starts & {"control_layers", "control_noise_refiner", "control_all_x_embedder"}:
         return "z-image"
     if "txt_norm" in starts or names.ending("img_mod.1.weight"):
@@ -394,63 +394,8 @@ def _control_base(names: Names) -> str:
 
 
 def _vae(header: Header, name: str) -> dict[str, Any] | None:
-    for prefix in parts.VAE_HOMES:
-        names = Names(header.tensors, prefix)
-        for first in parts.VAE_FIRST:
-            if first in names and any(f"decoder.{last}.weight" in names for last in ("conv_out", "head.2")):
-                return {
-                    "kind": "vae",
-                    **_vae_base(names, first, f"{name} {header.metadata.get('modelspec.title', '')}"),
-                }
-    return _tiny_vae(Names(header.tensors), name.lower())
-
-
-def _tiny_vae(names: Names, name: str) -> dict[str, Any] | None:
-    """TAESD and its kin: diffusers' file, or the author's own with the decoder or the encoder alone."""
-    whole = "decoder.layers.0.weight" in names and "encoder.layers.0.weight" in names
-    decoder = names.side("1.weight", 1) in (4, 16, 32) and "3.conv.0.weight" in names
-    encoder = names.side("0.weight", 1) == 3 and "1.conv.0.weight" in names
-    if not (whole or decoder or encoder):
-        return None
-    channels = names.side("decoder.layers.0.weight", 1) if whole else names.side("1.weight", 1) if decoder else 0
-    if channels == 16 or re.search(r"taef1|taesd3", name):
-        return {"kind": "vae", "variant": "tiny", "base": "sd3" if "sd3" in name else "flux1"}
-    if channels == 32 or "taef2" in name:
-        return {"kind": "vae", "variant": "tiny", "base": "flux2"}
-    return {"kind": "vae", "variant": "tiny", "base": "sdxl" if "xl" in name else "sd1"}
-
-
-_NO_VAE_OF_OURS = (
-    ("DC-AE of Sana", re.compile(r"decoder\.up_blocks\.\d+\.\d+\.")),
-    (
-        "video",
-        re.compile(r"time_stack\.|time_mixer|temporal_transformer|decoder\.up_blocks\.\d+\.resnets\.\d+\.temporal"),
-    ),
-    ("MoVQ", re.compile(r"quantize\.embedding|decoder\.[\w.]*norm_layer\.")),
-    ("asymmetric", re.compile(r"decoder\.condition_encoder\.")),
-)
-
-
-def _vae_base(names: Names, first: str, name: str) -> dict[str, Any]:
-    """Told by how it is built and its latents' channels; what has the same ones, by its name."""
-    name, channels, wide = name.lower(), names.side(first, 1), names.side(first, 0)
-    for label, sign in _NO_VAE_OF_OURS:
-        if any(map(sign.search, names.below())):
-            return {"base": "", "variant": label}
-    if names.rank(first) == 5:
-        return _film_vae(names, channels, name)
-    if wide == 512 and channels == 4:
-        return {"base": "sdxl" if "xl" in name else "sd1"}
-    if wide == 512 and channels == 16:
-        return {"base": "sd3" if re.search(r"sd[-_]?3|stable[-_ ]diffusion[-_ ]3", name) else "flux1"}
-    return {"base": "flux2" if (wide, channels) == (512, 32) else "", "variant": f"{channels} channels"}
-
-
-def _film_vae(names: Names, channels: int, name: str) -> dict[str, Any]:
-    """Wan 2.1's, which Qwen-Image's was trained on from: nothing but the name tells them apart."""
-    if channels == 16 and ("decoder.conv1.weight" in names or "decoder.norm_out.gamma" in names):
-        return {"base": "qwen-image", "variant": "Wan 2.1" if "wan" in name and "qwen" not in name else ""}
-    return {"base": "", "variant": "Wan 2.2" if channels == 48 else "video"}
+    found = vaes.kind(header.tensors, f"{name} {header.metadata.get('modelspec.title', '')}".lower())
+    return {"kind": "vae", **found} if found else None
 
 
 _ENCODERS = {want: part.size for want, part in parts.PARTS.items() if part.folder == "text_encoders"}
