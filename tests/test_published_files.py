@@ -179,6 +179,14 @@ def test_a_language_model_that_sees_is_not_the_one_that_reads() -> None:
     assert told(gguf, "x.gguf", **{"general.architecture": "qwen3vl"}).variant == "qwen-vl"
 
 
+def test_a_language_model_without_eyes_is_the_one_that_sees_only_by_its_name() -> None:
+    """Qwen2.5-7B has words as many and as wide as Qwen2.5-VL-7B's (their published config.json)."""
+    whole = SETS["qwen25vl_7b_comfy"]
+    blind = {each: tensor for each, tensor in whole.items() if not each.startswith("visual.")}
+    assert told(whole).variant == "qwen2.5-vl-7b" == told(blind, "qwen_2.5_VL_7b_text.safetensors").variant
+    assert told(blind, "qwen_2.5_7b_instruct.safetensors").variant == "qwen2.5-7b"
+
+
 @pytest.mark.parametrize(
     "name", ["AutoencoderKLAllegro", "AutoencoderKLTemporalDecoder", "AsymmetricAutoencoderKL", "VQModel"]
 )

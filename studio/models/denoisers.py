@@ -82,6 +82,9 @@ def foreign(names: Names) -> str:
 
 # Those that are built in
 
+CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl"}
+"""Width of what the UNet's cross attention reads → base; 1280 is SDXL's refiner."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:

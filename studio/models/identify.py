@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio.models import denoisers, loras, parts, vaes
+from studio.models import denoisers, extras, loras, parts, vaes
 from studio.models.headers import Header
 from studio.models.names import Names
 
@@ -75,7 +75,7 @@ def identify(header: Header, name: str, hint: str = "") -> Identity:
     values |= {"precision": header.precision, "parameters": header.parameters}
     if not name.lower().endswith(".gguf"):
         values["packed"] = denoisers.packed(header.tensors)
-    for judge in (_lora, _adapter, _model, _vae, _text_encoder, _upscaler, _embedding):
+    for judge in (_lora, extras.adapter, _model, _vae, extras.text_encoder, extras.upscaler, extras.embedding):
         if found := judge(header, name):
             return Identity(**{**values, **found})
     return Identity(**values, kind=hint if hint in KINDS else "model" if _blocks(header) else "other")
@@ -111,12 +111,7 @@ def _bundled(header: Header, base: str, name: str) -> list[str]:
     """The components that lie beside the UNet or transformer."""
     if name.lower().endswith(".gguf"):
         return []  # nothing but the denoiser is read from these
-    return [part for part, want in parts.NEEDS.get(base, {}).items() if _holds(header, want)]
-
-
-def _holds(header: Header, want: str) -> bool:
-    """Whether the file holds this one of `studio.models.parts.PARTS`."""
-    return bool(parts.held(header.tensors, parts.PARTS[want].kind, parts.PARTS[want].size))
+    return [part for part, want in parts.NEEDS.get(base, {}).items() if parts.holds(header.tensors, want)]
 
 
 def _flux2(names: Names, header: Header, name: str) -> dict[str, Any] | None:
@@ -194,16 +189,12 @@ def _z_image(names: Names, header: Header, name: str) -> dict[str, Any] | None:
     return {"base": "z-image", "config": "z-image", "layout": "z-image", "prediction_type": "flow"}
 
 
-_CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl"}
-"""Width of what the UNet's cross attention reads → base; 1280 is SDXL's refiner."""
-
-
 def _unet(names: Names, header: Header, name: str) -> dict[str, Any] | None:
     original = "input_blocks.0.0.weight" in names and "out.2.weight" in names
     if not original and not ("conv_in.weight" in names and "time_embedding.linear_1.weight" in names):
         return None
     attention = names.ending("transformer_blocks.0.attn2.to_k.weight")
-    base = _CONTEXT.get(attention.shape[-1], "") if attention and attention.shape else ""
+    base = denoisers.CONTEXT.get(attention.shape[-1], "") if attention and attention.shape else ""
     channels = names.side("input_blocks.0.0.weight" if original else "conv_in.weight", 1)
     written = names.side("out.2.weight" if original else "conv_out.weight", 0)
     if "encoder_hid_proj.weight" in names and names.side("encoder_hid_proj.weight", 1) == 4096:
@@ -293,186 +284,9 @@ def _lora(header: Header, name: str) -> dict[str, Any] | None:
     return {"kind": "lora", "variant": variant, "base": base}
 
 
-_EMBEDDED = {
-    frozenset({768}): "sd1",
-    frozenset({1024}): "sd2",
-    frozenset({1280}): "sdxl",
-    frozenset({768, 1280}): "sdxl",
-    frozenset({768, 1280, 4096}): "sd3",
-    frozenset({768, 4096}): "flux1",
-    frozenset({4096}): "",
-}
-"""Widths of the words that an embedding has, one for each text encoder → base."""
-_WORD = re.compile(r"emb_params|(?:clip_[lg]|t5(?:xxl)?|text_encoders?_\d|string_to_param\.\*)(?:_out)?")
-
-
-def _embedding(header: Header, name: str) -> dict[str, Any] | None:
-    """Textual inversion: `emb_params`, one tensor for each text encoder, or one under the word's own name."""
-    words = {each: tensor for each, tensor in header.tensors.items() if _WORD.fullmatch(each)}
-    if not words and 0 < len(header.tensors) <= 3:
-        words = dict(list(header.tensors.items())[:1])
-    shapes = [tensor.shape for tensor in words.values()]
-    if not shapes or any(not 1 <= len(shape) <= 2 or (shape[0] > 1280 and len(shape) == 2) for shape in shapes):
-        return None
-    base = _EMBEDDED.get(frozenset(shape[-1] for shape in shapes))
-    if base is None:
-        return None
-    tokens = shapes[0][0] if len(shapes[0]) == 2 else 1
-    return {"kind": "embedding", "base": base, "variant": f"{tokens} tokens"}
-
-
-_CONTROLS = (
-    *("control_model.", "input_hint_block.", "controlnet_cond_embedding.", "controlnet_down_blocks."),
-    *("controlnet_blocks.", "controlnet_x_embedder.", "control_add_embedding.", "control_layers.", "zero_convs."),
-    *("controlnet_mode_embedder.", "controlnet_cond_embedder.", "brushnet_down_blocks.", "control_blocks."),
-    *("lora_controlnet", "control_noise_refiner.", "control_transformer_blocks.", "control_img_in."),
-)
-
-
-def _adapter(header: Header, name: str) -> dict[str, Any] | None:
-    """ControlNet, T2I adapter, IP adapter, FLUX.1's Redux."""
-    names = Names(header.tensors)
-    if any(each.startswith(("ip_adapter.", "image_proj.")) or ".ip_adapter_" in each for each in header.tensors):
-        return {"kind": "ip-adapter", **_ip_adapter(header)}
-    if any(each.startswith(_CONTROLS) for each in header.tensors):
-        return {"kind": "controlnet", "base": _control_base(names), "variant": _control_kind(names)}
-    for first in ("conv_in.weight", "adapter.conv_in.weight", "body.0.in_conv.weight", "adapter.body.0.in_conv.weight"):
-        blocks = names.ending("body.0.block1.weight", "resnets.0.block1.weight", "body.0.body.0.block1.weight")
-        if blocks and names.side(first, 1) in (192, 768, 64, 256):
-            # A picture of 3 channels in squares of 8 or 16 pixels, or of one channel.
-            base = "sdxl" if names.side(first, 1) in (768, 256) else "sd1"
-            return {"kind": "other", "variant": "T2I adapter", "base": base}
-    if "redux_up.weight" in names:
-        return {"kind": "other", "variant": "Redux"}
-    return None
-
-
-def _ip_adapter(header: Header) -> dict[str, Any]:
-    names = Names(header.tensors)
-    found = names.ending(".to_k_ip.weight")
-    widths = {**_CONTEXT, 4096: "flux1", 3072: "flux1", 2432: "sd3.5", 1536: "sd3"}
-    base = widths.get(found.shape[-1], "") if found and found.shape else ""
-    if names.ending("ip_adapter_double_stream_k_proj.weight"):
-        base = "flux1"
-    face = names.side("image_proj.proj.0.weight", 1) == 512 or "image_proj.perceiver_resampler.proj_in.weight" in names
-    instant = "image_proj.latents" in names and names.side("image_proj.proj_in.weight", 1) == 512
-    said = ("FaceID" if face else "", "InstantID" if instant else "", "plus" if "image_proj.latents" in names else "")
-    return {"base": base, "variant": " ".join(filter(None, said[:2])) or said[2]}
-
-
-def _control_kind(names: Names) -> str:
-    signs = {
-        "control-LoRA": ("lora_controlnet",),
-        "BrushNet": ("brushnet_down_blocks.0.weight",),
-        "union": ("task_embedding", "control_add_embedding.linear_1.weight", "controlnet_mode_embedder.weight"),
-    }
-    return next((label for label, each in signs.items() if any(name in names for name in each)), "")
-
-
-def _control_base(names: Names) -> str:
-    """The base of a ControlNet: by what its cross attention reads, or by how it is built."""
-    found = names.ending(*(f"attn2.to_k.{end}" for end in ("weight", "down", "lora_down.weight", "lora_A.weight")))
-    starts = {name.partition(".")[0] for name in names.tensors}
-    if found and found.shape and starts & {"control_model", "input_blocks", "down_blocks", "brushnet_down_blocks"}:
-        return _CONTEXT.get(found.shape[-1], "")
-    if starts & {"control_layers", "control_noise_refiner", "control_all_x_embedder"}:
-        return "z-image"
-    if "txt_norm" in starts or names.ending("img_mod.1.weight"):
-        return "qwen-image"
-    if "double_stream_modulation_img" in starts:
-        return "flux2"
-    if "pos_embed_input" in starts:
-        wide = names.side("pos_embed_input.proj.weight", 0)
-        return {2432: "sd3.5", 1536: "sd3"}.get(wide, "")
-    if names.side("time_text_embed.text_embedder.linear_1.weight", 1) == 768 or "vector_in" in starts:
-        return "flux1"
-    if any(name.startswith("single_transformer_blocks.") for name in names.tensors):
-        return "flux1"
-    if "brushnet_down_blocks" in starts:
-        return "sdxl" if "add_embedding" in starts else "sd1"
-    return ""
-
-
 def _vae(header: Header, name: str) -> dict[str, Any] | None:
     found = vaes.kind(header.tensors, f"{name} {header.metadata.get('modelspec.title', '')}".lower())
     return {"kind": "vae", **found} if found else None
-
-
-_ENCODERS = {want: part.size for want, part in parts.PARTS.items() if part.folder == "text_encoders"}
-_OTHER_ENCODERS: dict[tuple[int, ...], str] = {
-    (256384, 4096): "umt5-xxl",
-    (32128, 2048): "t5-xl",
-    (32128, 1024): "t5-large",
-    (151936, 1024): "qwen3-0.6b",
-    (151936, 2048): "qwen2.5-vl-3b",
-    (151936, 4096): "qwen3-8b",
-    (131072, 5120): "mistral-small",
-    (128256, 4096): "llama-3.1-8b",
-    (256000, 2304): "gemma2-2b",
-    (262208, 2560): "gemma3-4b",
-    (262208, 3840): "gemma3-12b",
-    (65024, 4096): "chatglm3-6b",
-}
-"""Vocabulary and width of the word embedding → encoder, of those that no single file needs."""
-
-_TABLES = (
-    *("shared.weight", "embed_tokens.weight", "encoder.embed_tokens.weight", "language_model.embed_tokens.weight"),
-    *("model.embed_tokens.weight", "model.language_model.embed_tokens.weight", "embedding.word_embeddings.weight"),
-    *("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight"),
-)
-"""Where text encoders keep their word embedding."""
-
-
-def _text_encoder(header: Header, name: str) -> dict[str, Any] | None:
-    # What is packed is not read, and a GGUF's own name for its kind tells what its tensors don't.
-    packing = denoisers.packed(header.tensors)
-    sees = "vl" in header.metadata.get("general.architecture", "") or parts.sees(header.tensors)
-    for want in _ENCODERS:
-        if _holds(header, want) and not (want.startswith("qwen3") and sees):
-            return {"kind": "text encoder", "variant": f"{want} packed as {packing}" if packing else want}
-    for prefix in ("", "text_model.", "transformer.", "text_encoder.", "model."):
-        names = Names(header.tensors, prefix)
-        for table in (parts.PACKED_TABLE, *_TABLES):
-            if table in names:
-                known = dict(_OTHER_ENCODERS)
-                if table == parts.PACKED_TABLE:
-                    known |= {size: f"{want} as GGUF" for want, size in _ENCODERS.items()}  # not to be read as such
-                size = names.side(table, 0), names.side(table, 1)
-                if sees and size[0] == 151936:
-                    return {"kind": "text encoder", "variant": "qwen-vl"}
-                return {"kind": "text encoder", "variant": known.get(size) or _clip(names, table)}
-    if any(each.startswith(_EYES) for each in header.tensors):
-        return {"kind": "image encoder"}
-    return None
-
-
-_EYES = (
-    "vision_model.",
-    "visual.trunk.",
-    "visual.conv1.",
-    "visual.transformer.",
-    "image_encoder.",
-    "embeddings.cls_token",
-)
-
-
-def _clip(names: Names, table: str) -> str:
-    if "token_embedding" not in table:
-        return ""
-    long = names.side(table.replace("token_embedding", "position_embedding"), 0) > 77
-    return "LongCLIP-L" if long and names.side(table, 1) == 768 else "LongCLIP" if long else "CLIP"
-
-
-_ENLARGING = re.compile(
-    r"(?:params(?:_ema)?\.|module\.)?(?:conv_first\.(?:\d\.)?weight|(?:body|RRDB_trunk)\.0\.(?:rdb|RDB)1\.conv1\.weight|"
-    r"model\.1\.sub\.0\.|residual_layer\.0\.|feats\.0\.(?:eval_conv\.|weight)|block_1\.c1_r\.|body\.0\.weight|"
-    r"unet1\.conv1\.|gblocks\.0\.|to_feat\.|sub_mean\.|layers\.0\.residual_group\.)"
-)
-"""How the first tensors are called of ESRGAN, SwinIR, HAT, DAT, OmniSR, SPAN, PLKSR, Real-CUGAN and their kin."""
-
-
-def _upscaler(header: Header, name: str) -> dict[str, Any] | None:
-    return {"kind": "upscaler"} if any(map(_ENLARGING.match, header.tensors)) else None
 
 
 # What the metadata tells

@@ -187,6 +187,11 @@ def held(tensors: Mapping[str, Shaped], kind: str, size: tuple[int, ...]) -> dic
     return {}
 
 
+def holds(tensors: Mapping[str, Shaped], want: str) -> bool:
+    """Whether the file holds this one of PARTS."""
+    return bool(held(tensors, PARTS[want].kind, PARTS[want].size))
+
+
 def sees(tensors: Mapping[str, Shaped]) -> bool:
     """Whether a language model looks at pictures too: Qwen3-VL has words as wide and as many as Qwen3's."""
     return any(".visual." in f".{name}" or "language_model." in name or ".deepstack" in name for name in tensors)
