@@ -276,3 +276,31 @@ def test_what_a_trainer_says_comes_before_what_layers_tell(said: str, base: str)
 def test_an_embedding_is_of_the_models_that_have_its_encoders(shapes: dict[str, tuple[int, ...]], base: str) -> None:
     found = told({name: Tensor("F32", shape) for name, shape in shapes.items()})
     assert (found.kind, found.base) == ("embedding", base)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "base", "variant"),
+    [
+        ({"pos_embed_input.proj.weight": (1536, 16, 2, 2), "controlnet_blocks.0.weight": (1536, 1536)}, "sd3", ""),
+        ({"controlnet_blocks.0.weight": (2432, 2432)}, "sd3.5", ""),
+        ({"controlnet_x_embedder.weight": (3072, 64), "txt_norm.weight": (3584,)}, "qwen-image", ""),
+        ({"controlnet_blocks.0.weight": (3072, 3072), "vector_in.in_layer.weight": (3072, 768)}, "flux1", ""),
+        (
+            {"controlnet_mode_embedder.weight": (10, 3072),
+             "time_text_embed.text_embedder.linear_1.weight": (3072, 768)},
+            "flux1", "union",
+        ),
+        (
+            {"controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3), "encoder_hid_proj.weight": (2048, 4096),
+             "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight": (640, 2048)},
+            "", "",
+        ),
+        ({"lllite_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q.down.0.weight": (64, 640)}, "sdxl", "LLLite"),
+    ],
+)  # fmt: skip
+def test_a_controlnet_is_of_the_model_that_it_is_built_like(
+    shapes: dict[str, tuple[int, ...]], base: str, variant: str
+) -> None:
+    """InstantX's and Stability's for SD 3, InstantX's for Qwen-Image, XLabs' and Shakker's for FLUX.1, and others."""
+    found = told({name: Tensor("F16", shape) for name, shape in shapes.items()})
+    assert (found.kind, found.base, found.variant) == ("controlnet", base, variant)

@@ -213,7 +213,7 @@ def unaccounted(names: Names, base: str, config: str, layout: str) -> str:
     how = LAYOUTS[layout]
     for name in names.below():
         if not _plain(names, name, how):
-            return "with parts that the original has not"
+            return "with parts that the original does not have"
     numbers = tuple(names.count(group) for group in how.blocks)
     if how.blocks and numbers != _BLOCKS.get(config, numbers):
         return f"with {' and '.join(map(str, numbers))} blocks"

@@ -43,7 +43,7 @@ _CONTROLS = (
     *("control_model.", "input_hint_block.", "controlnet_cond_embedding.", "controlnet_down_blocks."),
     *("controlnet_blocks.", "controlnet_x_embedder.", "control_add_embedding.", "control_layers.", "zero_convs."),
     *("controlnet_mode_embedder.", "controlnet_cond_embedder.", "brushnet_down_blocks.", "control_blocks."),
-    *("lora_controlnet", "control_noise_refiner.", "control_transformer_blocks.", "control_img_in."),
+    *("lllite_unet_", "lora_controlnet", "control_noise_refiner.", "control_transformer_blocks.", "control_img_in."),
 )
 
 
@@ -81,6 +81,7 @@ def _ip_adapter(header: Header) -> dict[str, Any]:
 def _control_kind(names: Names) -> str:
     signs = {
         "control-LoRA": ("lora_controlnet",),
+        "LLLite": tuple(name for name in names.tensors if name.startswith("lllite_unet_"))[:1],
         "BrushNet": ("brushnet_down_blocks.0.weight",),
         "union": ("task_embedding", "control_add_embedding.linear_1.weight", "controlnet_mode_embedder.weight"),
     }
@@ -91,6 +92,8 @@ def _control_base(names: Names) -> str:
     """The base of a ControlNet: by what its cross attention reads, or by how it is built."""
     found = names.ending(*(f"attn2.to_k.{end}" for end in ("weight", "down", "lora_down.weight", "lora_A.weight")))
     starts = {name.partition(".")[0] for name in names.tensors}
+    if "encoder_hid_proj" in starts or names.side("add_embedding.linear_1.weight", 1) == 5632:
+        return ""  # Kolors'
     if found and found.shape and starts & {"control_model", "input_blocks", "down_blocks", "brushnet_down_blocks"}:
         return CONTEXT.get(found.shape[-1], "")
     if starts & {"control_layers", "control_noise_refiner", "control_all_x_embedder"}:
@@ -99,9 +102,12 @@ def _control_base(names: Names) -> str:
         return "qwen-image"
     if "double_stream_modulation_img" in starts:
         return "flux2"
-    if "pos_embed_input" in starts:
-        wide = names.side("pos_embed_input.proj.weight", 0)
-        return {2432: "sd3.5", 1536: "sd3"}.get(wide, "")
+    wide = names.side("pos_embed_input.proj.weight", 0) or names.side("controlnet_blocks.0.weight", 0)
+    if wide in (2432, 1536):
+        return "sd3.5" if wide == 2432 else "sd3"
+    if any(start.startswith("lllite_unet_") for start in starts):
+        # SDXL has no attention where Stable Diffusion 1 has its first.
+        return "sd1" if any("input_blocks_1_1_" in start for start in starts) else "sdxl"
     if names.side("time_text_embed.text_embedder.linear_1.weight", 1) == 768 or "vector_in" in starts:
         return "flux1"
     if any(name.startswith("single_transformer_blocks.") for name in names.tensors):
@@ -182,7 +188,7 @@ def _clip(names: Names, table: str) -> str:
 _ENLARGING = re.compile(
     r"(?:params(?:_ema)?\.|module\.)?(?:conv_first\.(?:\d\.)?weight|(?:body|RRDB_trunk)\.0\.(?:rdb|RDB)1\.conv1\.weight|"
     r"model\.1\.sub\.0\.|residual_layer\.0\.|feats\.0\.(?:eval_conv\.|weight)|block_1\.c1_r\.|body\.0\.weight|"
-    r"unet1\.conv1\.|gblocks\.0\.|to_feat\.|sub_mean\.|layers\.0\.residual_group\.)"
+    r"unet1\.conv1\.|gblocks\.0\.|to_feat\.|m_head\.0\.|sub_mean\.|layers\.0\.residual_group\.)"
 )
 """How the first tensors are called of ESRGAN, SwinIR, HAT, DAT, OmniSR, SPAN, PLKSR, Real-CUGAN and their kin."""
 
