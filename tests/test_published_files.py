@@ -157,6 +157,21 @@ def test_what_changes_pictures_is_said_to(tmp_path: Path, file: str, keys: str, 
     assert told(newer).variant == "Edit" and usable(told(newer))
 
 
+@pytest.mark.parametrize(
+    ("keys", "more", "file", "variant"),
+    [
+        ("ckpt_sdxl", "edm_mean", "x", "Playground 2.5"),
+        ("d_unet_sdxl", "", "playground-v2.5-1024px-aesthetic.fp16", "Playground 2.5"),
+        ("ckpt_sdxl", "edm_vpred.sigma_max", "x", "CosXL"),
+        ("ckpt_sdxl", "", "cosxl_edit", "CosXL"),
+    ],
+)
+def test_a_model_that_sees_noise_otherwise_is_not_drawn_with(keys: str, more: str, file: str, variant: str) -> None:
+    """EDM's preconditioning (arXiv:2206.00364), which both of these SDXLs were trained on with."""
+    found = told(SETS[keys] | ({more: Tensor("F32", (1,))} if more else {}), f"{file}.safetensors")
+    assert (found.base, found.variant, usable(found)) == ("sdxl", variant, False)
+
+
 # Parts
 
 

@@ -147,7 +147,7 @@ def _flux(names: Names, header: Header, name: str) -> dict[str, Any] | None:
 
 
 def _named(header: Header, name: str, word: str) -> bool:
-    """Whether this word stands in the file's name, or in the title that its metadata gives it."""
+    """Whether this word, or pattern of one, stands in the file's name or in what its metadata calls it."""
     told = f"{name} {header.metadata.get('modelspec.title', '')} {header.metadata.get('modelspec.architecture', '')}"
     return bool(re.search(rf"(?<![a-z]){word}(?![a-z])", told.lower()))
 
@@ -186,7 +186,8 @@ def _z_image(names: Names, header: Header, name: str) -> dict[str, Any] | None:
     # Lumina 2 is built alike, with one more layer before its modulation.
     if "layers.0.adaLN_modulation.0.weight" not in names or "cap_embedder.0.weight" not in names:
         return None
-    return {"base": "z-image", "config": "z-image", "layout": "z-image", "prediction_type": "flow"}
+    variant = "Edit" if _named(header, name, "edit") else ""
+    return {"base": "z-image", "variant": variant, "config": "z-image", "layout": "z-image", "prediction_type": "flow"}
 
 
 def _unet(names: Names, header: Header, name: str) -> dict[str, Any] | None:
@@ -203,8 +204,11 @@ def _unet(names: Names, header: Header, name: str) -> dict[str, Any] | None:
         return {"base": "", "variant": "an unknown UNet", "inpainting": channels == 9}
     if base == "sdxl" and attention and attention.shape[-1] == 1280:
         return {"base": base, "variant": "refiner"}
-    if "edm_mean" in header.tensors:
+    # These see noise as EDM does (arXiv:2206.00364); a UNet alone has no tensor that tells of it.
+    if "edm_mean" in header.tensors or (base == "sdxl" and _named(header, name, r"playground[-_ a-z]*v?2[-_.]?5")):
         return {"base": base, "variant": "Playground 2.5"}
+    if "edm_vpred.sigma_max" in header.tensors or (base == "sdxl" and _named(header, name, "cosxl")):
+        return {"base": base, "variant": "CosXL"}
     if channels not in (0, 4, 9):
         kinds = {8: "InstructPix2Pix", 7: "upscaler", 5: "depth"}
         return {"base": base, "variant": kinds.get(channels, f"{channels} channels")}
