@@ -23,8 +23,10 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import webbrowser
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -44,6 +46,9 @@ PIP_INSTALL = ("pip", "install", "--disable-pip-version-check", "--require-hashe
 """Nothing is looked up beyond a lock file, and nothing is built, since the tools for that would come without a hash."""
 
 PORTS_TRIED = 100
+TWICE = 1.0
+"""Seconds within which a second Ctrl+C is the same one: some programs that start others hand it on twice."""
+
 GRACE = 1
 """Seconds that open connections get at the end. Event streams never end by themselves."""
 
@@ -236,6 +241,7 @@ def _wire(settings: Settings) -> tuple[Any, Callable[[], None], contextlib.ExitS
         from studio.models.manager import Manager
         from studio.models.places import hub_cache
         from studio.models.records import Records
+        from studio.models.signatures import signatures
         from studio.moments import Moments
         from studio.sources import UNUSED_KEPT, Sources
         from studio.web import unfinished
@@ -250,19 +256,24 @@ def _wire(settings: Settings) -> tuple[Any, Callable[[], None], contextlib.ExitS
         stack.callback(records.close)
         catalog = Catalog((*settings.models_folders, hub_cache()), settings.allow_pickles, records)
         manager = Manager(catalog, settings.device, settings.dtype)
+        library.signatures = partial(signatures, manager)
         sources = Sources(settings.output_folder / "sources")
         sources.prune(library.sources(), UNUSED_KEPT)
         moments = Moments(settings.output_folder / "steps", settings.steps_kept * 10**6, library.has)
         engine = Engine(TorchWorker(manager, sources, moments), library.add)
         stack.callback(engine.close)
         app = create_app(settings, engine, library, manager, sources)
-        live, folder = app.state.live, settings.output_folder
-        # In the reverse order: the engine is closed, what is unfinished written down, and the pages' streams end.
+        live, owners, folder = app.state.live, app.state.owners, settings.output_folder
+        keep = partial(unfinished.keep, unfinished.file_in(folder), engine, live, owners.cookie)
+        # In the reverse order: what is unfinished is written down; the engine is closed, which keeps partial pictures;
+        # what is unfinished then is written down again; and the pages' streams end.
         stop = stack.enter_context(contextlib.ExitStack())
         stop.callback(live.close)
-        stop.callback(unfinished.keep, folder, engine, live)
+        stop.callback(owners.keep, folder)
+        stop.callback(keep)
         stop.callback(engine.close)
-        unfinished.bring_back(folder, engine, live, library)
+        stop.callback(keep)
+        unfinished.bring_back(folder, engine, live, library, owners.cookie)
         return app, stop.close, stack.pop_all()
 
 
@@ -288,8 +299,12 @@ def _run(app: Any, listener: socket.socket, announce: Callable[[], None], stop: 
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            if self.should_exit and sig == signal.SIGINT:
-                os._exit(130)  # Ctrl+C once more: nothing is waited for, neither a step nor the disk
+            now = time.monotonic()
+            if not self.should_exit:
+                print("\nKeeping what is in the making. Ctrl+C once more ends at once.", flush=True)
+                self.told_at = now
+            elif sig == signal.SIGINT and now - self.told_at > TWICE:
+                os._exit(130)  # nothing is waited for, neither a step nor the disk
             super().handle_exit(sig, frame)
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

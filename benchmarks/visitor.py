@@ -6,6 +6,7 @@ For the measurements and the tests that need many people at once, or a program t
 import asyncio
 import json
 import re
+import secrets
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -51,6 +52,7 @@ class Window:
     """A window of a browser of its own: its page, what it presses, what it is told."""
 
     def __init__(self, address: str, **options: Any) -> None:
+        self.session = secrets.token_hex(6)
         self.client = httpx.AsyncClient(base_url=address, timeout=120, trust_env=False, **options)
 
     async def __aenter__(self) -> "Window":
@@ -58,6 +60,10 @@ class Window:
         start = page.index("window.gradio_config = ") + len("window.gradio_config = ")
         self.config = json.JSONDecoder().raw_decode(page, start)[0]
         self.parts = {each["id"]: each for each in self.config["components"]}
+        # As a page does when it is opened; some of it is made for each window then.
+        for each in self.config["dependencies"]:
+            if each["backend_fn"] and not each["inputs"] and any(name == "load" for _, name in each["targets"]):
+                await self.call(each, [])
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -74,7 +80,11 @@ class Window:
         labels = {self.parts[each]["props"].get("label"): each for each in function["inputs"]}
         values = {each: self.parts[each]["props"].get("value") for each in function["inputs"]}
         values |= {labels[label.replace("_", " ")]: value for label, value in fields.items()}
-        body = {"data": [*values.values()], "fn_index": function["id"], "session_hash": "visitor", "event_data": data}
+        return await self.call(function, [*values.values()], data)
+
+    async def call(self, function: dict[str, Any], values: list[Any], data: Any = None) -> list[Any]:
+        """What a function of the page answers."""
+        body = {"data": values, "fn_index": function["id"], "session_hash": self.session, "event_data": data}
         answer = await self.client.post("/gradio_api/run/predict", json=body)
         found: list[Any] = answer.raise_for_status().json()["data"]
         return found

@@ -2,27 +2,36 @@
 
 A prompt names LoRAs as stable-diffusion-webui does: `<lora:name>`, `<lora:name:0.8>`, `<lora:name:text:unet>` with a
 weight for the text encoders and one for the denoiser, or `<lora:name:te=0.5:unet=0.8>`
-(extensions-builtin/Lora there). An embedding is named by its file's name anywhere in the prompt.
+(extensions-builtin/Lora there). An embedding is named by its file's name anywhere in the prompt, or as ComfyUI does it,
+`embedding:name`.
 """
 
-import itertools
+import contextlib
 import json
 import os
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from studio import disk
-from studio.errors import ModelUnsafe, RecipeError
-from studio.models.files import PICKLES
+from studio.errors import ModelBroken, ModelUnsafe, RecipeError
+from studio.models import headers
+from studio.models.files import PICKLES, read_json
 
 MAX_WEIGHT = 20.0
 
 _TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>", re.IGNORECASE)
+_NAMED = ("te", "unet", "dyn")
+"""What can be named in a tag. The last is a rank, which nothing here makes use of."""
+_ENDING = r"\.(?:safetensors|pt|bin|ckpt)"
+_ASKED = re.compile(r"(?<![\w-])embedding:([^\s,:()\[\]<>]{1,200})", re.IGNORECASE)
 _HEADER_LIMIT = 25_000_000
+
+ENCODERS = {"clip_l": "", "clip_g": "_2"}
+"""What the two encoders of SDXL are called in an embedding's file, and in the names of a model's parts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +112,56 @@ def remark(negative_prompt: str) -> str:
     return f"In the negative prompt a LoRA has no effect: {names} is left out." if names else ""
 
 
-def embeddings_in(texts: Iterable[str], found: Mapping[str, Path], allow_pickles: bool = False) -> tuple[File, ...]:
+def remarks(text: str) -> list[str]:
+    """What is said in tags and is not read, as remarks under the prompt."""
+    named = [part.partition("=") for tag in _TAG.finditer(text) for part in tag[1].split(":")[1:]]
+    other = dict.fromkeys(name.strip() for name, sign, _ in named if sign and name.strip() not in _NAMED)
+    return [f"{name[:40]}= in a LoRA's tag has no effect" for name in other]
+
+
+def embeddings_in(
+    texts: Iterable[str],
+    found: Mapping[str, Path],
+    allow_pickles: bool = False,
+    fits: Callable[[Path], bool] = lambda path: True,
+) -> tuple[File, ...]:
     """The embeddings that stand in the texts by the last part of their names, longest first, in any case.
 
+    fits: whether one can belong to the model. What cannot is a word like any other, unless it says `embedding:`.
     Raises ModelUnsafe for a pickle.
     """
-    text = "\n".join(texts)
     files = []
+    for name, is_asked in _named(texts, found):
+        if is_asked or fits(found[name]):
+            files.append(replace(chosen(name, found, "embedding", allow_pickles), name=Path(name).name))
+    return tuple(files)
+
+
+def embedding_remarks(text: str, found: Mapping[str, Path], fits: Callable[[Path], bool]) -> list[str]:
+    """Which words of the prompt are embeddings, or only bear the name of one, as remarks under the prompt."""
+    named = [(Path(name).name, is_asked or fits(found[name])) for name, is_asked in _named([text], found)]
+    used, words = ([name for name, is_used in named if is_used is wanted] for wanted in (True, False))
+    there = {Path(name).name.lower() for name in found}
+    asked = (_last(_without_ending(match[1])) for match in _ASKED.finditer(text))
+    missing = dict.fromkeys(name for name in asked if name.lower() not in there)
+    return [
+        *([f"with the embedding{'s' * (len(used) > 1)} {', '.join(used)}"] if used else []),
+        *(f"{name} is a word: the embedding of that name is for other models" for name in words),
+        *(f"there is no embedding {name[:40]}: it is read as words" for name in missing),
+    ]
+
+
+def _named(texts: Iterable[str], found: Mapping[str, Path]) -> Iterable[tuple[str, bool]]:
+    """The names of embeddings that stand in the texts, longest first, and whether it says `embedding:` before one."""
+    text = "\n".join(texts)
     for name in sorted(found, key=lambda name: (-len(Path(name).name), name)):
         if Path(name).name.lower() not in text.lower():
             continue  # of thousands most are not there, and a search for words is slow
-        text, count = _as_word(Path(name).name).subn(" ", text)
-        if count:
-            files.append(replace(chosen(name, found, "embedding", allow_pickles), name=Path(name).name))
-    return tuple(files)
+        word = _as_word(Path(name).name)
+        asked = [match["asked"] is not None for match in word.finditer(text)]
+        if asked:
+            text = word.sub(" ", text)
+            yield name, any(asked)
 
 
 def replaced(text: str, words: Mapping[str, str]) -> str:
@@ -127,7 +172,32 @@ def replaced(text: str, words: Mapping[str, str]) -> str:
 
 
 def _as_word(name: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w-]){re.escape(name)}(?![\w-])", re.IGNORECASE)
+    asked = rf"(?P<asked>embedding:)(?:[^\s,:()\[\]]{{0,200}}[/\\])?{re.escape(name)}(?:{_ENDING})?"
+    return re.compile(rf"(?<![\w-])(?:{asked}|{re.escape(name)})(?![\w-])", re.IGNORECASE)
+
+
+def belongs(config: Path) -> Callable[[Path], bool]:
+    """Whether an embedding can belong to the model whose configs lie in this folder, by the widths of its vectors.
+
+    What cannot be told counts as belonging, and is refused with a reason when it is read.
+    """
+    widths = {}
+    for number in ENCODERS.values():
+        with contextlib.suppress(ModelBroken):
+            widths[number] = read_json(config / f"text_encoder{number}" / "config.json").get("hidden_size")
+    return lambda path: not widths or (found := _widths(path)) is None or found == widths
+
+
+def _widths(path: Path) -> dict[str, int] | None:
+    """The width of an embedding's vectors for a model's first text encoder, "", and its second, "_2"."""
+    try:
+        shapes = {name: tensor.shape for name, tensor in headers.read(path).tensors.items() if tensor.shape}
+    except ModelBroken:
+        return None
+    if shapes.keys() <= ENCODERS.keys():
+        return {ENCODERS[name]: shape[-1] for name, shape in shapes.items()}
+    # One tensor may have any name. With several it is for text encoders that are none of CLIP's.
+    return {"": next(iter(shapes.values()))[-1]} if len(shapes) == 1 else {}
 
 
 # What is on disk
@@ -136,17 +206,10 @@ def _as_word(name: str) -> re.Pattern[str]:
 def chosen(name: str, found: Mapping[str, Path], what: str, allow_pickles: bool = False) -> File:
     """The add-on that is meant: by its name or the last part of it, in any case, or by its trainer's name for it.
 
+    A name may be written with its file's ending, and as a path on Windows.
     Raises RecipeError with the names that there are, ModelUnsafe for a pickle.
     """
-    lower, last = name.lower(), Path(name).name.lower()
-    ways = (
-        (each for each in (name,) if each in found),
-        (each for each in found if each.lower() == lower),
-        (each for each in found if Path(each).name.lower() == last),
-        (each for each, path in found.items() if told(path).name == name),
-    )
-    # One way after the other: the last one reads headers.
-    match = next(itertools.chain.from_iterable(ways), None)
+    match = next(_matching(name, found), None)
     if match is None:
         raise RecipeError(f"There is no {what} named {name[:80]!r}; there are: {_listing(found)}.")
     path = found[match]
@@ -156,9 +219,36 @@ def chosen(name: str, found: Mapping[str, Path], what: str, allow_pickles: bool 
 
 
 def located(loras: Iterable[Lora], found: Mapping[str, Path]) -> tuple[Lora, ...]:
-    """The LoRAs with their files; those of no weight at all left out. Raises as `chosen` does."""
-    with_files = [replace(lora, file=chosen(lora.name, found, "LoRA")) for lora in loras]
-    return tuple(lora for lora in with_files if lora.text or lora.denoiser)
+    """The LoRAs with their files; those of no weight at all left out. Raises as `chosen` does.
+
+    One that is named in two ways has the sum of its weights, as one that is named twice.
+    """
+    by_file: dict[File, Lora] = {}
+    for lora in loras:
+        file = chosen(lora.name, found, "LoRA")
+        before = by_file.get(file, Lora(lora.name, 0.0, 0.0))
+        by_file[file] = Lora(before.name, before.text + lora.text, before.denoiser + lora.denoiser, file)
+    return tuple(lora for lora in by_file.values() if lora.text or lora.denoiser)
+
+
+def _matching(name: str, found: Mapping[str, Path]) -> Iterator[str]:
+    """The names in `found` that could be meant, the likeliest first. They are looked for one way after the other."""
+    if name in found:
+        yield name
+    path = name.replace("\\", "/").lower()
+    for asked in dict.fromkeys((path, _without_ending(path))):
+        yield from (each for each in found if each.lower() == asked)
+        yield from (each for each in found if _last(each).lower() == _last(asked))
+    # Reads headers.
+    yield from (each for each, path in found.items() if told(path).name in (name, _without_ending(name)))
+
+
+def _without_ending(name: str) -> str:
+    return re.sub(rf"{_ENDING}$", "", name, flags=re.IGNORECASE)
+
+
+def _last(name: str) -> str:
+    return re.split(r"[/\\]", name)[-1]
 
 
 def _listing(names: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 from studio.errors import RecipeError
 from studio.recipe import MAX_PICTURES, RANDOM_SEEDS, Recipe
+from studio.wildcards import without_weight
 
 LABELS = {
     "guidance_scale": "Guidance scale",
@@ -25,6 +26,7 @@ LABELS = {
     "seed": "Seed",
     "steps": "Steps",
     "sampler": "Sampler",
+    "schedule": "Schedule",
     "prompt": "Words in the prompt",
     "size": "Size",
     "strength": "Strength",
@@ -41,6 +43,7 @@ EXAMPLES = {
     "seed": "1-4, or: 4 random",
     "steps": "4, 8, 20",
     "sampler": "Euler, DDIM, DPM++ 2M",
+    "schedule": "Normal, Karras, SGM Uniform",
     "prompt": "cat, dog, fox (the first is what is replaced)",
     "size": "128x128, 160x96",
     "strength": "0.3-0.9 +0.2",
@@ -50,7 +53,7 @@ EXAMPLES = {
 }
 """What could be typed for each."""
 
-NAMED = ("sampler", "model", "style")
+NAMED = ("sampler", "schedule", "model", "style")
 """Axes whose values are names. One that does more than set a field of its own name is handed in, as `Changes`."""
 
 Changes = Mapping[str, Callable[[Recipe, str], Recipe]]
@@ -65,13 +68,14 @@ _WORDING = {
 }
 """What is written beside a row or column of numbers."""
 
-_NUMBER = r"\d{1,16}(?:\.\d{1,6})?"
+_NUMBER = r"\d{1,20}(?:\.\d{1,6})?"
 _SIGNED = rf"-?{_NUMBER}"
 _RANGE = re.compile(rf"({_SIGNED})\s*(?:-|–|\.\.)\s*({_SIGNED})(?:\s*\+\s*({_NUMBER}))?")
 _LORA = re.compile(r"<(?:lora|lyco):([^:<>]+)((?::[^<>]*)?)>", re.IGNORECASE)
 _RANDOM = re.compile(r"(\d{1,4})\s+random(?:\s+seeds?)?")
 _SIZE = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})")
-_BRACES = re.compile(r"\{(?!\s*[\d-]+\$\$)([^{}]*\|[^{}]*)\}")
+_BRACES = re.compile(r"\{(?!\s*[\d-]+\s*\$\$|(?<=\$\{)\s*[^\W\d]\w*\s*(?:\?=|=|:))([^{}]*\|[^{}]*)\}")
+"""Alternatives that are an axis: not those of which several are chosen, nor the value of a variable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +156,7 @@ def alternatives(prompt: str) -> list[list[Value]]:
     axes = []
     for number, found in enumerate(_BRACES.finditer(prompt)):
         words: dict[str, int] = {}
-        for place, word in enumerate(found[1].split("|")):
+        for place, word in enumerate(_words(found[1])):
             words.setdefault(word.strip(), place)
         axes.append([Value(word or "(nothing)", _choosing(place)) for word, place in words.items()])
         if number >= 7:
@@ -160,10 +164,15 @@ def alternatives(prompt: str) -> list[list[Value]]:
     return axes
 
 
+def _words(inside: str) -> list[str]:
+    """The alternatives between braces, without the weights by which chance would choose them."""
+    return [without_weight(word) for word in inside.split("|")]
+
+
 def _choosing(place: int) -> Callable[[Recipe], Recipe]:
     # Each axis replaces its own braces, the first that are left; another axis may have changed the words in them.
     def chosen(recipe: Recipe) -> Recipe:
-        prompt = _BRACES.sub(lambda found: [*found[1].split("|"), ""][place], recipe.prompt, count=1)
+        prompt = _BRACES.sub(lambda found: [*_words(found[1]), ""][place], recipe.prompt, count=1)
         return replace(recipe, prompt=" ".join(prompt.split()))
 
     return chosen

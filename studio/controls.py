@@ -3,6 +3,7 @@
 All but the depth map need no model. Pictures in and out are RGB, of the size of the picture to be drawn.
 """
 
+import os
 import threading
 from collections.abc import Hashable
 from pathlib import Path
@@ -170,7 +171,9 @@ def _depth_map(picture: Image.Image, folder: Path, model: Any) -> Image.Image:
     """Near is white. The model's own preprocessing: its size, its mean and deviation (preprocessor_config.json)."""
     import torch
 
-    config = read_json(folder / "preprocessor_config.json") if (folder / "preprocessor_config.json").exists() else {}
+    config = (
+        read_json(folder / "preprocessor_config.json") if os.path.exists(folder / "preprocessor_config.json") else {}
+    )
     wanted = config.get("size") or {}
     edge = wanted.get("shortest_edge") or 384
     size = wanted.get("width") or edge, wanted.get("height") or edge

@@ -197,6 +197,11 @@ class Job:
         self.event = Queued(self.id)
 
     @property
+    def kept(self) -> tuple[str, int] | None:
+        """The partial picture that was kept of it last, and after how many steps."""
+        return self._kept
+
+    @property
     def share(self) -> str:
         """Whose share of the machine it takes."""
         return share_of(self.owner)
@@ -593,18 +598,22 @@ class Engine:
         return [job for job in self._jobs.values() if job._wish]
 
     def _hold_all(self) -> None:
-        """At the end: keep what there is of every picture, while there is time: of each owner the furthest first."""
+        """At the end: keep what there is of every picture, while there is time.
+
+        Small ones first, and of each owner the furthest; none is begun that is known to take longer than is left.
+        """
         until, lost = time.monotonic() + CLOSING, 0
         with self._lock:
             dropped = [job for job in self._wishing() if job._wish == "cancel"]
         for job in dropped:
             self._grant_wish(job)
         with self._lock:
-            ready = sorted(self._in_state("ready"), key=lambda job: job._run.done if job._run else 0, reverse=True)
+            ready = sorted(self._in_state("ready"), key=lambda job: (_pixels(job), -(job._run.done if job._run else 0)))
         writing = self._keeper.submit(lambda: None)
         for job in in_turns(ready):
             run, problem = job._run, ""
-            has_time = time.monotonic() < until and self._worker.loaded(job.recipe.model)
+            left = until - time.monotonic()
+            has_time = left > self._pace.ending(job.recipe) and self._worker.loaded(job.recipe.model)
             if run and job._is_drawn and has_time:
                 self._finish(job, run)
             else:
@@ -920,6 +929,10 @@ def _picture(job: Job) -> str:
     """The id of the picture that was kept of a job last, empty if there is none or it went on."""
     event = job.event
     return (event.picture or "") if isinstance(event, Finished | Paused) else ""
+
+
+def _pixels(job: Job) -> int:
+    return job.recipe.width * job.recipe.height
 
 
 def _notes(run: Run | None) -> str:

@@ -19,7 +19,7 @@ import stat
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,7 +34,7 @@ from studio.gate import Gate
 from studio.recipe import VERSION as RECIPE_VERSION
 from studio.recipe import Recipe
 
-INDEX_VERSION = 4000 + RECIPE_VERSION
+INDEX_VERSION = 5000 + RECIPE_VERSION
 """Stored in the index; one with another number is thrown away and made again from the files."""
 
 STARS = 5
@@ -94,7 +94,8 @@ class Picture:
 class Library:
     """Pictures in one folder. All methods may be called from any thread.
 
-    gate: before all that requests do with whole pictures of it; thumbnails pass it here.
+    gate: before all that requests do with whole pictures of it; thumbnails pass it here. signatures: further fields of
+    the text that other programs read, from whoever knows the models.
 
     Making one never fails: a folder that cannot be written is told when there is a picture to keep.
     """
@@ -103,6 +104,7 @@ class Library:
         self.folder = Path(folder).absolute()
         self._lock = threading.RLock()
         self.gate = Gate()
+        self.signatures: Callable[[Recipe], Mapping[str, str]] = lambda recipe: {}
         self._thumbnails: OrderedDict[tuple[str, int], bytes] = OrderedDict()
         with contextlib.suppress(OSError):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -123,8 +125,8 @@ class Library:
         parent: id of the picture that it was forked from, and after how many steps. note: `Picture.note`.
         Raises StorageError, and then leaves no file behind.
         """
-        data = io.BytesIO()
-        picture.save(data, "PNG", pnginfo=metadata.png_text(recipe, steps_done, parent, note))
+        data, more = io.BytesIO(), self.signatures(recipe)
+        picture.save(data, "PNG", pnginfo=metadata.png_text(recipe, steps_done, parent, note, more))
         picture_id = _new_id()
         path = self._path(picture_id)
         try:

@@ -2,7 +2,8 @@
 
 `parameters` has the form that stable-diffusion-webui writes (modules/infotext_utils.py there): the prompt, a
 line `Negative prompt: …`, and a last line `Steps: 20, Sampler: Euler a, CFG scale: 5, Seed: 1, …`. Samplers
-go by the names that it uses, with the timetable as a suffix ("DPM++ 2M Karras"), as our own labels do.
+go by the names that it uses, with the timetable as a suffix ("DPM++ 2M Karras"), as our own labels do. What other
+programs wrote is read by `studio.foreign`.
 That form is for other tools. It cannot hold every prompt (one may itself have a line "Steps: …"), so the
 exact recipe is stored as JSON under a private keyword and read from there first.
 """
@@ -14,16 +15,21 @@ import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from studio import __version__, disk
+from studio import __version__, disk, foreign
 from studio.errors import RecipeError
+from studio.foreign import NEGATIVE, Found
 from studio.recipe import Recipe
+from studio.schedules import SCHEDULES
 
 PARAMETERS = "parameters"
+GRAPH = "prompt"
+"""ComfyUI's keyword."""
 RECIPE = "emerge-recipe"
 STEPS_DONE = "emerge-steps-done"
 """Only in a picture that was stopped: after how many of its recipe's steps."""
@@ -34,21 +40,24 @@ NOTE = "emerge-note"
 
 log = logging.getLogger(__name__)
 
-_FIELD = re.compile(r' {0,4}(\w[\w \-/]{1,40}): {0,4}("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)')
-"""As in webui, with bounds, so that a hostile text cannot make the search slow."""
-_LAST_LINE = 10_000
 _NOTE_LIMIT = 1_000
 _CHUNK_LIMIT = 2**26
-_NEGATIVE = "Negative prompt:"
 
 
-def png_text(recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = None, note: str = "") -> PngInfo:
+def png_text(
+    recipe: Recipe,
+    steps_done: int,
+    parent: tuple[str, int] | None = None,
+    note: str = "",
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> PngInfo:
     """The text chunks for a picture: tEXt where Latin-1 suffices, otherwise iTXt in UTF-8.
 
-    parent: the id of the picture that it was forked from, and after how many steps. note: see NOTE.
+    parent: the id of the picture that it was forked from, and after how many steps. note: see NOTE. more: see
+    `parameters`.
     """
     result = PngInfo()
-    result.add_text(PARAMETERS, encodable(parameters(recipe)))
+    result.add_text(PARAMETERS, encodable(parameters(recipe, more)))
     result.add_text(RECIPE, encodable(recipe.to_json()))
     if steps_done != recipe.steps_run:
         result.add_text(STEPS_DONE, str(steps_done))
@@ -90,7 +99,9 @@ def is_whole(path: Path) -> bool:
 
 def from_info(info: Mapping[str | tuple[int, int], Any]) -> tuple[Recipe, int] | None:
     """The same from what Pillow found in an opened picture (`image.info`)."""
-    recipe = _own(str(info.get(RECIPE, ""))) or _foreign(str(info.get(PARAMETERS, "")))
+    recipe = _own(str(info.get(RECIPE, "")))
+    if not recipe and (found := _foreign(info)):
+        recipe = found.recipe
     return (recipe, _steps_done(str(info.get(STEPS_DONE, "")), recipe)) if recipe else None
 
 
@@ -101,15 +112,22 @@ def parent_of(info: Mapping[str | tuple[int, int], Any]) -> tuple[str, int] | No
 
 
 def note_of(info: Mapping[str | tuple[int, int], Any]) -> str:
-    """What `png_text` wrote of the picture's making, cut to a length that can be shown."""
-    return str(info.get(NOTE, ""))[:_NOTE_LIMIT]
+    """What `png_text` wrote of the picture's making, cut to a length that can be shown.
+
+    Of another program's picture, what of its recipe could not be taken over as it was.
+    """
+    note = str(info.get(NOTE, ""))
+    if not note and not _own(str(info.get(RECIPE, ""))) and (found := _foreign(info)):
+        note = " ".join(found.notes)
+    return note[:_NOTE_LIMIT]
 
 
-def parameters(recipe: Recipe) -> str:
-    """The recipe as A1111-style tools show and read it."""
+def parameters(recipe: Recipe, more: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The recipe as A1111-style tools show and read it. more: fields beside and instead of the recipe's own."""
     fields = {
         "Steps": recipe.steps,
         "Sampler": recipe.sampler,
+        **({"Schedule type": recipe.schedule} if recipe.schedule in SCHEDULES else {}),
         "CFG scale": f"{recipe.guidance_scale:.12g}",
         **({"Guidance end": f"{recipe.guidance_end:.12g}"} if recipe.guidance_end != 1 else {}),
         **({"CFG rescale": f"{recipe.guidance_rescale:.12g}"} if recipe.guidance_rescale is not None else {}),
@@ -119,45 +137,19 @@ def parameters(recipe: Recipe) -> str:
         **({"VAE": recipe.vae} if recipe.vae else {}),
         **({"Denoising strength": f"{recipe.strength:.12g}"} if recipe.source else {}),
         **({"Clip skip": recipe.clip_skip} if recipe.clip_skip != 1 else {}),
+        **more,
         "Version": f"Emerge Studio {__version__}",
     }
     lines = [recipe.prompt]
     if recipe.negative_prompt:
-        lines.append(f"{_NEGATIVE} {recipe.negative_prompt}")
+        lines.append(f"{NEGATIVE} {recipe.negative_prompt}")
     lines.append(", ".join(f"{name}: {_quote(str(value))}" for name, value in fields.items()))
     return "\n".join(lines)
 
 
 def parse_parameters(text: str) -> Recipe:
-    """As much of a recipe as an A1111-style text tells; the rest takes its default. Raises RecipeError."""
-    *lines, last = text.strip().split("\n")
-    fields = {name: _unquote(value) for name, value in _FIELD.findall(last[:_LAST_LINE])}
-    if len(fields) < 3:
-        # The rule of webui: a last line with fewer fields belongs to the prompt.
-        raise RecipeError("That text has no line of settings that starts with 'Steps:'.")
-    prompt, _, negative = "\n".join(lines).partition(f"\n{_NEGATIVE}")
-    if prompt.startswith(_NEGATIVE):
-        prompt, negative = "", prompt.removeprefix(_NEGATIVE)
-    values: dict[str, object] = {"prompt": prompt.strip(), "negative_prompt": negative.strip()}
-    for theirs, ours in (
-        ("Steps", "steps"),
-        ("CFG scale", "guidance_scale"),
-        ("Guidance end", "guidance_end"),
-        ("CFG rescale", "guidance_rescale"),
-        ("Seed", "seed"),
-        ("Clip skip", "clip_skip"),
-    ):
-        if theirs in fields:
-            values[ours] = _value(fields[theirs])
-    if "Model" in fields:
-        values["model"] = fields["Model"]
-    if fields.get("VAE", "None") not in ("None", "Automatic"):
-        values["vae"] = fields["VAE"].removesuffix(".safetensors")
-    if "Sampler" in fields:
-        values["sampler"] = fields["Sampler"] + _suffix(fields.get("Schedule type", ""))
-    if size := re.fullmatch(r"(\d{1,5})x(\d{1,5})", fields.get("Size", "")):
-        values["width"], values["height"] = int(size[1]), int(size[2])
-    return Recipe.from_values(values)
+    """As much of a recipe as another program's text tells; the rest takes its default. Raises RecipeError."""
+    return foreign.read(text).recipe
 
 
 def _own(text: str) -> Recipe | None:
@@ -167,11 +159,11 @@ def _own(text: str) -> Recipe | None:
         return None
 
 
-def _foreign(text: str) -> Recipe | None:
-    try:
-        return parse_parameters(text)
-    except (RecipeError, RecursionError, OverflowError):
-        return None
+def _foreign(info: Mapping[str | tuple[int, int], Any]) -> Found | None:
+    for keyword, read in ((PARAMETERS, foreign.read), (GRAPH, foreign.read_graph)):
+        with contextlib.suppress(RecipeError, RecursionError, OverflowError):
+            return read(str(info.get(keyword, "")))
+    return None
 
 
 def _steps_done(text: str, recipe: Recipe) -> int:
@@ -181,28 +173,6 @@ def _steps_done(text: str, recipe: Recipe) -> int:
 
 def _quote(value: str) -> str:
     return json.dumps(value, ensure_ascii=False) if re.search(r"[,:\n]", value) else value
-
-
-def _unquote(value: str) -> str:
-    if value.startswith('"'):
-        try:
-            return str(json.loads(value))
-        except ValueError:
-            pass
-    return value.strip()
-
-
-def _value(text: str) -> float | int | str:
-    """A number if it is one; a recipe says what is wrong with anything else."""
-    try:
-        return int(text) if re.fullmatch(r"-?\d{1,20}", text) else float(text)
-    except ValueError:
-        return text
-
-
-def _suffix(schedule: str) -> str:
-    """Webui has named the timetable apart from the sampler since 1.9."""
-    return f" {schedule}" if schedule in ("Karras", "Exponential") else ""
 
 
 def encodable(text: str) -> str:

@@ -42,6 +42,11 @@ class Pace:
             self._ends[_kind(recipe)] = _smooth(self._ends.get(_kind(recipe)), seconds)
             _forget(self._ends)
 
+    def ending(self, recipe: Recipe) -> float:
+        """About how long decoding the picture takes; 0 if none like it was decoded yet."""
+        with self._lock:
+            return self._ends.get(_kind(recipe), 0.0)
+
     def seconds(self, recipes: Sequence[Recipe], rows: int) -> float | None:
         """About how long these will take together, at most `rows` of them in a call, with the models loaded.
 

@@ -40,7 +40,7 @@ _WEIGHTS = re.compile(
     re.VERBOSE,
 )
 _PARTS = re.compile(r"\\.|[()\[\]]|::(?P<weight>[+-]?(?:\d++(?:\.\d*+)?|\.\d++))?", re.DOTALL)
-_NUMBER = re.compile(r"\s*+[+-]?(?:\d++(?:\.\d*+)?|\.\d++)\s*+")
+_NUMBER = re.compile(r"\s*+[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d{1,3})?\s*+")
 _BREAK = re.compile(r"\bBREAK\b")
 
 
@@ -232,20 +232,20 @@ def _multiplied(count: int, factors: list[tuple[int, int, float]]) -> list[float
 
 
 def _joined(words: list[str], weights: list[float], text: str) -> tuple[tuple[Piece, ...], ...]:
-    """Runs of equal weight as one piece, in sections parted at BREAK, around which spaces don't count."""
-    runs: list[tuple[list[str], float]] = []
+    """Runs of equal weight as one piece, in sections parted at BREAK, around which spaces don't count.
+
+    As in A1111 a BREAK needs no space beside a bracket.
+    """
+    runs: list[list[tuple[list[str], float]]] = [[]]
     for word, weight in zip(words, weights, strict=True):
-        if runs and runs[-1][1] == weight:
-            runs[-1][0].append(word)
-        else:
-            runs.append(([word], weight))
-    sections: list[list[Piece]] = [[]]
-    for run, weight in runs:
-        for number, piece in enumerate(_BREAK.split("".join(run))):
+        for number, part in enumerate(_BREAK.split(word)):
             if number:
-                sections.append([])
-            if piece:
-                sections[-1].append(Piece(piece, weight))
+                runs.append([])
+            if runs[-1] and runs[-1][-1][1] == weight:
+                runs[-1][-1][0].append(part)
+            elif part:
+                runs[-1].append(([part], weight))
+    sections = [[Piece("".join(run), weight) for run, weight in section] for section in runs]
     if len(sections) == 1:
         return (tuple(sections[0]),)
     return tuple(tuple(section) if any(piece.text.strip() for piece in section) else () for section in sections)

@@ -13,10 +13,19 @@ from typing import Any, Self
 
 from studio.errors import RecipeError
 
-VERSION = 5
+VERSION = 6
 """The version written into JSON. Readers accept this one and older."""
 
-MAX_SEED = 2**53 - 1
+AUTOMATIC = "Automatic"
+"""The schedule that suits the sampler and the model."""
+
+AS_PUBLISHED = "As published"
+"""The schedule of the model's published config and nothing else: what every recipe before version 6 was drawn with."""
+
+MAX_SEED = 2**64 - 1
+"""The largest seed of PyTorch's generators, and of ComfyUI."""
+
+MAX_EXACT = 2**53 - 1
 """The largest whole number that a web page holds exactly."""
 
 MAX_SIDE = 4096
@@ -54,8 +63,8 @@ def size_of(name: str) -> tuple[int, int]:
 class Turn:
     """A change on the way: what holds after `step` of the steps that are run. None leaves a value as it was.
 
-    sampler: another one goes on at the same step of its own timetable of as many steps. The latents are taken apart
-    into the predicted clean picture and the noise, and mixed again as that timetable has them there.
+    sampler, schedule: another one goes on at the same step of its own timetable of as many steps. The latents are taken
+    apart into the predicted clean picture and the noise, and mixed again as that timetable has them there.
     noise: strength s, above 0 and up to 1, and the seed of fresh unit noise n, which is drawn as a starting noise is.
     The noise e that is in the latents becomes sqrt(1 - s²) e + s n, so it is as much as before, and the sampler starts
     anew from there. At step 0 it is the starting noise that is mixed.
@@ -67,6 +76,7 @@ class Turn:
     guidance_scale: float | None = None
     sampler: str | None = None
     noise: tuple[float, int] | None = None
+    schedule: str | None = None
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -105,8 +115,8 @@ class Recipe:
     scale begins guidance anew. Without effect where the model takes no negative prompt.
     guidance_rescale: 0 to 1, the share that is taken back of the contrast which guidance adds (Lin et al.,
     arXiv:2305.08891, section 3.4); None means as the model is made for.
-    sampler: a label from `studio.samplers`.
-    seed: 0 to 2**53 - 1; decides the starting noise and all noise added later.
+    sampler: a label from `studio.samplers`. schedule: how its noise levels are spread, a label from there too.
+    seed: 0 to 2**64 - 1; decides the starting noise and all noise added later.
     source: name of the picture to start from (`studio.sources`); empty means from noise alone. Without a mask it has
     the recipe's own size; with one the result has the source's size.
     mask: name of a mask as large as the source: 0 keeps a pixel, 255 lets it change wholly, and what lies between lets
@@ -134,6 +144,7 @@ class Recipe:
     guidance_end: float = 1.0
     guidance_rescale: float | None = None
     sampler: str = "DPM++ 2M"
+    schedule: str = AUTOMATIC
     seed: int = 0
     source: str = ""
     mask: str = ""
@@ -146,7 +157,7 @@ class Recipe:
     controls: tuple[Control, ...] = ()
 
     def at(self, step: int) -> Self:
-        """The recipe with the prompts, guidance and sampler that hold after so many steps, and without turns."""
+        """The recipe with what holds after so many steps: prompts, guidance, sampler, schedule; without turns."""
         values: dict[str, Any] = {"turns": ()}
         for turn in self.turns:
             if turn.step <= step:
@@ -205,11 +216,20 @@ class Recipe:
         """JSON text with a version number."""
         return json.dumps({"version": VERSION, **dataclasses.asdict(self)}, ensure_ascii=False)
 
+    def for_page(self) -> dict[str, Any]:
+        """The values by name, for a web page: seeds that it would round are text, which `from_values` reads."""
+        values = dataclasses.asdict(self)
+        values["seed"] = _exact(self.seed)
+        for turn in values["turns"]:
+            turn["noise"] = turn["noise"] and (turn["noise"][0], _exact(turn["noise"][1]))
+        return values
+
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read `to_json`'s text. Raises RecipeError if it is not a recipe, or is one of a later version.
 
-        Names that are missing take their default, so that recipes of older versions stay readable.
+        Names that are missing take their default, so that recipes of older versions stay readable. Those before
+        version 6 had no schedule, and keep the one that they were drawn with.
         """
         try:
             values = json.loads(text)
@@ -221,7 +241,7 @@ class Recipe:
                 f"This recipe has version {version}, and this studio reads up to version {VERSION}: "
                 "it was made by a newer Emerge Studio."
             )
-        return cls.from_values(values)
+        return cls.from_values(values if version >= 6 else {"schedule": AS_PUBLISHED, **values})
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Self:
@@ -232,7 +252,19 @@ class Recipe:
         return cls(**{name: _as_field(name, value) for name, value in values.items()}).check()
 
 
-_TEXT = {"prompt", "negative_prompt", "model", "sampler", "source", "mask", "fill", "vae", "picture", "kind"}
+_TEXT = {
+    "prompt",
+    "negative_prompt",
+    "model",
+    "sampler",
+    "schedule",
+    "source",
+    "mask",
+    "fill",
+    "vae",
+    "picture",
+    "kind",
+}
 _WHOLE = {"width", "height", "steps", "seed", "clip_skip"}
 
 
@@ -251,15 +283,21 @@ def _as_field(name: str, value: Any) -> Any:
         return _as_controls(value)
     if name == "guidance_rescale" and value is None:
         return None
+    if name == "seed" and isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value):
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RecipeError(f"The {_word(name)} must be a number, not {value!r}.")
-    if isinstance(value, int) and abs(value) > 2**63:
+    if isinstance(value, int) and abs(value) > 2**64:
         raise RecipeError(f"The {_word(name)} is out of range.")
     if name not in _WHOLE:
         return float(value)
     if not math.isfinite(value) or value != int(value):
         raise RecipeError(f"The {_word(name)} must be a whole number, not {value}.")
     return int(value)
+
+
+def _exact(number: int) -> int | str:
+    return number if number <= MAX_EXACT else str(number)
 
 
 def _as_box(value: Any) -> tuple[int, int, int, int] | None:
@@ -271,7 +309,7 @@ def _as_box(value: Any) -> tuple[int, int, int, int] | None:
 
 
 def _as_noise(value: Any) -> tuple[float, int]:
-    if not isinstance(value, list | tuple) or len(value) != 2 or not all(type(each) in (int, float) for each in value):
+    if not isinstance(value, list | tuple) or len(value) != 2 or type(value[0]) not in (int, float):
         raise RecipeError(f"Fresh noise must be a strength and a seed, not {value!r:.60}.")
     return _as_field("strength", value[0]), _as_field("seed", value[1])
 

@@ -1,4 +1,4 @@
-"""Samplers: a label a person chooses → a diffusers scheduler, built fresh for each job.
+"""Samplers: labels of a solver and of a schedule → a diffusers scheduler, built fresh for each job.
 
 A scheduler of diffusers keeps its place and its history in itself, so each job has its own. `Sampler` wraps one with
 what the engine's loop asks: what to feed the model, what the model's answer says of the clean picture, and the next
@@ -16,7 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from studio import schedules
 from studio.errors import RecipeError
+from studio.recipe import AS_PUBLISHED, AUTOMATIC
+from studio.schedules import SCHEDULES
 
 _DPM_2M = ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"})
 
@@ -24,6 +27,7 @@ DIFFUSION: dict[str, tuple[str, dict[str, Any]]] = {
     "DPM++ 2M": _DPM_2M,
     "DPM++ 2M Karras": (_DPM_2M[0], {**_DPM_2M[1], "use_karras_sigmas": True}),
     "DPM++ 2M SDE": (_DPM_2M[0], {"algorithm_type": "sde-dpmsolver++"}),
+    "DPM++ 3M SDE": (_DPM_2M[0], {"algorithm_type": "sde-dpmsolver++", "solver_order": 3}),
     "DPM++ SDE": (
         "DPMSolverSinglestepScheduler",
         {"algorithm_type": "sde-dpmsolver++", "lower_order_final": True},
@@ -31,6 +35,8 @@ DIFFUSION: dict[str, tuple[str, dict[str, Any]]] = {
     "Euler": ("EulerDiscreteScheduler", {}),
     "Euler a": ("EulerAncestralDiscreteScheduler", {}),
     "Heun": ("HeunDiscreteScheduler", {}),
+    "DPM2": ("KDPM2DiscreteScheduler", {}),
+    "DPM2 a": ("KDPM2AncestralDiscreteScheduler", {}),
     "DDIM": ("DDIMScheduler", {"clip_sample": False}),
     "UniPC": ("UniPCMultistepScheduler", {}),
     "LCM": ("LCMScheduler", {"clip_sample": False}),
@@ -46,6 +52,38 @@ FLOW: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """The same for flow-matching models (Lipman et al., arXiv:2210.02747)."""
 
+_SPACED: dict[str, dict[str, Any]] = {
+    "Normal": {"timestep_spacing": "linspace"},
+    "Karras": {"timestep_spacing": "linspace", "use_karras_sigmas": True},
+    "Exponential": {"timestep_spacing": "linspace", "use_exponential_sigmas": True},
+    "Trailing": {"timestep_spacing": "trailing"},
+}
+"""Schedules of schedulers that stop between two levels too, which they work out themselves."""
+
+_OWN_SCHEDULES: dict[str, dict[str, dict[str, Any]]] = {
+    "KDPM2DiscreteScheduler": _SPACED,
+    "KDPM2AncestralDiscreteScheduler": _SPACED,
+}
+"""Schedulers that make their timetable by options alone → what they can make, and by which."""
+
+
+_STAND_INS = {"DDIMScheduler": "EulerDiscreteScheduler"}
+"""What solves a schedule by name instead of a scheduler that takes none: DDIM without fresh noise is Euler's method in
+sigma (Song et al., arXiv:2010.02502, section 4.3), which is also what ComfyUI means by DDIM."""
+
+_NAMES = (AUTOMATIC, *SCHEDULES, AS_PUBLISHED)
+
+LEAP = 4.0
+"""A sigma that falls to less than its part of so many does so in a step of first order (`Sampler._leaps`)."""
+
+
+def schedules_of(table: Mapping[str, tuple[str, dict]], label: str) -> tuple[str, ...]:
+    """The schedules that go with a sampler, "Automatic" first."""
+    kind, options = table[label]
+    if not hasattr(diffusers, kind) or kind.startswith("FlowMatch") or "use_flow_sigmas" in options:
+        return AUTOMATIC, AS_PUBLISHED  # flow models have one timetable, which shifts with the size
+    return AUTOMATIC, *_OWN_SCHEDULES.get(kind, SCHEDULES), AS_PUBLISHED
+
 
 class Sampler:
     """The timetable of one job and where it stands in it.
@@ -53,7 +91,8 @@ class Sampler:
     run: how many of the steps are taken, the last ones; the first `steps - run` are left out.
     shift: `mu` of schedules that shift with the picture's size, None for all others.
     spaced: whether a flow model takes evenly spaced sigmas, as most do, or what the scheduler makes of the steps alone.
-    Raises RecipeError if this scheduler cannot make so many steps.
+    schedule: of `schedules_of`; "Automatic" is what the label and the config say.
+    Raises RecipeError if this scheduler cannot make so many steps, or does not go with the schedule.
     """
 
     def __init__(
@@ -65,12 +104,22 @@ class Sampler:
         shift: float | None = None,
         run: int | None = None,
         spaced: bool = True,
+        schedule: str = AUTOMATIC,
     ) -> None:
         kind, options = table[label]
+        check_schedule(table, label, schedule)
+        named = SCHEDULES.get(schedule)
+        kind, options = _suited(kind, options, config, steps, schedule)
+        self._literal = schedule == AS_PUBLISHED
+        # Automatic timetables stay diffusers' own as long as no harm is done.
+        self._leaps_above = 0.0 if named else 1.0
         self._scheduler = _build(getattr(diffusers, kind), config, options)
         try:
             # On the CPU, whatever the device: a timestep that lives on a GPU has to be waited for at each step.
-            self._scheduler.set_timesteps(device="cpu", **_timetable(self._scheduler, steps, shift, spaced))
+            if named and kind not in _OWN_SCHEDULES:
+                _lay_out(self._scheduler, named, steps)
+            else:
+                self._scheduler.set_timesteps(device="cpu", **_timetable(self._scheduler, steps, shift, spaced))
         except (ValueError, IndexError, ZeroDivisionError):
             raise RecipeError(f"The sampler {label} cannot make {steps} steps. Take fewer, or another one.") from None
         self._run = steps if run is None else run
@@ -160,6 +209,8 @@ class Sampler:
         """Clean latents with as much noise as the latents hold at the present call; after the last one, none."""
         if self._calls >= len(self._timesteps):
             return clean
+        if hasattr(self._scheduler, "sigmas_interpol"):  # these do not look at which call it is
+            return clean + noise * self._sigma()
         timestep = self.timestep[None].to(clean.device)
         if hasattr(self._scheduler, "scale_noise"):
             return self._scheduler.scale_noise(clean, timestep, noise)
@@ -167,10 +218,33 @@ class Sampler:
 
     def step(self, output: Tensor, latents: Tensor, generator: torch.Generator) -> Tensor:
         """The next latents. Samplers that add noise draw it from the job's own generator, on the CPU."""
+        if self._leaps:
+            return self._leap(output, latents)
         options = {"generator": generator} if self._takes_generator else {}
         result = self._scheduler.step(output, self.timestep, latents, return_dict=False, **options)[0]
         self._calls += 1
         return result
+
+    @property
+    def _leaps(self) -> bool:
+        """Whether a solver of second order takes the present step at first order, with one call of the model.
+
+        It corrects a step by what the model says at its end, times how much the level falls. Where almost all noise
+        goes at once, as from the pure noise of zero terminal SNR, this tells nothing of the way and drowns the picture.
+        """
+        if self._literal or getattr(self._scheduler, "order", 1) != 2 or self._calls % 2:
+            return False
+        now, after = self._scheduler.sigmas[self._first + self._calls :][:2].tolist()
+        return now > self._leaps_above and now > LEAP * after > 0
+
+    def _leap(self, output: Tensor, latents: Tensor) -> Tensor:
+        """Euler's step to the next level, past the second call."""
+        now, after = self._scheduler.sigmas[self._first + self._calls :][:2].tolist()
+        clean = self.clean(self.model_input(latents), output)
+        self._calls += 2
+        self._scheduler.set_begin_index(self._first + self._calls)
+        self._scheduler._step_index = None  # so that it goes on from where it is told to begin
+        return clean + (latents - clean) * (after / now)
 
     @property
     def _kind(self) -> str:
@@ -181,9 +255,65 @@ class Sampler:
         """Noise relative to signal at the present call: sqrt((1 - ā) / ā), or the flow's own sigma."""
         sigmas = getattr(self._scheduler, "sigmas", None)
         if sigmas is not None and len(sigmas) >= len(self._timesteps):
-            return sigmas[self._first + self._calls].float().cpu()
+            place = self._first + self._calls
+            if (between := getattr(self._scheduler, "sigmas_interpol", None)) is not None and place % 2:
+                # The second call of these stands between two levels. Where their list keeps that differs.
+                ancestral = isinstance(self._scheduler, diffusers.KDPM2AncestralDiscreteScheduler)
+                return between[place - ancestral].float().cpu()
+            return sigmas[place].float().cpu()
         signal = self._scheduler.alphas_cumprod[int(self.timestep)].clamp(min=2**-24)
         return ((1 - signal) / signal) ** 0.5
+
+
+def all_schedules(table: Mapping[str, tuple[str, dict]]) -> list[str]:
+    """The schedules that go with any of the samplers."""
+    return [*dict.fromkeys(name for name in _NAMES for label in table if name in schedules_of(table, label))]
+
+
+def check_schedule(table: Mapping[str, tuple[str, dict]], label: str, schedule: str) -> None:
+    """Raise RecipeError if this schedule does not go with this sampler."""
+    if schedule not in (known := schedules_of(table, label)):
+        raise RecipeError(
+            f"The sampler {label} does not go with the schedule {schedule[:40]!r}. Choose one of {', '.join(known)}."
+        )
+
+
+def _suited(
+    kind: str, options: Mapping[str, Any], config: Mapping, steps: int, schedule: str
+) -> tuple[str, dict[str, Any]]:
+    """A label's scheduler and options with what its schedule makes of them."""
+    options = {**options}
+    if schedule == AS_PUBLISHED:
+        return kind, options
+    if schedule in SCHEDULES:
+        kind = _STAND_INS.get(kind, kind)
+        options |= {"use_karras_sigmas": False, **_OWN_SCHEDULES.get(kind, {}).get(schedule, {})}
+    elif config.get("timestep_spacing", "linspace") == "linspace":
+        schedule = "Normal"  # which is the same
+    if schedule == "Normal" and options.get("solver_order") == 3:
+        options["solver_order"] = 2  # the last step but one falls too far for a third order, which brings noise back
+    if steps == 1:
+        options["timestep_spacing"] = "trailing"  # the other spacings would begin at the picture's end
+    return kind, options
+
+
+def _lay_out(scheduler: Any, schedule: Any, steps: int) -> None:
+    """Give a scheduler this schedule. Raises ValueError if it cannot have so many steps."""
+    signal = scheduler.alphas_cumprod.double().numpy().clip(2**-24)
+    levels = ((1 - signal) / signal) ** 0.5
+    sigmas = schedule(levels, steps)
+    if len(np.unique(sigmas)) != steps:
+        raise ValueError("two steps at one level")
+    times = schedules.timesteps(levels, sigmas)
+    if isinstance(scheduler, diffusers.LCMScheduler):  # which knows whole timesteps alone
+        return scheduler.set_timesteps(timesteps=[int(each) for each in times.round()], device="cpu")
+    scheduler.set_timesteps(steps, device="cpu")
+    ends, times = (torch.tensor(each, dtype=torch.float32) for each in ([*sigmas, 0.0], times))
+    if getattr(scheduler, "order", 1) == 2:  # each level but the first is where one step ends and another begins
+        ends = torch.cat([ends[:1], ends[1:-1].repeat_interleave(2), ends[-1:]])
+        times = torch.cat([times[:1], times[1:].repeat_interleave(2)])
+    scheduler.sigmas, scheduler.timesteps = ends, times
+    return None
 
 
 def _build(kind: Any, config: Mapping, options: Mapping) -> Any:

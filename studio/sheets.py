@@ -6,7 +6,7 @@ The file tells its own plan under a private keyword, so that a sheet dropped on 
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -86,7 +86,7 @@ def read(data: bytes) -> Plan:
 
 def described(plan: Plan) -> dict[str, Any]:
     """The plan as loose values, for the page. `from_values` reads them."""
-    return {"recipe": asdict(plan.centre), "axes": [list(axis) for axis in plan.axes]}
+    return {"recipe": plan.centre.for_page(), "axes": [list(axis) for axis in plan.axes]}
 
 
 def from_values(values: dict[str, Any]) -> Plan:

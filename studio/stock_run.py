@@ -51,7 +51,7 @@ class Call:
         """Let it run to its next pause or to its end. Raises what it raised; then it is over without a result."""
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.random.fork_rng(devices):
-            torch.manual_seed(self._seed + self._pauses)
+            torch.manual_seed((self._seed + self._pauses) % 2**64)
             self._go.release()
             self._back.acquire()
         if self._error:

@@ -1,12 +1,14 @@
 """How long a prompt is for a model's text encoder, from its tokenizer alone: the model itself is not loaded."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from studio import disk, prompts
+from studio import addons, disk, prompts, unread
 from studio.errors import StudioError
 from studio.families import Model, clip
 from studio.families.clip import Chunk
@@ -14,9 +16,6 @@ from studio.models import catalog, loading
 from studio.models.catalog import Entry
 from studio.models.files import read_json
 from studio.wildcards import Wildcards
-
-_TAGS = re.compile(r"<\w+:[^<>]*>")
-"""LoRAs in the prompt, which the text encoder does not read."""
 
 _READINGS = 16
 """Of a prompt whose words take turns, so many of its texts are counted."""
@@ -40,14 +39,14 @@ class Length:
 
 
 def measure(entry: Entry, family: type[Model], text: str) -> Length | None:
-    """The length of a prompt for a model; None if that cannot be told."""
+    """The length of a prompt without tags for a model; None if that cannot be told."""
     # Without the encoder that reads the most, the first of the others is the measure.
     name, most = family.counted if family.counted[0] not in entry.without else ("tokenizer", 0)
     try:
         room = most or (_room(entry.config, name) if family.weights else 0)
         home = dict(entry.companions).get(name, entry.config / name)
         tokenizer = _tokenizer(entry, name, (home / "tokenizer_config.json").stat().st_mtime_ns)
-        texts = prompts.readings(_TAGS.sub("", text))[:_READINGS]
+        texts = prompts.readings(text)[:_READINGS]
         lengths = [_length(tokenizer, family, each, room) for each in texts]
     except Exception:
         # Tokenizers are other people's files and code. A line under the prompt is all that hangs on them.
@@ -68,23 +67,34 @@ def sentence(length: Length, family: type[Model]) -> str:
     return f"{length.tokens} of {length.room} tokens"
 
 
-def line(entry: Entry, text: str, seed: int, wildcards: Wildcards, stream: str) -> str:
+def line(
+    entry: Entry,
+    text: str,
+    seed: int,
+    wildcards: Wildcards,
+    stream: str,
+    embeddings: Mapping[str, Path] = MappingProxyType({}),
+) -> str:
     """What there is to say under a prompt: its length, and what the model does not understand. Empty if it is empty.
 
-    Wildcards and choices are counted as this seed makes them.
+    Wildcards and choices are counted as this seed makes them. embeddings: those on disk, by name.
     """
     try:
         resolved = wildcards.resolve(text, seed, stream)
         family = catalog.family(entry)
+        words, _ = addons.split(resolved)
     except StudioError as error:
         return str(error)
-    length = measure(entry, family, resolved) if text.strip() else None
+    length = measure(entry, family, words) if text.strip() else None
     sentences = []
     if length:
         about = "about " if resolved != text else ""
         sentences.append(about + sentence(length, family))
     if not family.weights and prompts.weighted(resolved):
         sentences.append(f"{family.family} reads {_example(resolved)} as plain words")
+    if family.reads_embeddings:
+        sentences += addons.embedding_remarks(words, embeddings, addons.belongs(entry.config))
+    sentences += [*addons.remarks(resolved), *unread.remarks(words)]
     return " · ".join(sentences)
 
 

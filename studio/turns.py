@@ -4,10 +4,11 @@
     12: prompt a red fox, 3d render
     12: negative blurry
     15: sampler Euler
+    15: schedule Karras
     15: noise 0.5 seed 12
 
-Each line says after how many steps, and what changes: `guidance`, `prompt`, `negative`, `sampler`, or `noise` with the
-strength and the seed of fresh noise.
+Each line says after how many steps, and what changes: `guidance`, `prompt`, `negative`, `sampler`, `schedule`, or
+`noise` with the strength and the seed of fresh noise.
 """
 
 import re
@@ -22,6 +23,7 @@ _FIELDS = {
     "prompt": "prompt",
     "negative": "negative_prompt",
     "sampler": "sampler",
+    "schedule": "schedule",
     "noise": "noise",
 }
 _LINE = re.compile(rf"(\d{{1,4}})\s*:\s*({'|'.join(_FIELDS)})\b[ \t]*(.*)", re.DOTALL)

@@ -29,7 +29,7 @@ from studio.models.needs import Needs
 from studio.moments import Moment, Moments, Stored, nearest
 from studio.previews import LatentPreview
 from studio.recipe import Control, Recipe, Turn
-from studio.samplers import Sampler
+from studio.samplers import Sampler, check_schedule
 from studio.sources import Sources
 from studio.stock_run import StockRun
 
@@ -137,7 +137,7 @@ class TorchRun:
 
     def _take_turn(self, model: Model) -> None:
         turn = self.recipe.turn(self.done)
-        if self.done < self.total and (turn.sampler or turn.noise):
+        if self.done < self.total and (turn.sampler or turn.schedule or turn.noise):
             self._mix_anew(model, turn.noise)
         now = self.recipe.at(self.done)
         self.guidance_scale = now.guidance_scale
@@ -164,7 +164,8 @@ class TorchRun:
         located = models.ask("lora", lambda found: addons.located(loras, found)) if loras else ()
         if model.embeddings is None:
             return located, {}
-        files = addons.embeddings_in((prompt, negative), models.seen("embedding"), models.allow_pickles)
+        fits = addons.belongs(models.entry(self.recipe.model).config)
+        files = addons.embeddings_in((prompt, negative), models.seen("embedding"), models.allow_pickles, fits)
         return located, model.embeddings.words(files, self.recipe.model, models.allow_pickles)
 
     def change(self, recipe: Recipe, model: Model) -> None:
@@ -238,7 +239,8 @@ class TorchWorker:
                 raise RecipeError(f"{family.family} has no sampler {sampler[:40]!r}. Choose one of {known}.")
         family.check(recipe)
         facts = entry.facts
-        for now in (recipe.at(turn.step) for turn in (Turn(0), *recipe.turns)):
+        for now in (recipe, *(recipe.at(turn.step) for turn in (Turn(0), *recipe.turns))):
+            check_schedule(family.samplers, now.sampler, now.schedule)
             prompts.check(now.prompt)
             prompts.check(now.negative_prompt)
         for name in filter(None, (recipe.source, recipe.mask)):
@@ -266,7 +268,8 @@ class TorchWorker:
             addons.located(loras, self._models.seen("lora"))
         if family.reads_embeddings and (found := self._models.seen("embedding")):
             negatives = {recipe.at(step).negative_prompt for step in steps}
-            addons.embeddings_in(prompts | negatives, found, self._models.allow_pickles)
+            fits = addons.belongs(self._models.entry(recipe.model).config)
+            addons.embeddings_in(prompts | negatives, found, self._models.allow_pickles, fits)
         if recipe.clip_skip != 1 and not family.skips_clip:
             raise RecipeError(f"{recipe.model} has no clip skip. Set it to 1.")
         if recipe.vae:
@@ -519,7 +522,7 @@ def _agree(past: Recipe, step: int, recipe: Recipe) -> bool:
 def _check_samplers(recipe: Recipe, model: Model) -> None:
     """Raise RecipeError at once for a sampler that could not be built when its turn comes."""
     for turn in recipe.turns:
-        if turn.sampler:
+        if turn.sampler or turn.schedule:
             model.sampler(recipe.at(turn.step))
 
 

@@ -28,8 +28,9 @@ from studio.sources import Sources
 from studio.styles import Style, Styles
 from studio.ui import compare
 from studio.web import addons as web_addons
+from studio.wildcards import Wildcards
 from studio.worker import TorchWorker
-from tests import tiny, tiny_addons
+from tests import tiny, tiny_addons, weights
 from tests.fakes import Events, FakeKeeper
 from tests.test_worker import PROMPT, draw, pixels, recipe
 
@@ -319,6 +320,30 @@ def test_a_header_that_is_no_table_tells_nothing(tmp_path: Path) -> None:
         assert addons.header(file) == {} and addons.told(file) == addons.Told()
 
 
+@pytest.mark.parametrize(
+    "told",
+    ["my__cool__lora", "my__cool__lora.safetensors", r"styles\my__cool__lora", r"Styles\MY__cool__lora.safetensors",
+     "elsewhere/my__cool__lora", "styles/my__cool__lora.pt"],
+)  # fmt: skip
+def test_a_name_may_have_an_ending_and_be_a_path_on_windows(tmp_path: Path, told: str) -> None:
+    path = tmp_path / "my__cool__lora.safetensors"
+    path.touch()
+    text = f"<lora:{told}:0.5> a fox <lyco:styles/my__cool__lora:0.25>"
+    words, loras = addons.split(Wildcards([]).resolve(text, 1))
+    assert words == "a fox"
+    # As one that is named twice, it has the sum of its weights.
+    [lora] = addons.located(loras, {"v1.5": path.with_name("v"), "styles/my__cool__lora": path})
+    assert (lora.text, lora.denoiser, lora.file and lora.file.path) == (0.75, 0.75, path)
+
+
+def test_a_name_with_a_point_in_it_is_no_ending(tmp_path: Path) -> None:
+    for name in ("ink.v2", "ink", "ink.safetensors"):
+        (tmp_path / name).touch()
+    found = {name: tmp_path / name for name in ("ink.v2", "ink", "ink.safetensors")}
+    for name in found:
+        assert addons.chosen(name, found, "LoRA").name == name
+
+
 # Embeddings
 
 
@@ -355,12 +380,30 @@ def test_the_name_within_another_word_is_no_embedding(folder: Path, worker: Torc
     assert (picture(worker, recipe(prompt="a gloomy-ish ungloomy cat")) == plain).all()
 
 
-def test_an_embedding_for_another_model_is_refused_with_both_names(folder: Path, worker: TorchWorker) -> None:
+def test_an_embedding_for_another_model_is_a_word_unless_it_is_asked_for(folder: Path, worker: TorchWorker) -> None:
+    """Its vectors must be as wide as the text encoders are, and for as many of them (Gal et al., arXiv:2208.01618)."""
+    prompts = [f"a {name} cat" for name in ("wide", "half", "three")]
+    plain = [picture(worker, recipe(prompt=prompt)) for prompt in prompts]
     tiny_addons.embedding(folder / "embeddings" / "wide.safetensors", width=24)
     tiny_addons.embedding(folder / "embeddings" / "half.safetensors", key="clip_g")
+    weights.safetensors(
+        folder / "embeddings/three.safetensors", {"clip_l": (1, 768), "clip_g": (1, 1280), "t5": (1, 9)}
+    )
+    for prompt, before in zip(prompts, plain, strict=True):
+        worker.check(recipe(prompt=prompt))
+        assert (picture(worker, recipe(prompt=prompt)) == before).all()
     for name in ("wide", "half"):
         with pytest.raises(ModelError, match=f"embedding {name} was made for another kind of model than sd"):
-            picture(worker, recipe(prompt=f"a {name} cat"))
+            picture(worker, recipe(prompt=f"a embedding:{name} cat"))
+
+
+def test_an_embedding_can_be_asked_for_as_in_comfyui(folder: Path, worker: TorchWorker) -> None:
+    tiny_addons.embedding(folder / "embeddings" / "sub" / "Inky.safetensors", 2, seed=1)
+    expected = picture(worker, recipe(prompt="a inky cat"))
+    for text in ("embedding:inky", "embedding:sub/inky", r"Embedding:sub\inky.safetensors", "embedding:inky.pt"):
+        assert (picture(worker, recipe(prompt=f"a {text} cat")) == expected).all(), text
+    weighted = picture(worker, recipe(prompt="a (inky:1.3) cat"))
+    assert (picture(worker, recipe(prompt="a (embedding:inky:1.3) cat")) == weighted).all()
 
 
 def test_a_pickled_embedding_is_refused_unless_pickles_are_allowed(

@@ -182,3 +182,10 @@ def test_names_can_do_more_than_be_set() -> None:
     changes = {"style": lambda recipe, name: replace(recipe, prompt=f"{recipe.prompt}, {name}")}
     values = axes.parse("style", "INK", CENTRE, {"style": ["Ink", "Oil"]}, changes)
     assert [(value.label, value.change(CENTRE).prompt) for value in values] == [("Ink", CENTRE.prompt + ", Ink")]
+
+
+def test_weights_and_variables_are_chances_business_and_no_words_of_an_axis() -> None:
+    axis, other = axes.alternatives("a {3::red|.5 :: blue} ${x={cat|dog}} ${y=a|b} {-2$$a|b} ${x}")
+    assert [value.label for value in axis] == ["red", "blue"] and [value.label for value in other] == ["cat", "dog"]
+    changed = other[1].change(axis[1].change(Recipe(prompt="{3::red|.5 :: blue} ${x={cat|dog}} ${y=a|b}")))
+    assert changed.prompt == "blue ${x=dog} ${y=a|b}"

@@ -55,12 +55,20 @@ def test_every_setting_is_documented() -> None:
         assert f"`EMERGE_{field.name.upper()}`" in text
 
 
-def test_every_sampler_is_named_in_the_readme() -> None:
+def test_every_sampler_and_schedule_is_named() -> None:
     from studio import samplers
 
-    text = re.sub(r"\s+", " ", (ROOT / "README.md").read_text("utf-8"))
-    for label in samplers.DIFFUSION:
-        assert label.removeprefix("DPM++ ") in text
+    text = re.sub(r"\s+", " ", (ROOT / "docs" / "text-to-image.md").read_text("utf-8"))
+    for label in (*samplers.DIFFUSION, *samplers.all_schedules(samplers.DIFFUSION)):
+        assert f"**{label}**" in text
+
+
+def test_the_table_of_what_models_begin_with_is_made_from_the_code() -> None:
+    from docs import numbers
+
+    text = numbers.PAGE.read_text("utf-8")
+    assert numbers.page(text) == text, "write it again: python -m docs.numbers"
+    assert text.count(numbers.BEGIN) == text.count(numbers.END) == 1
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

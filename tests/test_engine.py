@@ -284,6 +284,22 @@ def test_close_keeps_the_pictures_of_everyone_the_furthest_first(
     assert kept == [("long", 2), ("new", 1), ("short", 2)]
 
 
+def test_close_begins_nothing_that_is_known_to_take_too_long_and_keeps_small_pictures_first(studio: Studio) -> None:
+    studio.worker.by_hand, studio.worker.rows = True, 1
+    studio.submit("large", steps=50, width=1024, height=1024)
+    studio.worker.next_call()
+    studio.submit("small", steps=50, width=64, height=64)
+    studio.submit("slow", steps=50, width=512, height=512)
+    for _ in range(3):
+        studio.worker.go()
+        studio.worker.next_call()
+    studio.engine._pace.ended(Recipe(width=512, height=512), 3600.0)
+    Closing(studio).end()
+    assert [recipe.prompt for _, recipe, _ in studio.keep.pictures.values()] == ["small", "large"]
+    [slow] = [job for job in studio.engine.jobs() if job.recipe.prompt == "slow"]
+    assert isinstance(slow.event, Paused) and "no time to keep" in slow.event.reason
+
+
 def test_without_time_close_tells_what_it_could_not_keep(
     studio: Studio, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -435,3 +435,31 @@ def test_pictures_of_the_library_that_were_damaged_are_not_kept_by_browsers(tmp_
     for length in (0, 8, 100, len(whole) - 1):
         path.write_bytes(whole[:length])
         assert not metadata.is_whole(path), length
+
+
+def test_a_folder_that_may_not_be_entered_costs_nobody_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `lost+found` on a disk of its own. Root may enter everything, so the system is made to say no."""
+    tiny.stable_diffusion(tmp_path / "models" / "sd")
+    closed = [tmp_path / "models" / "lost+found", tmp_path / "models" / "loras" / "closed", tmp_path / "elsewhere"]
+    for folder in closed:
+        folder.mkdir(parents=True)
+    (tmp_path / "models" / "half" / "unet").mkdir(parents=True)
+    (tmp_path / "models" / "half" / "model_index.json").write_text('{"_class_name": "StableDiffusionPipeline"}')
+    closed.append(tmp_path / "models" / "half" / "unet")
+
+    def refusing(real: Any, below_only: bool) -> Any:
+        def ask(path: Any = ".", *rest: Any, **named: Any) -> Any:
+            asked = Path(os.fsdecode(path)) if isinstance(path, str | bytes | os.PathLike) else Path()
+            if any(folder in asked.parents or (folder == asked and not below_only) for folder in closed):
+                raise PermissionError(13, "Permission denied", str(asked))
+            return real(path, *rest, **named)
+
+        return ask
+
+    monkeypatch.setattr(os, "stat", refusing(os.stat, True))
+    monkeypatch.setattr(os, "scandir", refusing(os.scandir, False))
+    monkeypatch.setattr(os, "listdir", refusing(os.listdir, False))
+    found = Catalog([tmp_path / "models", tmp_path / "elsewhere"]).entries()
+    assert {entry.name for entry in found if not entry.problem} == {"sketchbook", "sd"}

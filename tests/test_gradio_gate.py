@@ -27,6 +27,7 @@ OURS = {
     "GET /live",
     "GET /models",
     "POST /models/defaults",
+    "POST /models/distilled",
     "POST /models/free",
     "POST /models/hash",
     "POST /models/hub/get",

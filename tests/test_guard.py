@@ -21,7 +21,7 @@ from studio.shares import share_of
 from studio.web import guard, owners
 from studio.web.guard import WRONG_AT_ONCE, WRONG_EACH, Guard
 from studio.web.owners import AT_ONCE, KEY_FILE, Owners
-from studio.web.pace import Allowance
+from studio.web.pace import Allowance, Rounds
 from tests.test_launch import ROOT
 from tests.test_web import HERE, HOST, echo
 
@@ -349,6 +349,28 @@ def test_an_allowance_remembers_a_bounded_number(monkeypatch: pytest.MonkeyPatch
     for number in range(10):
         assert allowance.take(number)
     assert not allowance.left(9) and len(allowance._free_at) == 3
+
+
+def test_who_waits_gets_a_turn_in_rounds() -> None:
+    async def run() -> None:
+        rounds, order = Rounds(1), list[str]()
+        first = asyncio.Event()
+
+        async def work(who: str) -> None:
+            async with rounds.turn(who[0]):
+                await first.wait()
+                order.append(who)
+
+        tasks = [asyncio.create_task(work(who)) for who in ("a0", "a1", "a2", "a3", "b1", "c1", "b2")]
+        await asyncio.sleep(0)
+        tasks[2].cancel()  # one that left keeps nobody waiting
+        await asyncio.sleep(0)
+        first.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert order == ["a0", "a1", "b1", "c1", "b2", "a3"]
+        assert rounds._busy == 0 and not rounds._waiting
+
+    asyncio.run(run())
 
 
 # The log

@@ -93,8 +93,11 @@ def test_what_was_told_as_finished_is_there_after_a_kill(tmp_path: Path) -> None
     moments, life = random.Random(5), Life(tmp_path)
     for _ in range(KILLS):
         program = Program(tmp_path, _free_port())
-        asyncio.run(life.go_on(program.address, moments, program))
-        assert program.process.wait(60) == -signal.SIGKILL
+        try:
+            asyncio.run(life.go_on(program.address, moments, program))
+            assert program.process.wait(60) == -signal.SIGKILL
+        finally:
+            program.end(kill=True)
     program = Program(tmp_path, _free_port())
     try:
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
 from studio.models import catalog, loading, weights
 from studio.models.catalog import Entry
+from studio.models.identify import Identity
 from studio.models.manager import Manager
 from studio.models.parts import NEEDS, PARTS, size_of
 from studio.recipe import Recipe
@@ -149,9 +150,24 @@ def test_inpainting_and_a_diffusers_unet_alone(models_folder: Path, tmp_path: Pa
 def test_the_two_text_encoders_of_sdxl_are_told_apart(tmp_path: Path) -> None:
     folder = sdxl(tmp_path / "xl")
     file = original.stable_diffusion_xl(folder, tmp_path / "xl.safetensors")
-    single = Entry("xl", file, config=configs(folder, tmp_path / "configs"), single=True)
+    home = configs(folder, tmp_path / "configs")
+    single = Entry("xl", file, family="Stable Diffusion XL", config=home, single=True)
     needed = ("text_encoder", "text_encoder_2", "unet", "vae", "scheduler")
     assert_same(load(single, needed), folder_parts(folder, needed))
+
+
+def test_what_is_known_of_a_file_is_drawn(
+    sd: Entry, models_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that says velocity and zero terminal SNR draws what a folder draws whose scheduler's config says so."""
+    folder = Path(shutil.copytree(models_folder / "sd", tmp_path / "sd"))
+    config = folder / "scheduler" / "scheduler_config.json"
+    known = {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    config.write_text(json.dumps(json.loads(config.read_text()) | known))
+    expected = picture(tmp_path, "sd", monkeypatch)
+    told = replace(sd, identity=Identity(base="sd1", prediction_type="v_prediction", zero_snr=True))
+    assert picture(tmp_path, sd.name, monkeypatch, told) == expected
+    assert picture(tmp_path, sd.name, monkeypatch, sd) != expected
 
 
 def sdxl(folder: Path) -> Path:

@@ -8,6 +8,7 @@ import struct
 import time
 import zlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from studio import __version__, metadata
 from studio.errors import RecipeError
+from studio.library import Library
+from studio.models.manager import Manager
+from studio.models.signatures import signatures
 from studio.recipe import MAX_PROMPT, Recipe
+from tests import weights
 
 ORDINARY = Recipe(prompt="a red fox", negative_prompt="blur", seed=1, sampler="DPM++ 2M Karras")
 
@@ -83,6 +88,30 @@ def test_other_tools_find_the_text_they_know(tmp_path: Path) -> None:
     assert json.loads(image.info["emerge-recipe"])["prompt"] == "a red fox"
 
 
+def test_what_only_the_models_know_is_written_too(models: Manager, tmp_path: Path) -> None:
+    """Forge writes FLUX's guidance apart (modules/processing.py there), beside a CFG scale of 1, and reads it so."""
+    library = Library(tmp_path)
+    library.signatures = partial(signatures, models)
+    flux = Recipe("a fox", model="flux", guidance_scale=3.5, sampler="Euler")
+    with Image.open(tmp_path / f"{library.add(Image.new('RGB', (8, 8)), flux, 20)}.png") as image:
+        assert "CFG scale: 1, Seed: 0" in image.info["parameters"]
+        assert "Distilled CFG Scale: 3.5, Version" in image.info["parameters"]
+        assert metadata.from_info(image.info) == (flux, 20)
+        assert metadata.parse_parameters(image.info["parameters"]) == flux
+    library.close()
+    assert signatures(models, Recipe(model="sd")) == signatures(models, Recipe(model="gone")) == {}
+
+
+def test_hashes_are_those_that_sites_look_for(tmp_path: Path) -> None:
+    weights.flux_in_parts(tmp_path)
+    weights.safetensors(tmp_path / "loras" / "ink.safetensors", {"a": (1,)}, {"sshs_model_hash": "0x" + "ab" * 32})
+    models = Manager([tmp_path], "cpu")
+    entry = next(each for each in models.entries() if each.single)
+    models.catalog.records.keep_sha256(entry.path, entry.stamp, "0123456789abcdef" * 4)
+    told = signatures(models, Recipe("<lora:ink:0.5> a fox", model=entry.name))
+    assert told["Model hash"] == "0123456789" and told["Lora hashes"] == "ink: abababababab"
+
+
 def test_webuis_own_reader_understands_it() -> None:
     """Its regular expression and its rules (infotext_utils.py), applied to a text with everything to be quoted."""
     text = metadata.parameters(Recipe(prompt="p", model='a, b: "c"\nd', guidance_scale=7.5))
@@ -133,6 +162,15 @@ def test_a_picture_of_webui_is_understood(tmp_path: Path) -> None:
         ),
         30,
     )
+
+
+def test_a_schedule_stands_beside_its_sampler_as_webui_has_it() -> None:
+    """Since 1.9 webui writes "Sampler: Euler, Schedule type: SGM Uniform"; "Automatic" means the sampler's own."""
+    text = metadata.parameters(Recipe(sampler="Euler", schedule="SGM Uniform"))
+    assert "Sampler: Euler, Schedule type: SGM Uniform, " in text
+    assert metadata.parse_parameters(text) == Recipe(sampler="Euler", schedule="SGM Uniform")
+    plain = metadata.parameters(Recipe(sampler="Euler"))
+    assert "Schedule" not in plain and metadata.parse_parameters(plain).schedule == "Automatic"
 
 
 def test_our_parameters_alone_are_enough_for_most_of_a_recipe(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from studio.web.server import _sentence
 from tests import weights
 from tests.fakes import FakeWorker
 from tests.test_loading import t5
-from tests.weights import LORA
+from tests.weights import LORA, SDXL
 
 NASTY = "<img src=x onerror=alert(1)>\u202e${alert(2)}"
 
@@ -165,9 +165,28 @@ def test_defaults_are_judged_and_kept(client: TestClient) -> None:
     assert "steps" in flux and not {"guidance_end", "guidance_rescale"} & set(flux)
     assert "must be a number" in keep(steps="many")
     assert "no sampler" in keep(sampler="Magic")
+    assert "does not go with the schedule 'Beta'" in keep(sampler="DPM2", schedule="Beta")
+    assert not keep(sampler="DPM2", schedule="Karras") and {"Karras", "Trailing"} <= set(one["schedules"])
     assert keep(steps=0) and keep(width=65)
     assert not keep()
     assert client.get("/models/one", params={"key": "model/sd"}).json()["defaults"] == {}
+
+
+def test_what_a_person_says_of_a_name_is_kept_and_taken_back(folder: Path, client: TestClient) -> None:
+    weights.safetensors(folder / "Stable-diffusion/turbo_painter.safetensors", SDXL)
+    client.get("/models")
+    key = {"key": "model/turbo_painter.safetensors"}
+
+    def one() -> dict:
+        return client.get("/models/one", params=key).json()
+
+    assert one()["distillations"][:2] == ["no", "turbo"] and one()["suited"]["steps"] == 4
+    assert client.post("/models/distilled", params={**key, "kind": "no"}).json() == {"note": ""}
+    assert (one()["distilled"], one()["suited"]["steps"]) == ("no", 25)
+    assert "cannot be distilled by" in client.post("/models/distilled", params={**key, "kind": "magic"}).json()["error"]
+    client.post("/models/distilled", params=key)
+    assert (one()["distilled"], one()["suited"]["steps"]) == ("", 4)
+    assert client.get("/models/one", params={"key": "model/sd"}).json()["distillations"] == []
 
 
 def test_a_hash_is_worked_out_once_and_forgotten_when_the_file_changes(folder: Path, client: TestClient) -> None:

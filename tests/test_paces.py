@@ -50,3 +50,10 @@ def test_only_so_many_kinds_are_remembered(monkeypatch: pytest.MonkeyPatch) -> N
         pace.called([(each, 0)], 0.1)
         pace.ended(each, 0.1)
     assert [pace.seconds([each], 4) is not None for each in sizes] == [False] * 6 + [True] * 3
+
+
+def test_how_long_an_end_takes_is_known_once_there_was_one() -> None:
+    pace, recipe = Pace(), Recipe(width=64, height=64)
+    assert pace.ending(recipe) == 0.0
+    pace.ended(recipe, 4.0)
+    assert pace.ending(recipe) == 4.0 and pace.ending(Recipe(width=128)) == 0.0

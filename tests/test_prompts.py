@@ -61,6 +61,16 @@ def test_break_parts_sections_and_spaces_around_it_do_not_count() -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["(cat:1)BREAK(dog:1)", "[(cat:1.1)]BREAK [(dog:1.1)]", "(cat:1)BREAK\\(dog\\)", "catBREAK"]
+)
+def test_break_needs_no_space_beside_a_bracket(text: str) -> None:
+    """A1111 looks for BREAK in each stretch between signs (modules/prompt_parser.py, parse_prompt_attention)."""
+    [part] = parse(text)
+    words = ["".join(piece.text for piece in section).strip() for section in part.sections]
+    assert words == (["catBREAK"] if text == "catBREAK" else ["cat", "(dog)" if "\\" in text else "dog"])
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("apple::2 tart::1", [("apple", 2), (" tart", 1)]),
@@ -110,6 +120,11 @@ def test_a_mean_never_divides_by_almost_nothing() -> None:
         ("a [cat::0.4]", [(0, "a cat"), (4, "a ")]),
         ("a [dog:cat:0]", [(0, "a cat")]),
         ("a [dog:cat:-2]", [(0, "a cat")]),
+        # A1111 reads the number as lark's SIGNED_NUMBER, which may have an exponent.
+        ("a [dog:cat:1e-1]", [(0, "a dog"), (1, "a cat")]),
+        ("a [dog:cat:.4E1]", [(0, "a dog"), (4, "a cat")]),
+        ("a [cat:1e999]", [(0, "a ")]),
+        ("a [dog:cat:1e]", [(0, "a [dog:cat:1e]")]),
         ("a [dog:cat:1]", [(0, "a dog"), (1, "a cat")]),
         ("a [dog:cat:1.0]", [(0, "a dog")]),
         ("a [dog:cat:99999999999999999999]", [(0, "a dog")]),

@@ -38,7 +38,12 @@ def test_a_recipe_is_a_value() -> None:
 
 
 def test_names_that_older_versions_did_not_have_take_their_default() -> None:
-    assert Recipe.from_json('{"version": 1, "prompt": "a"}') == Recipe("a")
+    assert Recipe.from_json('{"version": 6, "prompt": "a"}') == Recipe("a")
+
+
+def test_recipes_from_before_there_were_schedules_keep_what_they_were_drawn_with() -> None:
+    for version in range(1, 6):
+        assert Recipe.from_json(f'{{"version": {version}, "prompt": "a"}}') == Recipe("a", schedule=module.AS_PUBLISHED)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", "nonsense", '{"prompt": "a"}', "\x00"])
@@ -48,7 +53,7 @@ def test_what_is_no_recipe_is_refused(text: str) -> None:
 
 
 def test_a_recipe_of_a_newer_studio_is_refused_with_both_versions() -> None:
-    with pytest.raises(RecipeError, match=r"version 999.*up to version 5"):
+    with pytest.raises(RecipeError, match=r"version 999.*up to version 6"):
         Recipe.from_json('{"version": 999}')
 
 
@@ -211,6 +216,12 @@ def test_turns_as_people_write_them() -> None:
             turns.parse(wrong)
 
 
+def test_another_schedule_is_a_turn() -> None:
+    made = Recipe("a cat").turned(4, {"schedule": "Karras"})
+    assert (made.at(3).schedule, made.at(4).schedule) == ("Automatic", "Karras")
+    assert turns.written(made.turns) == "4: schedule Karras" and turns.parse("4: schedule Karras") == made.turns
+
+
 def test_another_sampler_and_fresh_noise_are_turns() -> None:
     made = Recipe("a cat").turned(4, {"sampler": "Euler", "noise": (0.5, 12)})
     assert made.turns == (Turn(4, sampler="Euler", noise=(0.5, 12)),)
@@ -256,3 +267,15 @@ def test_guidance_holds_up_to_its_end() -> None:
     ]
     shares = [(steps, n) for steps in range(1, 60) for n in range(steps + 1)]
     assert all(guided(Recipe(steps=steps, guidance_end=n / steps)) == list(range(n)) for steps, n in shares)
+
+
+def test_seeds_that_a_page_would_round_go_there_as_text() -> None:
+    """JSON's numbers are doubles in a browser, exact up to 2^53 (ECMA-262, Number.MAX_SAFE_INTEGER)."""
+    recipe = Recipe(seed=2**64 - 1, turns=(Turn(3, noise=(0.5, 2**53)),))
+    values = json.loads(json.dumps(recipe.for_page()), parse_int=lambda text: int(float(text)))
+    assert values["seed"] == "18446744073709551615" and Recipe.from_values(values) == recipe
+    assert Recipe(seed=2**53 - 1).for_page()["seed"] == 2**53 - 1
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    for seed in ("", "x", "-1", "1.5", "²", str(2**64), "9" * 21):
+        with pytest.raises(RecipeError):
+            Recipe.from_values({"seed": seed})

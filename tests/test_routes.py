@@ -50,7 +50,7 @@ def asked(text: str) -> str:
     return quote(text.encode("utf-8", "surrogatepass"), safe="")
 
 
-ASKING = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+ASKING = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.mark.parametrize("route", sorted(OURS - {"GET /live", "GET /models/tasks"}))

@@ -710,7 +710,7 @@ def client(sources: Sources, library: Library) -> TestClient:
 
     @app.middleware("http")
     async def owned(request: Request, call_next: Any) -> Any:
-        request.state.owner = "somebody"
+        request.state.owner, request.state.address = "somebody", "somewhere"
         return await call_next(request)
 
     app.include_router(web.routes(sources, library, Uploads()))

@@ -13,7 +13,7 @@ from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.tokens import Length
 from studio.wildcards import Wildcards
-from tests import weights
+from tests import tiny_addons, weights
 from tests.test_loading import t5
 
 
@@ -62,6 +62,60 @@ def test_a_model_that_takes_no_weights_says_so(models: Manager, wildcards: Wildc
     # What takes turns does so with every model.
     assert said(models, wildcards, "flux", "a [red|blue] cat") == "5 of 512 tokens"
     assert said(models, wildcards, "flux", "cat " * 511) == "513 tokens, and 512 are the most: shorten it"
+
+
+NOT_READ = [
+    ("a cat AND a dog", "AND is read as a word: two prompts are mixed by a double colon"),
+    ("<loar:ink:0.8> fox", "<loar:ink:0.8> is no tag, and read as words: a LoRA is written <lora:name:0.8>"),
+    ("fox <lora:ink:0.8", "<lora:ink:0.8 is never closed, and read as words: end it with >"),
+    ("<lora:ink:1:lbw=ALL> fox", "lbw= in a LoRA's tag has no effect"),
+    ("<lora:ink:heavy> fox", "'heavy' in <lora:ink:heavy> is no weight"),
+    ("a ${colour} fox", "${colour} has no value"),
+    ("a {red} fox", "{red} is no choice"),
+    ("a {$$red|$$blue} fox", "is read as it stands: several are chosen by {2$$red|green|blue}"),
+    ("a {red|blue fox", "lacks its other brace"),
+    ("a my__new__fox", "__new__ is no wildcard, and is read as words"),
+    ("a (red:1,2) fox", "(red:1,2) gives no weight: write (red:1.2)"),
+    ("a (red:1e9) fox", "(red:1e9) gives no weight"),
+    ("a [red:blue:soon] fox", "[red:blue:soon] changes nothing on the way"),
+    ("a embedding:nobody fox", "there is no embedding nobody: it is read as words"),
+]
+
+
+@pytest.mark.parametrize(("text", "remark"), NOT_READ)
+def test_what_is_not_understood_is_said(models: Manager, wildcards: Wildcards, text: str, remark: str) -> None:
+    assert remark in said(models, wildcards, "sd", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [r"a \{red\} fox", "a (red:1.2) [fox:cat:1e-1]", "(red)BREAK(blue)", "a fox: 5:30, <3",
+     "<lora:a__b__c:te=1:unet=0>",
+     "[red|blue] fox :)", "snake_case __", "band, SANDY", "{a|b} ${x=y}${x}", "apple::2 tart", "2 < 3: yes"],
+)  # fmt: skip
+def test_what_is_understood_is_not_spoken_of(models: Manager, wildcards: Wildcards, text: str) -> None:
+    line = said(models, wildcards, "sd", text)
+    assert "tokens" in line and " · " not in line.replace(" · 2 chunks", "")
+
+
+def test_a_tag_that_is_misspelt_is_counted_as_the_words_that_it_is(models: Manager, wildcards: Wildcards) -> None:
+    alone, tagged = (said(models, wildcards, "sd", text).partition(" of")[0] for text in ("cat", "cat <loar:ink:1>"))
+    assert int(tagged) > int(alone) == 1
+
+
+def test_the_line_says_which_words_are_embeddings(models: Manager, wildcards: Wildcards, tmp_path: Path) -> None:
+    found = {
+        "inky": tiny_addons.embedding(tmp_path / "inky.safetensors"),
+        "sub/red": tiny_addons.embedding(tmp_path / "sub" / "red.safetensors", width=24),
+    }
+    line = tokens.line(models.entry("sd"), "a red cat, Inky", 0, wildcards, "prompt", found)
+    assert line.endswith(" · with the embedding inky · red is a word: the embedding of that name is for other models")
+    assert "red is a word" not in tokens.line(models.entry("flux"), "a red cat", 0, wildcards, "prompt", found)
+
+
+def test_any_text_has_a_line(models: Manager, wildcards: Wildcards) -> None:
+    for sign in ("<lora:", "<a:", "{", "${", "__a", "(a:1,", "[a:", "AND ", "embedding:", "embedding:a/"):
+        assert said(models, wildcards, "sd", sign * (9999 // len(sign)))
 
 
 def test_a_model_without_a_known_tokenizer_says_nothing(tmp_path: Path) -> None:

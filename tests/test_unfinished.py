@@ -17,6 +17,8 @@ from studio.web import unfinished
 from studio.web.live import Live
 from tests.fakes import PATIENCE, Events, FakeWorker
 
+BROWSERS = "emerge_owner_x"
+
 
 class Day:
     """An engine on a folder with its stages, from its start to its end."""
@@ -27,7 +29,8 @@ class Day:
         self.engine = Engine(worker, self.library.add)
         self.engine.subscribe(self.events)
         self.live = Live(self.engine)
-        unfinished.bring_back(folder, self.engine, self.live, self.library)
+        self.path = unfinished.file_in(folder)
+        unfinished.bring_back(folder, self.engine, self.live, self.library, BROWSERS)
 
     def finished(self, owner: str, *recipes: Recipe) -> list[Job]:
         jobs = self.engine.submit(recipes, owner)
@@ -54,7 +57,7 @@ class Day:
         if self.worker.by_hand:
             self.worker.go_freely()  # only now, or what is under way would be finished before
         closing.join()
-        unfinished.keep(self.folder, self.engine, self.live)
+        unfinished.keep(self.path, self.engine, self.live, BROWSERS)
         self.library.close()
 
     @property
@@ -246,7 +249,7 @@ def test_a_pipe_of_that_name_stops_nothing(tmp_path: Path, worker: FakeWorker) -
 def test_what_cannot_be_written_down_is_told(day: Day, caplog: pytest.LogCaptureFixture) -> None:
     day.stopped("ann", Recipe("a", steps=4))
     day.engine.close()
-    unfinished.keep(day.folder / "nowhere", day.engine, day.live)
+    unfinished.keep(day.folder / "nowhere" / "unfinished-x.json", day.engine, day.live, BROWSERS)
     assert "could not be written down" in caplog.text
 
 
@@ -272,4 +275,44 @@ def test_a_job_of_a_pipeline_with_more_steps_than_its_recipe_is_not_taken_for_fi
     again = Day(day.folder, worker)
     assert isinstance(again.engine.job(job.id).event, Paused)
     again.engine._keeper.submit(lambda: None).result(PATIENCE)
+    again.end()
+
+
+def test_it_is_written_down_before_partial_pictures_are_kept(day: Day, worker: FakeWorker) -> None:
+    """Whoever has no patience kills a program that is still busy with large pictures."""
+    worker.by_hand = True
+    [waiting] = day.engine.submit([Recipe("large", steps=9)], "ann")
+    worker.next_call()
+    day.live.show("ann", "text_to_image", [waiting])
+    unfinished.keep(day.path, day.engine, day.live, BROWSERS)
+    again = Day(day.folder, FakeWorker(has_disk=True))
+    [shown] = again.live.shown("ann", "text_to_image")
+    assert (shown.id, shown.recipe.prompt) == (waiting.id, "large") and isinstance(shown.event, Paused)
+    again.end()
+    day.path.unlink(missing_ok=True)
+
+
+def test_what_went_on_to_its_end_meanwhile_is_not_offered(day: Day, worker: FakeWorker) -> None:
+    worker.by_hand = True
+    [job] = day.engine.submit([Recipe("small", steps=1)], "ann")
+    worker.next_call()
+    unfinished.keep(day.path, day.engine, day.live, BROWSERS)
+    assert day.path.exists()
+    worker.go_freely()
+    day.events.final(job.id)
+    day.end()
+    assert day.files == []
+
+
+def test_what_belongs_to_browsers_that_are_not_known_any_more_is_nobodys(
+    day: Day, worker: FakeWorker, caplog: pytest.LogCaptureFixture
+) -> None:
+    [job] = day.stopped("ann", Recipe("a", steps=9))
+    day.live.show("ann", "text_to_image", [job])
+    day.engine.close()
+    unfinished.keep(day.path, day.engine, day.live, "emerge_owner_another")
+    day.library.close()
+    again = Day(day.folder, worker)
+    assert again.engine.jobs() == [] and again.files == []
+    assert "not known any more" in caplog.text
     again.end()

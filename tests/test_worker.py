@@ -281,6 +281,23 @@ def test_size_changes_the_picture_not_the_recipe(worker: TorchWorker) -> None:
     assert worker.decode(run).size == (96, 64)
 
 
+def test_every_schedule_is_drawn_and_what_does_not_fit_is_told(worker: TorchWorker) -> None:
+    for schedule in samplers.all_schedules(samplers.DIFFUSION):
+        [run] = draw(worker, recipe(schedule=schedule, steps=3))
+        assert run.done == 3 and torch.isfinite(run.latents).all(), schedule
+    for wanted in (recipe("flux", schedule="Karras"), recipe(sampler="DPM2").turned(2, {"schedule": "Beta"})):
+        with pytest.raises(RecipeError, match="does not go with the schedule"):
+            worker.check(wanted)
+
+
+def test_another_schedule_on_the_way_is_the_same_forked_and_run_again(worker: TorchWorker) -> None:
+    [run] = draw(worker, recipe(steps=5))
+    turned = run.recipe.turned(2, {"schedule": "Karras"})
+    fork = finish(worker, worker.begin(turned, (run, 2)))
+    assert torch.equal(fork.latents, draw(worker, Recipe.from_json(turned.to_json()))[0].latents)
+    assert not torch.equal(fork.latents, run.latents)
+
+
 # Forks, and changes on the way
 
 

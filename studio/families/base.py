@@ -5,10 +5,11 @@ Nothing outside a family's file branches on its name.
 """
 
 import copy
+import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -24,7 +25,8 @@ from studio.families.adapters import Loras
 from studio.families.embeddings import Embeddings
 from studio.memory import Recent
 from studio.models.files import read_json
-from studio.recipe import Control, Recipe
+from studio.models.identify import Identity
+from studio.recipe import AS_PUBLISHED, AUTOMATIC, Control, Recipe
 from studio.samplers import Sampler
 
 PROMPTS_HELD = 256 * 2**20
@@ -48,6 +50,7 @@ class Facts:
     steps: int
     guidance_scale: float
     sampler: str
+    schedule: str = AUTOMATIC
     guidance_end: float = 1.0
     guidance_rescale: float | None = None
     negative_prompt: bool = True
@@ -135,6 +138,8 @@ class Model(ABC):
     """Whether ControlNets and IP-Adapters can guide it."""
     weights: ClassVar[bool] = False
     """Whether its text encoders can be given weights, `(word:1.2)`. If not, they are given the words alone."""
+    distillations: ClassVar[tuple[str, ...]] = ()
+    """Ways in which single files of it are distilled, which only their names or a person can tell."""
     counted: ClassVar[tuple[str, int]] = ("tokenizer", 0)
     """The tokenizer by which prompts are counted, and the most tokens that are read; 0 where there is no end."""
 
@@ -142,6 +147,7 @@ class Model(ABC):
         self.device, self.dtype = device, dtype
         self.vae = parts["vae"]
         self.scheduler_config: Mapping[str, Any] = parts["scheduler"]
+        self.published_config: Mapping[str, Any] = parts.get("published", parts["scheduler"])
         self.encoded: Recent[Hashable, Prompts] = Recent(PROMPTS_HELD, lambda prompts: prompts.bytes)
         self.loras = Loras(self.pipelines, parts)
         self.embeddings = Embeddings(parts) if self.reads_embeddings else None
@@ -152,13 +158,30 @@ class Model(ABC):
     def wanted(cls, folder: Path) -> tuple[str, ...]:
         """The parts to load from this folder: what is needed, and those optional ones that it has."""
         index = read_json(folder / "model_index.json") if cls.optional else {}
-        there = [name for name in cls.optional if (index.get(name) or [None])[0] and (folder / name).is_dir()]
+        there = [name for name in cls.optional if (index.get(name) or [None])[0] and os.path.isdir(folder / name)]
         return (*cls.needed, *there)
 
     @classmethod
     @abstractmethod
     def facts(cls, folder: Path) -> Facts:
         """Sizes and good defaults, read from the folder's JSON files. May raise KeyError, ValueError, OSError."""
+
+    @classmethod
+    def suited(cls, facts: Facts, identity: Identity) -> Facts:
+        """The facts of a shipped config with what is known of a single file.
+
+        A distilled model was trained to need neither many steps nor guidance, where that is a second pass.
+        """
+        if not identity.steps:
+            return facts
+        return replace(
+            facts, steps=identity.steps, guidance_scale=1.0 if facts.negative_prompt else facts.guidance_scale
+        )
+
+    @classmethod
+    def scheduled(cls, config: Mapping[str, Any], identity: Identity) -> dict[str, Any]:
+        """The scheduler's shipped config with what is known of a single file."""
+        return {**config}
 
     @classmethod
     def check(cls, recipe: Recipe) -> None:
@@ -221,7 +244,17 @@ class Model(ABC):
 
     def sampler(self, recipe: Recipe) -> Sampler:
         """A fresh sampler for a job."""
-        return Sampler(self.samplers, recipe.sampler, self.scheduler_config, recipe.steps, run=recipe.steps_run)
+        return self._sampler(recipe, self._timetable(recipe))
+
+    def _timetable(self, recipe: Recipe) -> Mapping[str, Any]:
+        """The scheduler's config for a job."""
+        return self.published_config if recipe.schedule == AS_PUBLISHED else self.scheduler_config
+
+    def _sampler(
+        self, recipe: Recipe, config: Mapping[str, Any], shift: float | None = None, spaced: bool = True
+    ) -> Sampler:
+        steps, run = recipe.steps, recipe.steps_run
+        return Sampler(self.samplers, recipe.sampler, config, steps, shift, run, spaced, recipe.schedule)
 
     def noise(self, recipe: Recipe, generator: torch.Generator) -> Tensor:
         """Unit noise (1, c, h, w) float32, drawn on the CPU, so that a seed means the same on every device."""

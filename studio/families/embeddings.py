@@ -14,12 +14,10 @@ from tokenizers import AddedToken
 from torch import Tensor
 
 from studio import disk
-from studio.addons import File
+from studio.addons import ENCODERS, File
 from studio.errors import ModelBroken, ModelError
 
 _FIRST = 0xF0000
-_KEYS = {"clip_l": "", "clip_g": "_2"}
-"""What the two encoders of SDXL are called in a file, and in the names of a model's parts."""
 
 
 class Embeddings:
@@ -60,8 +58,8 @@ class Embeddings:
 
     def _fitting(self, found: dict[str, Tensor], file: File, model: str) -> dict[str, Tensor]:
         """(vectors, width) for each encoder of the model. Raises ModelError if they are for others."""
-        if found.keys() <= _KEYS.keys():
-            vectors = {_KEYS[key]: value for key, value in found.items()}
+        if found.keys() <= ENCODERS.keys():
+            vectors = {ENCODERS[key]: value for key, value in found.items()}
         else:
             vectors = {"": next(iter(found.values()))} if len(found) == 1 else {}
         vectors = {number: value.reshape(-1, value.shape[-1]) for number, value in vectors.items() if value.dim()}

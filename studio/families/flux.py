@@ -53,8 +53,8 @@ class Flux(Model):
 
     def sampler(self, recipe: Recipe) -> Sampler:
         tokens = (recipe.width // self.vae_factor // 2) * (recipe.height // self.vae_factor // 2)
-        shift = size_shift(self.scheduler_config, tokens)
-        return Sampler(self.samplers, recipe.sampler, self.scheduler_config, recipe.steps, shift, recipe.steps_run)
+        config = self._timetable(recipe)
+        return self._sampler(recipe, config, size_shift(config, tokens))
 
     def beside(self, recipe: Recipe, picture: Image.Image | None, mask: Image.Image | None) -> Tensor | None:
         """For Fill: the latents of the picture without what is masked, and the mask, its pixels as channels.

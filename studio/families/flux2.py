@@ -4,6 +4,7 @@ Klein (4B and 9B, distilled and base) with a Qwen3, and dev with a Mistral 3 and
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from studio.families.base import Facts, Row, guided, sides
 from studio.families.language_models import ReadByLanguageModel, asked
 from studio.models.files import read_json
+from studio.models.identify import Identity
 from studio.recipe import Recipe
 from studio.samplers import Sampler
 
@@ -30,6 +32,7 @@ class Flux2(ReadByLanguageModel):
     family = "FLUX.2"
     pipelines = frozenset({"Flux2KleinPipeline", "Flux2KleinInpaintPipeline", "Flux2Pipeline"})
     counted = ("tokenizer", TOKENS)
+    distillations = ("klein",)
 
     @classmethod
     def facts(cls, folder: Path) -> Facts:
@@ -40,6 +43,13 @@ class Flux2(ReadByLanguageModel):
         if read_json(folder / "model_index.json").get("is_distilled"):
             return Facts(side, side, multiple, 4, 1.0, sampler="Euler", negative_prompt=False)
         return Facts(side, side, multiple, 50, 4.0, sampler="Euler")
+
+    @classmethod
+    def suited(cls, facts: Facts, identity: Identity) -> Facts:
+        """Klein in 4 steps without guidance, unless it is a base model: 50 steps, a scale of 4 (their model cards)."""
+        if identity.distilled:
+            return replace(facts, steps=identity.steps, guidance_scale=1.0, negative_prompt=False)
+        return replace(facts, steps=50, guidance_scale=4.0, negative_prompt=True)
 
     @property
     def vae_factor(self) -> int:
@@ -58,10 +68,9 @@ class Flux2(ReadByLanguageModel):
 
     def sampler(self, recipe: Recipe) -> Sampler:
         tokens = (recipe.width // self.vae_factor) * (recipe.height // self.vae_factor)
-        shift = None
-        if self.scheduler_config.get("use_dynamic_shifting"):
-            shift = compute_empirical_mu(tokens, recipe.steps)
-        return Sampler(self.samplers, recipe.sampler, self.scheduler_config, recipe.steps, shift, recipe.steps_run)
+        config = self._timetable(recipe)
+        shift = compute_empirical_mu(tokens, recipe.steps) if config.get("use_dynamic_shifting") else None
+        return self._sampler(recipe, config, shift)
 
     def _vae_encode(self, pictures: Tensor) -> Tensor:
         return F.pixel_unshuffle(super()._vae_encode(pictures), 2)

@@ -4,6 +4,7 @@ diffusers puts these layers into a UNet in place of its attention processors. Bo
 calls, so that a call without an IP-Adapter computes what it computed before there was one.
 """
 
+import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ class IpAdapters:
 
     def _image_encoder(self, file: File, folders: Iterable[Path], field: str, width: int) -> Any:
         for folder in folders:
-            if (folder / "config.json").exists() and read_json(folder / "config.json").get(field) == width:
+            if os.path.exists(folder / "config.json") and read_json(folder / "config.json").get(field) == width:
                 if self._encoder is None or self._encoder[0] != folder:
                     self._encoder = None
                     self._encoder = folder, self._loaded(folder)

@@ -3,8 +3,10 @@
 Wu et al., arXiv:2508.02324.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,7 @@ from studio.families.base import Facts, Row, called, guided, sides, size_shift
 from studio.families.flux import pack, unpack
 from studio.families.language_models import ReadByLanguageModel
 from studio.models.files import read_json
+from studio.models.identify import Identity
 from studio.recipe import Recipe
 from studio.samplers import Sampler
 
@@ -32,6 +35,7 @@ class QwenImage(ReadByLanguageModel):
     family = "Qwen-Image"
     pipelines = frozenset({"QwenImagePipeline", "QwenImageImg2ImgPipeline", "QwenImageInpaintPipeline"})
     counted = ("tokenizer", TOKENS)
+    distillations = ("lightning",)
 
     @classmethod
     def facts(cls, folder: Path) -> Facts:
@@ -40,6 +44,13 @@ class QwenImage(ReadByLanguageModel):
         if called(folder, "lightning"):
             return Facts(side, side, 2 * factor, 8, 1.0, sampler="Euler")
         return Facts(side, side, 2 * factor, steps=50, guidance_scale=4.0, sampler="Euler")
+
+    @classmethod
+    def scheduled(cls, config: Mapping[str, Any], identity: Identity) -> dict[str, Any]:
+        """Lightning was distilled at a shift of 3, whatever the size (the card of lightx2v/Qwen-Image-Lightning)."""
+        if identity.distilled != "lightning":
+            return {**config}
+        return {**config, "base_shift": math.log(3), "max_shift": math.log(3), "shift_terminal": None}
 
     @property
     def vae_factor(self) -> int:
@@ -54,11 +65,10 @@ class QwenImage(ReadByLanguageModel):
 
     def sampler(self, recipe: Recipe) -> Sampler:
         tokens = (recipe.width // self.vae_factor // 2) * (recipe.height // self.vae_factor // 2)
-        config = dict(self.scheduler_config)
+        config = dict(self._timetable(recipe))
         if recipe.steps == 1:
             config["shift_terminal"] = None  # one step cannot both begin and end where the config says
-        shift = size_shift(config, tokens)
-        return Sampler(self.samplers, recipe.sampler, config, recipe.steps, shift, recipe.steps_run)
+        return self._sampler(recipe, config, size_shift(config, tokens))
 
     def _vae_encode(self, pictures: Tensor) -> Tensor:
         return super()._vae_encode(pictures[:, :, None])[:, :, 0]

@@ -4,6 +4,7 @@ Epsilon and v-prediction, any number of latent channels, KL and tiny autoencoder
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +21,22 @@ from studio.families.clip import Clip
 from studio.families.controlnets import ControlNets
 from studio.families.ip_adapters import IpAdapters
 from studio.models.files import read_json
-from studio.recipe import Control, Recipe
+from studio.models.identify import Identity
+from studio.recipe import AUTOMATIC, Control, Recipe
+
+DISTILLED = {
+    "turbo": ("Euler a", AUTOMATIC),
+    "lightning": ("Euler", AUTOMATIC),
+    "hyper": ("DDIM", AUTOMATIC),
+    "dmd": ("LCM", "Trailing"),
+    "lcm": ("LCM", AUTOMATIC),
+}
+"""Kind of a distilled model → the sampler and schedule with which its makers draw; all begin at timestep 999.
+
+Turbo: stabilityai/sdxl-turbo, scheduler/scheduler_config.json (Euler ancestral, trailing). Lightning: the card of
+ByteDance/SDXL-Lightning (Euler, trailing). Hyper: the card of ByteDance/Hyper-SD (DDIM, trailing). DMD2: the card of
+tianweiy/DMD2 (LCM at timesteps 999, 749, 499, 249). LCM: Luo et al., arXiv:2310.04378, and latent-consistency/lcm-sdxl.
+"""
 
 
 class StableDiffusion(Model):
@@ -32,6 +48,7 @@ class StableDiffusion(Model):
     reads_embeddings = skips_clip = rescales_guidance = takes_controls = True
     needed: ClassVar[tuple[str, ...]] = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")
     weights = True
+    distillations = tuple(DISTILLED)
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.tokenizer, self.text_encoder, self.unet = (
@@ -50,6 +67,29 @@ class StableDiffusion(Model):
         factor = 2 ** (len(read_json(folder / "vae" / "config.json")["block_out_channels"]) - 1)
         side = read_json(folder / "unet" / "config.json")["sample_size"] * factor
         return Facts(side, side, factor, steps=25, guidance_scale=7.0, sampler="DPM++ 2M")
+
+    @classmethod
+    def suited(cls, facts: Facts, identity: Identity) -> Facts:
+        """Few steps without guidance for distilled models, with the sampler that their makers draw with."""
+        facts = super().suited(facts, identity)
+        sampler, schedule = DISTILLED.get(identity.distilled, ("", AUTOMATIC))
+        return replace(facts, sampler=sampler, schedule=schedule) if sampler else facts
+
+    @classmethod
+    def scheduled(cls, config: Mapping[str, Any], identity: Identity) -> dict[str, Any]:
+        """What the model predicts; and timesteps that begin at the last one for those that were trained for it.
+
+        Zero terminal SNR makes the last timestep pure noise, and trailing spacing begins there (Lin et al.,
+        arXiv:2305.08891, sections 3.1 and 3.3). For distilled models see DISTILLED.
+        """
+        result = {**config}
+        if identity.prediction_type in ("epsilon", "v_prediction"):
+            result["prediction_type"] = identity.prediction_type
+        if identity.zero_snr:
+            result["rescale_betas_zero_snr"] = True
+        if identity.zero_snr or identity.distilled:
+            result["timestep_spacing"] = "trailing"
+        return result
 
     def _encode(
         self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()

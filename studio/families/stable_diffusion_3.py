@@ -62,10 +62,8 @@ class StableDiffusion3(Model):
 
     def sampler(self, recipe: Recipe) -> Sampler:
         tokens = self._tokens(recipe.width) * self._tokens(recipe.height)
-        shift = size_shift({"max_shift": 1.16, **self.scheduler_config}, tokens)
-        return Sampler(
-            self.samplers, recipe.sampler, self.scheduler_config, recipe.steps, shift, recipe.steps_run, spaced=False
-        )
+        config = self._timetable(recipe)
+        return self._sampler(recipe, config, size_shift({"max_shift": 1.16, **config}, tokens), spaced=False)
 
     def noise(self, recipe: Recipe, generator: torch.Generator) -> Tensor:
         most = self.transformer.config.pos_embed_max_size

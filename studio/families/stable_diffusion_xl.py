@@ -17,6 +17,7 @@ from studio.families.base import Facts, Prompts, Row
 from studio.families.clip import Clip
 from studio.families.stable_diffusion import StableDiffusion
 from studio.models.files import read_json
+from studio.recipe import AUTOMATIC
 
 _FAST = {"LCMScheduler": "LCM", "EulerAncestralDiscreteScheduler": "Euler a", "EulerDiscreteScheduler": "Euler"}
 """Schedulers that distilled checkpoints name, and the samplers that are these."""
@@ -64,7 +65,10 @@ class StableDiffusionXL(StableDiffusion):
         fast = scheduler.get("timestep_spacing") == "trailing" and scheduler.get("prediction_type") != "v_prediction"
         if kind == "LCMScheduler" or (fast and kind in _FAST):
             return Facts(side, side, factor, steps=4, guidance_scale=1.0, sampler=_FAST[kind])
-        return Facts(side, side, factor, steps=25, guidance_scale=6.0, sampler="DPM++ 2M")
+        # The published config's spacing, "leading", begins below the noise that was trained for: at 11 instead of 14.6.
+        # A1111 and ComfyUI begin at the last timestep with whatever schedule.
+        schedule = "Normal" if scheduler.get("timestep_spacing") == "leading" else AUTOMATIC
+        return Facts(side, side, factor, steps=25, guidance_scale=6.0, sampler="DPM++ 2M", schedule=schedule)
 
     def _encode(
         self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()

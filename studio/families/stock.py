@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import importlib.util
 import inspect
+import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -491,7 +492,7 @@ AfterStep = Callable[[str, Step], float | None]
 
 _KNOWN = {
     *("prompt", "negative_prompt", "model", "width", "height", "steps", "guidance_scale", "sampler", "seed"),
-    *("source", "mask", "strength", "fill", "box", "turns"),
+    *("schedule", "source", "mask", "strength", "fill", "box", "turns"),
 }
 """The settings that stand in a call's arguments, or are done with before and after it."""
 
@@ -649,17 +650,17 @@ def _default(takes: Mapping[str, inspect.Parameter], name: str, otherwise: float
 def _factor(folder: Path) -> int:
     """Pixels to a latent along a side, from the autoencoder's config; 1 without one."""
     for part in ("vae", "movq"):
-        if (folder / part / "config.json").exists():
+        if os.path.exists(folder / part / "config.json"):
             config = read_json(folder / part / "config.json")
             blocks = config.get("block_out_channels") or config.get("encoder_block_out_channels") or [0] * 4
             return 2 ** (len(blocks) - 1)
-    return 8 if (folder / "vqgan").exists() else 1
+    return 8 if os.path.exists(folder / "vqgan") else 1
 
 
 def _side(folder: Path) -> int:
     """Latents along a side of the pictures the model was trained on."""
     for part in ("transformer", "unet"):
-        if (folder / part / "config.json").exists():
+        if os.path.exists(folder / part / "config.json"):
             side = read_json(folder / part / "config.json").get("sample_size")
             if isinstance(side, int):
                 return side

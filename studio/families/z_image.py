@@ -3,8 +3,10 @@
 Base and Turbo (Cai et al., arXiv:2511.22699).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ from torch import Tensor
 from studio.families.base import Facts, Row, called, guided, sides, size_shift
 from studio.families.language_models import ReadByLanguageModel, asked
 from studio.models.files import read_json
+from studio.models.identify import Identity
 from studio.recipe import Recipe
 from studio.samplers import Sampler
 
@@ -25,6 +28,7 @@ class ZImage(ReadByLanguageModel):
     family = "Z-Image"
     pipelines = frozenset({"ZImagePipeline", "ZImageImg2ImgPipeline", "ZImageInpaintPipeline"})
     counted = ("tokenizer", TOKENS)
+    distillations = ("turbo",)
 
     @classmethod
     def facts(cls, folder: Path) -> Facts:
@@ -36,13 +40,26 @@ class ZImage(ReadByLanguageModel):
             return Facts(side, side, 2 * factor, steps=8, guidance_scale=0.0, sampler="Euler")
         return Facts(side, side, 2 * factor, steps=50, guidance_scale=4.0, sampler="Euler")
 
+    @classmethod
+    def suited(cls, facts: Facts, identity: Identity) -> Facts:
+        """Turbo: 8 steps without guidance; the base: 50 steps and a scale of 4 (their model cards on the hub)."""
+        if identity.distilled:
+            return replace(facts, steps=identity.steps, guidance_scale=0.0)
+        return replace(facts, steps=50, guidance_scale=4.0)
+
+    @classmethod
+    def scheduled(cls, config: Mapping[str, Any], identity: Identity) -> dict[str, Any]:
+        """Turbo's published schedule shifts by 3, and the base's by 6 (`scheduler_config.json` of Tongyi-MAI's two)."""
+        is_base = identity.base and not identity.distilled
+        return {**config, "shift": 6.0} if is_base else {**config}
+
     def guided(self, recipe: Recipe) -> bool:
         return recipe.guidance_scale > 0
 
     def sampler(self, recipe: Recipe) -> Sampler:
         tokens = (recipe.width // self.vae_factor // 2) * (recipe.height // self.vae_factor // 2)
-        shift = size_shift(self.scheduler_config, tokens)
-        return Sampler(self.samplers, recipe.sampler, self.scheduler_config, recipe.steps, shift, recipe.steps_run)
+        config = self._timetable(recipe)
+        return self._sampler(recipe, config, size_shift(config, tokens))
 
     def _read(self, text: str) -> Tensor:
         """(n, width): the hidden states before the last layer, as many as the prompt and the template have tokens."""

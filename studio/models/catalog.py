@@ -1,19 +1,22 @@
 """What is on disk: models and what goes with them, found without loading any of them."""
 
+import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
 from studio.families import FAMILIES, Facts, Model
 from studio.models import companions, headers, parts
 from studio.models.files import PICKLES, parameters, read_json, visible, weight_files
 from studio.models.headers import Header
-from studio.models.identify import BASES, Identity, by_name, identify
+from studio.models.identify import BASES, Identity, by_name, few_steps, identify
 from studio.models.parts import CONFIGS
 from studio.models.places import Found, home, is_tokenizer, look, vocabulary
 from studio.models.records import Records
+from studio.samplers import schedules_of
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 BUNDLED = ASSETS / "models"
@@ -126,8 +129,8 @@ class Catalog:
             self._vocabularies = {
                 name: path for name, path in self._vocabularies.items() if path and is_tokenizer(path)
             }
-            entries = list(_named(known.values()))
-            chosen = self.records.all_parts()
+            told, chosen = self.records.all_distilled(), self.records.all_parts()
+            entries = [_as_told(entry, told.get(entry.key, "")) for entry in _named(known.values())]
             return [self._accompanied(entry, entries, chosen.get(entry.key, {})) for entry in entries]
 
     def _describe(self, found: Found, read: list[tuple[Path, tuple[int, ...], Identity]]) -> Entry:
@@ -290,14 +293,25 @@ def _single(entry: Entry) -> Entry:
             "cannot load. Use the model as a file in float8 or GGUF, or as a diffusers folder."
         )
     config = CONFIGS / identity.config
-    if not (config / "model_index.json").is_file():
+    if not os.path.isfile(config / "model_index.json"):
         raise ModelError(f"The studio's own files for {label} are missing in {config}. Install the studio again.")
     each = _family(entry.name, read_json(config / "model_index.json").get("_class_name"))
-    facts = each.facts(config)
-    if identity.steps:
-        # A distilled model was trained to need neither many steps nor guidance.
-        facts = replace(facts, steps=identity.steps, guidance_scale=1.0)
+    facts = each.suited(each.facts(config), identity)
     return replace(entry, family=each.family, facts=facts, config=config)
+
+
+def _as_told(entry: Entry, kind: str) -> Entry:
+    """A single file with what a person says of it, instead of what its name does: see `Records.all_distilled`."""
+    if not kind or not entry.single or entry.kind != "model" or entry.problem:
+        return entry
+    made_for = family(entry)
+    told: dict[str, Any] = {"distilled": "", "steps": 0}
+    if kind in made_for.distillations:
+        known = {"base": entry.base, "variant": entry.variant}
+        told |= {"steps": entry.identity.steps} if entry.identity.steps else few_steps({}, kind, known)
+        told["distilled"] = kind
+    identity = replace(entry.identity, **told)
+    return replace(entry, identity=identity, facts=made_for.suited(made_for.facts(entry.config), identity))
 
 
 def _family(name: str, kind: object) -> type[Model]:
@@ -313,7 +327,7 @@ def _family(name: str, kind: object) -> type[Model]:
 
 def _folder(entry: Entry, found: Found) -> Entry:
     path = entry.path
-    if not (path / "model_index.json").is_file():
+    if not os.path.isfile(path / "model_index.json"):
         return _component(entry, found)
     index = read_json(path / "model_index.json")
     entry = replace(entry, config=path)
@@ -327,9 +341,11 @@ def _folder(entry: Entry, found: Found) -> Entry:
         ) from None
     sizes = [file.stat().st_size for part in each.wanted(path) for file in weight_files(path / part)]
     denoiser = next((path / part for part in ("unet", "transformer") if part in each.wanted(path)), path)
-    identity = replace(_identity(denoiser, path.name, ""), kind="model", parts=each.wanted(path), config="", steps=0)
+    identity = replace(
+        _identity(denoiser, path.name, ""), kind="model", parts=each.wanted(path), config="", steps=0, distilled=""
+    )
     scheduler = path / "scheduler" / "scheduler_config.json"
-    told = str(read_json(scheduler).get("prediction_type") or "") if scheduler.is_file() else ""
+    told = str(read_json(scheduler).get("prediction_type") or "") if os.path.isfile(scheduler) else ""
     if not identity.base:
         identity = replace(identity, variant="")
     if told in ("epsilon", "v_prediction"):  # the folder says what a header can only let guess
@@ -360,10 +376,10 @@ def _identity(folder: Path, name: str, hint: str) -> Identity:
 def _suited(folder: Path, facts: Facts) -> Facts:
     """The family's facts, with what the model's own `defaults.json` says is better: steps, guidance, sampler."""
     path = folder / "defaults.json"
-    return replace(facts, **read_json(path)) if path.exists() else facts
+    return replace(facts, **read_json(path)) if os.path.exists(path) else facts
 
 
-def _checked(facts: Facts, samplers: Iterable[str]) -> Facts:
+def _checked(facts: Facts, samplers: Mapping[str, tuple[str, dict]]) -> Facts:
     """The facts, if they are of the kind that they should be. Raises ValueError: configs may say anything."""
     whole = (facts.width, facts.height, facts.multiple, facts.steps)
     shares = (facts.guidance_scale, facts.guidance_end, facts.guidance_rescale or 0)
@@ -371,14 +387,16 @@ def _checked(facts: Facts, samplers: Iterable[str]) -> Facts:
         raise ValueError("sizes")
     if not all(type(each) in (int, float) and 0 <= each <= 1000 for each in shares):
         raise ValueError("guidance")
-    if facts.sampler not in tuple(samplers) or type(facts.negative_prompt) is not bool:
+    if facts.sampler not in samplers or type(facts.negative_prompt) is not bool:
         raise ValueError("sampler")
+    if facts.schedule not in schedules_of(samplers, facts.sampler):
+        raise ValueError("schedule")
     return facts
 
 
 def _count(part: Path) -> int:
     """The weights of one component. Tokenizers and schedulers have none, and need only be there."""
-    if not part.is_dir():
+    if not os.path.isdir(part):
         raise ModelBroken(f"The folder {part} is missing. Copy or download the model again.")
     files = weight_files(part)
     for shards in part.glob("*.safetensors.index.json"):
@@ -386,7 +404,7 @@ def _count(part: Path) -> int:
         if missing and not any(".fp16" in file.name for file in files):
             names = visible(", ".join(sorted(missing)[:3])[:200])
             raise ModelBroken(f"{part} lacks {names}. Copy or download the model again.")
-    if not files and (part / "config.json").exists():
+    if not files and os.path.exists(part / "config.json"):
         if any(file.suffix in PICKLES for file in part.iterdir()):
             raise ModelUnsafe(
                 f"The weights in {part} are a pickle, which could run any code. Use the model's .safetensors version."

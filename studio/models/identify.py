@@ -5,7 +5,7 @@ The names come from the models' own published files and from diffusers' and kohy
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,8 +44,8 @@ class Identity:
     kind: of KINDS. base: of BASES, or empty. variant: "dev", "inpainting", "3.5 medium", "clip-l"… as fits the kind.
     config: id of a folder in assets/configs that fits a single-file model; empty if none does. parts: of a model's
     own components, those that lie in the file. prediction_type: "epsilon", "v_prediction" or "flow", or empty.
-    steps: how many the model is distilled to by its own name; 0 if it isn't. packed: "NF4", "INT8"…, if its weights
-    are packed in a way that is not read from single files.
+    distilled: what its name says that it is distilled by ("turbo", "lightning"…), or empty; steps: to how many, or 0.
+    packed: "NF4", "INT8"…, if its weights are packed in a way that is not read from single files.
     """
 
     kind: str = "other"
@@ -60,6 +60,7 @@ class Identity:
     zero_snr: bool = False
     steps: int = 0
     packed: str = ""
+    distilled: str = ""
     title: str = ""
     author: str = ""
     license: str = ""
@@ -94,7 +95,8 @@ def _model(header: Header, name: str) -> dict[str, Any] | None:
             if found := judge(names, header, name):
                 denoiser = "unet" if judge is _unet else "transformer"
                 held = (denoiser, *_bundled(header, found["base"], name))
-                return {"kind": "model", "parts": held, "steps": _few_steps(header, name), **_usable(found, names)}
+                told = few_steps(header.metadata, name, found)
+                return {"kind": "model", "parts": held, **told, **_usable(found, names)}
     return None
 
 
@@ -253,16 +255,41 @@ def _says(header: Header, *keys: str) -> bool:
     return any(str(header.metadata.get(key, "")).lower() in ("true", "1") for key in keys)
 
 
-_DISTILLED = re.compile(r"turbo|lightning|hyper|lcm|dmd|schnell", re.I)
+_DISTILLED = re.compile(r"(?:sdxl|sd|xl|flux|zimage)?(turbo|lightning|hyper|lcm|dmd|schnell)(?:sdxl|sd|xl|flux)?")
+_AFTER_HYPER = re.compile(r"sdxl|sd|xl|flux|baked(?:vae)?|vae|fp|bf|steps?|version|v|unet|full|lora")
+"""What stands after "hyper" where that is a way to distil, and not half of "hyper realistic"."""
 
 
-def _few_steps(header: Header, name: str) -> int:
-    """The steps of a distilled model, which only its name tells: "8step" beside "lightning", else 4; 0 for others."""
-    name = f"{name} {header.metadata.get('modelspec.title', '')}"
-    if not _DISTILLED.search(name):
-        return 0
-    told = re.search(r"(?<!\d)(\d{1,2})[-_ ]?step", name, re.I)
-    return min(max(int(told[1]), 1), 20) if told else 4
+def few_steps(metadata: Mapping[str, str], name: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    """`distilled` and `steps` of a distilled model, which only its name tells: "8step" beside the word, else the usual.
+
+    found: what is known already. Words count as words: a name that merely contains such letters says nothing.
+    """
+    if found["base"] == "flux2":
+        # FLUX.2 klein is distilled to 4 steps, and its undistilled models are called klein base.
+        distilled = str(found.get("variant", "")).startswith("klein") and "base" not in words_of(name)
+        return {"distilled": "klein", "steps": 4} if distilled else {}
+    text = f"{name} {metadata.get('modelspec.title', '')}"
+    kind = next(_kinds(words_of(text)), "")
+    if not kind:
+        return {}
+    told = re.search(r"(?<!\d)(\d{1,2})[-_ ]?step", text, re.I)
+    usual = 8 if found["base"] in ("z-image", "qwen-image", "flux1") and kind != "schnell" else 4
+    return {"distilled": kind, "steps": min(max(int(told[1]), 1), 20) if told else usual}
+
+
+def words_of(name: str) -> list[str]:
+    """The words and numbers of a file's name, in small letters; capitals begin words, too: "v9TurboDPM" has four."""
+    name = re.sub(r"\.(?:safetensors|gguf|ckpt|pth?|bin)(?=\s|$)", " ", name)
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)]
+
+
+def _kinds(words: list[str]) -> Iterator[str]:
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        if (match := _DISTILLED.fullmatch(word)) and (
+            word != "hyper" or not after or after.isdecimal() or _AFTER_HYPER.fullmatch(after)
+        ):
+            yield match[1]
 
 
 _LARGE = 100_000_000

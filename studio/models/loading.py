@@ -26,8 +26,9 @@ from torch import Tensor
 from studio import disk
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
 from studio.models import headers, weights
-from studio.models.catalog import Entry
+from studio.models.catalog import Entry, family
 from studio.models.files import PICKLES, check, parameters, read_json, weight_files
+from studio.models.identify import Identity
 from studio.models.parts import CONFIGS, DENOISER_HOMES, held, size_of
 from studio.models.weights import Stored
 
@@ -370,7 +371,7 @@ def _load_single(
     parts: dict[str, Any] = {"model_index": index}
     for name in needed:
         if name == "scheduler":
-            parts[name] = read_json(entry.config / name / "scheduler_config.json")
+            parts |= _scheduler(entry)
             continue
         kind = _class(entry.config, name, index.get(name) or [None, None])
         if "tokenizer" in name:
@@ -379,6 +380,13 @@ def _load_single(
             parts[name] = _ready(_build(entry, name, kind, found[name], dtype, progress, allow_pickles, mapped))
     report(whole, whole)
     return parts
+
+
+def _scheduler(entry: Entry) -> dict[str, Any]:
+    """The scheduler's config with all that is known of the file; and `published`, of which only the prediction is."""
+    config, made_for = read_json(entry.config / "scheduler" / "scheduler_config.json"), family(entry)
+    only = Identity(prediction_type=entry.identity.prediction_type)
+    return {"scheduler": made_for.scheduled(config, entry.identity), "published": made_for.scheduled(config, only)}
 
 
 def _progress(whole: int, report: Report) -> Callable[[int], int]:

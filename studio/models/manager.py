@@ -161,6 +161,7 @@ class Manager:
             guidance_end=facts.guidance_end,
             guidance_rescale=facts.guidance_rescale,
             sampler=facts.sampler,
+            schedule=facts.schedule,
         )
         return replace(suited, **self.catalog.records.defaults(self.entry(name).key))
 

@@ -16,6 +16,7 @@ from studio import disk
 from studio.errors import ModelBroken
 from studio.models.files import PICKLES, read_json
 from studio.models.identify import FOLDERS
+from studio.plain_yaml import PlainYaml
 
 WEIGHTS = (".safetensors", ".gguf", *PICKLES)
 
@@ -61,7 +62,7 @@ def look(root: Path, visited: set[tuple[int, int]]) -> list[Found]:
     So links that lead in a circle end, and what is given twice is found once. What cannot be read is passed over.
     """
     found = _Look(root, visited)
-    if (root / "model_index.json").is_file():
+    if os.path.isfile(root / "model_index.json"):
         return [found.folder(root, root.absolute().name, "", {})]
     return list(found.below(root, "", "", DEPTH))
 
@@ -76,7 +77,7 @@ def hub_cache() -> Path:
 def home(folder: Path) -> Path:
     """Where in a models folder a person, or a download, puts something: the `models` of a program's installation."""
     own = folder / "models"
-    return own if own.is_dir() and not (folder / "model_index.json").exists() else folder
+    return own if os.path.isdir(own) and not os.path.exists(folder / "model_index.json") else folder
 
 
 _TOKENIZER = "tokenizer_config.json"
@@ -110,7 +111,7 @@ def vocabulary(name: str, folders: Iterable[Path]) -> Path | None:
 
 
 def is_tokenizer(folder: Path) -> bool:
-    return (folder / _TOKENIZER).is_file()
+    return os.path.isfile(folder / _TOKENIZER)
 
 
 class _Look:
@@ -133,7 +134,7 @@ class _Look:
             path = Path(each.path)
             if name.startswith("models--"):
                 yield from self._repository(path, name)
-            elif (path / "model_index.json").is_file() or _is_part(path):
+            elif os.path.isfile(path / "model_index.json") or _is_part(path):
                 yield self.folder(path, prefix + name, hint, files)
             elif depth > 1:
                 kind = FOLDERS.get(name.lower(), "")
@@ -147,7 +148,7 @@ class _Look:
         (https://github.com/comfyanonymous/ComfyUI/blob/master/extra_model_paths.yaml.example).
         """
         try:
-            sections = yaml.load(disk.content(path, _EXTRA_LIMIT), _Plain)
+            sections = yaml.load(disk.content(path, _EXTRA_LIMIT), PlainYaml)
         except (OSError, ValueError, RecursionError, yaml.YAMLError):
             return
         for section in sections.values() if isinstance(sections, dict) else ():
@@ -224,7 +225,7 @@ class _Look:
         """
         title = name.removeprefix("models--").replace("--", "/")
         try:
-            revisions = [each for each in (path / "snapshots").iterdir() if each.is_dir()]
+            revisions = [each for each in (path / "snapshots").iterdir() if os.path.isdir(each)]
             if not revisions:
                 return
             newest = max(revisions, key=lambda each: each.stat().st_mtime)
@@ -241,17 +242,6 @@ class _Look:
             yield self.folder(snapshot, title, "", {}, True)
             files = {} if not has_index else files
         yield from self._files(files, f"{title}/", "", True)
-
-
-class _Plain(yaml.BaseLoader):
-    """Texts, lists and tables alone, and none of them twice: a few lines of aliases can stand for more than there is
-    memory for.
-    """
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not read")
-        return super().compose_node(parent, index)
 
 
 def _told(home: Path, section: dict[Any, Any]) -> Iterator[tuple[str, Path]]:
@@ -294,7 +284,7 @@ def _folders_in(path: Path) -> list[Path]:
 
 def _is_part(folder: Path) -> bool:
     """Whether the folder holds one component as diffusers or transformers write it: a config, and weights by it."""
-    if not (folder / "config.json").is_file():
+    if not os.path.isfile(folder / "config.json"):
         return False
     try:
         config = read_json(folder / "config.json")

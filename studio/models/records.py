@@ -18,14 +18,16 @@ from studio.models.identify import Identity
 
 log = logging.getLogger(__name__)
 
-RULES = 4
+RULES = 5
 """Raised whenever `studio.models.identify` tells more or other things than before: headers are then read again."""
 
-DEFAULTS = ("width", "height", "steps", "guidance_scale", "guidance_end", "guidance_rescale", "sampler")
+DEFAULTS = ("width", "height", "steps", "guidance_scale", "guidance_end", "guidance_rescale", "sampler", "schedule")
 """Settings of a recipe that a person can give a model defaults for."""
 
 _PARTS = "parts of "
 """Before a model's key, where what a person chose to serve as its parts is kept among the defaults."""
+DISTILLED, NOT_DISTILLED = "distilled", "no"
+"""Beside these: what a person says that a model is distilled by, and that it is not."""
 
 VERSION = 1
 
@@ -96,12 +98,24 @@ class Records:
 
     def defaults(self, model: str) -> dict[str, Any]:
         """The settings that a person wants a model to begin with: some of DEFAULTS."""
-        known = self._one("defaults", "model", model)
-        found = json.loads(known[1]) if known else {}
+        found = self._wanted(model)
         return {name: found[name] for name in DEFAULTS if name in found}
 
     def keep_defaults(self, model: str, defaults: Mapping[str, Any]) -> None:
-        self._write("defaults", model, json.dumps(dict(defaults)))
+        self._write("defaults", model, json.dumps({**defaults, DISTILLED: self._wanted(model).get(DISTILLED, "")}))
+
+    def all_distilled(self) -> dict[str, str]:
+        """Model → what a person says that it is distilled by, or NOT_DISTILLED, of those of which one says anything."""
+        rows = self._file.run(lambda file: list(map(whole, file.execute("SELECT * FROM defaults"))))
+        return {str(model): kind for model, text in rows if (kind := _said(text))}
+
+    def keep_distilled(self, model: str, kind: str) -> None:
+        """Keep what a person says; empty to go by the file's name again."""
+        self._write("defaults", model, json.dumps({**self._wanted(model), DISTILLED: kind}))
+
+    def _wanted(self, model: str) -> dict[str, Any]:
+        known = self._one("defaults", "model", model)
+        return dict(json.loads(known[1])) if known else {}
 
     def all_parts(self) -> dict[str, dict[str, str]]:
         """What a person chose to serve as parts of models: model → part → path."""
@@ -140,6 +154,14 @@ class Records:
                     file.execute(f"INSERT OR REPLACE INTO {table} VALUES ({marks})", summed(*row))
 
         self._file.run(put)
+
+
+def _said(text: str) -> str:
+    """The kind in a row of defaults; empty if there is none, or the row was rescued from damage and is not whole."""
+    try:
+        return str(json.loads(text).get(DISTILLED, ""))
+    except (ValueError, AttributeError, RecursionError):
+        return ""
 
 
 def _rescued(file: sqlite3.Connection) -> Iterator[tuple[str, Row]]:

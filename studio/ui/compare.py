@@ -88,9 +88,10 @@ def _choices(chosen: list[tuple[str, str]], model: str, studio: Studio) -> dict[
     """The names that can be typed for an axis. The disk is looked through only if one asks for names."""
     names = {name for name, _ in chosen}
     choices = {"style": list(studio.styles.all())} if "style" in names else {}
-    if {"sampler", "model"} & names:
+    if {"sampler", "schedule", "model"} & names:
         entries = studio.models.entries()
-        choices |= {"sampler": form.samplers(entries, model), "model": form.usable(entries)}
+        choices |= {name: form.choices(entries, model, name) for name in ("sampler", "schedule")}
+        choices |= {"model": form.usable(entries)}
     return choices
 
 
@@ -220,33 +221,34 @@ def _connect_centre(
     """Any picture's recipe can be the one that the grid is about."""
     fields, models = settings.form, settings.models
 
-    def use_settings(event: gr.EventData) -> dict[Component, Any]:
+    def use_settings(model: Any, event: gr.EventData) -> dict[Component, Any]:
         try:
             recipe = Recipe.from_values(event._data["recipe"])
-            updates = painting.settings_of(recipe, models, fields)
+            updates, said = painting.settings_of(recipe, models, fields, model)
         except StudioError as error:
             return {failure: str(error)}
-        return {**updates, start_from: _kept(recipe), failure: ""}
+        return {**updates, start_from: _kept(recipe), failure: said}
 
     def reuse_seed(event: gr.EventData) -> Any:
         return str(event._data["recipe"].get("seed", ""))
 
-    def restore(event: gr.EventData) -> dict[Component, Any]:
+    def restore(model: Any, event: gr.EventData) -> dict[Component, Any]:
         """A contact sheet was dropped on the grid."""
         try:
             plan = sheets.from_values(event._data)
-            updates = painting.settings_of(plan.centre, models, fields)
+            updates, said = painting.settings_of(plan.centre, models, fields, model)
         except StudioError as error:
             return {failure: str(error)}
         padded = [*plan.axes, *[("", "")] * len(AXES)]
         values: dict[str, Any] = {}
         for axis, (name, text) in zip(AXES, padded, strict=False):
             values |= {axis: name, f"{axis}_values": text}
-        return {**updates, **fields.update(values), start_from: _kept(plan.centre), failure: ""}
+        return {**updates, **fields.update(values), start_from: _kept(plan.centre), failure: said}
 
-    pictures[0].restore(restore, outputs=[*fields, start_from, failure], **AT_ONCE)
+    model = [fields["model"]]
+    pictures[0].restore(restore, inputs=model, outputs=[*fields, start_from, failure], **AT_ONCE)
     for each in pictures:
-        each.use_settings(use_settings, outputs=[*fields, start_from, failure], **AT_ONCE)
+        each.use_settings(use_settings, inputs=model, outputs=[*fields, start_from, failure], **AT_ONCE)
         each.reuse_seed(reuse_seed, outputs=settings.fields["seed"], **AT_ONCE)
 
 

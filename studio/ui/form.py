@@ -10,14 +10,14 @@ from typing import Any, get_args
 import gradio as gr
 from gradio.components import Component
 
-from studio import styles, turns
+from studio import samplers, styles, turns
 from studio.engine import PreviewKind
 from studio.errors import RecipeError, StudioError
 from studio.models import catalog
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.models.records import DEFAULTS
-from studio.recipe import MAX_PICTURES, RANDOM_SEEDS, Recipe
+from studio.recipe import AUTOMATIC, MAX_PICTURES, RANDOM_SEEDS, Recipe
 from studio.styles import Style, Styles
 from studio.wildcards import Wildcards
 
@@ -214,10 +214,13 @@ def _entry(entries: Iterable[Entry], model: str | None) -> Entry | None:
     return next((entry for entry in entries if entry.name == model and not entry.problem), None)
 
 
-def samplers(entries: Iterable[Entry], model: str | None) -> list[str]:
-    """The labels of a model's samplers; none if it cannot be used."""
+def choices(entries: Iterable[Entry], model: str | None, name: str) -> list[str]:
+    """The labels of a model's samplers or schedules; none if it cannot be used."""
     entry = _entry(entries, model)
-    return list(catalog.family(entry).samplers) if entry else []
+    if not entry:
+        return []
+    table = catalog.family(entry).samplers
+    return list(table) if name == "sampler" else samplers.all_schedules(table)
 
 
 def defaults(models: Manager, model: str) -> dict[str, Any]:
@@ -229,10 +232,10 @@ def defaults(models: Manager, model: str) -> dict[str, Any]:
 def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any]) -> dict[str, Any]:
     """The values as updates of a form in which this model is chosen: its samplers, and only what it makes use of."""
     entry = _entry(entries, model)
-    labels = samplers(entries, model)
     updates = {**values, "model": gr.update(choices=usable(entries), value=model)}
-    sampler = values.get("sampler")
-    updates["sampler"] = gr.update(choices=labels, **({"value": sampler} if sampler in labels else {}))
+    for name in ("sampler", "schedule"):
+        labels, value = choices(entries, model, name), values.get(name)
+        updates[name] = gr.update(choices=labels, **({"value": value} if value in labels else {}))
     negative = {"value": values["negative_prompt"]} if "negative_prompt" in values else {}
     updates["negative_prompt"] = gr.update(visible=entry is None or _takes_negative(entry), **negative)
     idle, plain = catalog.idle(entry) if entry else {"clip_skip", "guidance_rescale"}, Recipe()
@@ -247,13 +250,22 @@ def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any
 def on_model(models: Manager, recipe: Recipe, name: str) -> Recipe:
     """The recipe for another model: what that one makes nothing of is left out, as its form would hide it.
 
-    A sampler that it has not gives way to the one that suits it. Raises ModelError.
+    A sampler or schedule that it has not gives way to those that suit it. Raises ModelError.
     """
-    entry, plain = models.entry(name), Recipe()
+    return on_entry(models, recipe, models.entry(name))
+
+
+def on_entry(models: Manager, recipe: Recipe, entry: Entry) -> Recipe:
+    """The same for an entry."""
+    plain = Recipe()
     unused = catalog.idle(entry) | (set() if _takes_negative(entry) else {"negative_prompt"})
-    if recipe.sampler not in catalog.family(entry).samplers:
-        recipe = replace(recipe, sampler=models.default_recipe(name).sampler)
-    return replace(recipe, model=name, **{each: getattr(plain, each) for each in unused})
+    table = catalog.family(entry).samplers
+    if recipe.sampler not in table or recipe.schedule not in samplers.schedules_of(table, recipe.sampler):
+        own = models.default_recipe(entry.name)
+        sampler = recipe.sampler if recipe.sampler in table else own.sampler
+        fits = own.schedule in samplers.schedules_of(table, sampler)
+        recipe = replace(recipe, sampler=sampler, schedule=own.schedule if fits else AUTOMATIC)
+    return replace(recipe, model=entry.name, **{each: getattr(plain, each) for each in unused})
 
 
 def _takes_negative(entry: Entry) -> bool:

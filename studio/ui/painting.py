@@ -9,18 +9,19 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from studio import masks, tokens, turns
+from studio import masks, tokens, turns, wildcard_files
 from studio.addons import remark
 from studio.engine import Engine, Job, PreviewKind
 from studio.errors import JobMissing, StudioError
 from studio.library import Library
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
-from studio.recipe import RANDOM_SEEDS, Recipe
+from studio.recipe import AS_PUBLISHED, AUTOMATIC, RANDOM_SEEDS, Recipe
 from studio.sources import Sources
 from studio.styles import Styles
 from studio.ui import addons, form
 from studio.ui.canvas import held, notice
+from studio.ui.recalled import recalled
 from studio.web.live import Live, owner_of
 from studio.wildcards import Wildcards
 
@@ -52,7 +53,7 @@ class Studio:
 
     @property
     def wildcards(self) -> Wildcards:
-        return Wildcards([folder / "wildcards" for folder in (*self.models.folders, self.library.folder)])
+        return Wildcards(wildcard_files.folders((*self.models.folders, self.library.folder)))
 
 
 class Settings:
@@ -130,6 +131,10 @@ class Settings:
             sampler = self.first["sampler"]
             self.fields["sampler"] = gr.Dropdown(
                 [sampler], value=sampler, label="Sampler", filterable=False, min_width=0
+            )
+            schedule = self.first["schedule"]
+            self.fields["schedule"] = gr.Dropdown(
+                [schedule], value=schedule, label="Schedule", filterable=False, min_width=0
             )
             self.fields["previews"] = gr.Dropdown(
                 list(form.PREVIEWS), value="clean", label="Preview", filterable=False, min_width=0
@@ -261,7 +266,8 @@ def connect_lengths(settings: Settings, studio: Studio) -> None:
             if name == "negative_prompt" and entry.facts and not entry.facts.negative_prompt:
                 return ""
             number = int(seed) if str(seed or "").strip().isdecimal() else 0
-            return tokens.line(entry, str(text or ""), number, studio.wildcards, name)
+            found = studio.models.seen("embedding")
+            return tokens.line(entry, str(text or ""), number, studio.wildcards, name, found)
 
         return count
 
@@ -307,11 +313,12 @@ def connect_seed(settings: Settings, failure: gr.HTML, live: Live) -> None:
     settings.last.click(last, outputs=[seed, failure], **AT_ONCE)
 
 
-def settings_of(recipe: Recipe, models: Manager, fields: form.Form) -> dict[Component, Any]:
-    """Updates that fill a form with a recipe. Raises RecipeError if its model is gone."""
+def settings_of(
+    recipe: Recipe, models: Manager, fields: form.Form, now: str | None = None
+) -> tuple[dict[Component, Any], str]:
+    """Updates that fill a form with a recipe, and what there is to say of it. now: the model that the form shows."""
     entries = models.entries()
-    if recipe.model not in form.usable(entries):
-        raise StudioError(f"The model {recipe.model!r} that made this picture is not here any more.")
+    recipe, said = recalled(recipe, models, entries, now)
     values = {
         **asdict(recipe),
         "seed": str(recipe.seed),
@@ -320,7 +327,7 @@ def settings_of(recipe: Recipe, models: Manager, fields: form.Form) -> dict[Comp
         "styles": [],
     }
     values["controls"] = json.dumps(values["controls"]) if recipe.controls else ""
-    return fields.update(form.for_model(entries, recipe.model, values))
+    return fields.update(form.for_model(entries, recipe.model or None, values)), " ".join(said)
 
 
 def connect_pictures(
@@ -337,10 +344,11 @@ def connect_pictures(
     fields, models = settings.form, settings.models
     easels = [start_picture] if start_picture else []
 
-    def use_settings(event: gr.EventData) -> dict[Component, Any]:
+    def use_settings(model: Any, event: gr.EventData) -> dict[Component, Any]:
         try:
             recipe = Recipe.from_values(event._data["recipe"])
-            updates = {**settings_of(recipe, models, fields), **fields.update(own(recipe)), failure: ""}
+            updates, said = settings_of(recipe, models, fields, model)
+            updates |= {**fields.update(own(recipe)), failure: said}
         except StudioError as error:
             return {failure: str(error)}
         if recipe.source:
@@ -353,13 +361,13 @@ def connect_pictures(
         return str(event._data["recipe"].get("seed", ""))
 
     for each in pictures:
-        each.use_settings(use_settings, outputs=[*fields, *easels, failure], **AT_ONCE)
+        each.use_settings(use_settings, inputs=[fields["model"]], outputs=[*fields, *easels, failure], **AT_ONCE)
         each.reuse_seed(reuse_seed, outputs=fields["seed"], **AT_ONCE)
 
 
 def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studio: Studio) -> None:
     """Fork a picture at one of its steps, or change it from its next step on, by what the form says now."""
-    fields, names = settings.form, ("prompt", "negative_prompt", "guidance_scale", "sampler")
+    fields, names = settings.form, ("prompt", "negative_prompt", "guidance_scale", "sampler", "schedule")
     inputs = [fields[name] for name in names]
 
     def own(event: gr.EventData, request: gr.Request) -> Job:
@@ -372,15 +380,26 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
         found = {name: form.typed(name, value) for name, value in zip(names, values, strict=True)}
         for name in form.PROMPTS:
             found[name] = studio.wildcards.resolve(str(found[name]), job.recipe.seed, name)
+        if (found["schedule"], job.recipe.schedule) == (AUTOMATIC, AS_PUBLISHED):
+            del found["schedule"]  # what was drawn before there were schedules goes on as it was
         if strength := event._data.get("noise"):
             found["noise"] = (strength, random.randrange(RANDOM_SEEDS))
         return found
 
-    def fork(prompt: Any, negative: Any, guidance: Any, sampler: Any, event: gr.EventData, request: gr.Request) -> str:
+    def fork(
+        prompt: Any,
+        negative: Any,
+        guidance: Any,
+        sampler: Any,
+        schedule: Any,
+        event: gr.EventData,
+        request: gr.Request,
+    ) -> str:
+        wanted = prompt, negative, guidance, sampler, schedule
         try:
             job, step = own(event, request), int(event._data["step"])
             remembered = studio.engine.remembered(job.id, step)
-            forked = studio.engine.fork(job.id, step, changes(job, (prompt, negative, guidance, sampler), event))
+            forked = studio.engine.fork(job.id, step, changes(job, wanted, event))
             shown = studio.live.shown(job.owner, settings.place)
             studio.live.show(job.owner, settings.place, [*(shown if job in shown else [job]), forked])
         except StudioError as error:
@@ -391,10 +410,19 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
             return f"It goes on from step {remembered}, the nearest one before that is remembered."
         return "The steps before it are run again: they are no longer remembered."
 
-    def turn(prompt: Any, negative: Any, guidance: Any, sampler: Any, event: gr.EventData, request: gr.Request) -> str:
+    def turn(
+        prompt: Any,
+        negative: Any,
+        guidance: Any,
+        sampler: Any,
+        schedule: Any,
+        event: gr.EventData,
+        request: gr.Request,
+    ) -> str:
+        wanted = prompt, negative, guidance, sampler, schedule
         try:
             job = own(event, request)
-            studio.engine.change(job.id, changes(job, (prompt, negative, guidance, sampler), event))
+            studio.engine.change(job.id, changes(job, wanted, event))
         except StudioError as error:
             return str(error)
         return ""

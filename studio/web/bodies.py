@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from studio.errors import RequestError
 from studio.shares import share_of
-from studio.web.pace import Turns
+from studio.web.pace import Rounds, Turns
 
 PATIENCE = 20.0
 """Seconds within which more of a body must come."""
@@ -28,7 +28,7 @@ TURN = 120.0
 """Seconds that a file waits until those before it are sent."""
 
 AT_WORK = 2
-"""Files of all that are in memory at a time, each up to as large as may be sent."""
+"""Files of all that are in memory at a time, each up to as large as may be sent. Addresses take turns."""
 
 
 class Uploads:
@@ -36,7 +36,7 @@ class Uploads:
 
     def __init__(self) -> None:
         self._sent = Turns(OF_ONE, WAITING, TURN)
-        self._at_work = asyncio.Semaphore(AT_WORK)
+        self._at_work = Rounds(AT_WORK)
 
     @contextlib.asynccontextmanager
     async def body(self, request: Request, most: int, advice: str) -> AsyncIterator[bytes]:
@@ -47,7 +47,9 @@ class Uploads:
         try:
             with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
                 await _spool(request, file, most, "The file", advice)
-                async with self._at_work:
+                async with self._at_work.turn(request.state.address):
+                    if await request.is_disconnected():
+                        raise _broken_off()
                     yield file.read()
         finally:
             give_back()
@@ -78,7 +80,7 @@ async def _spool(request: Request, file: IO[bytes], most: int, what: str, advice
         except TimeoutError:
             raise RequestError("That was sent too slowly to be waited for. Send it again.", 408) from None
         except ClientDisconnect:
-            raise RequestError("That was broken off. Send it again.", 400) from None
+            raise _broken_off() from None
         if part is None:
             file.seek(0)
             return
@@ -86,6 +88,10 @@ async def _spool(request: Request, file: IO[bytes], most: int, what: str, advice
         if size > most:
             raise _too_large(most, what, advice)
         file.write(part)
+
+
+def _broken_off() -> RequestError:
+    return RequestError("That was broken off. Send it again.", 400)
 
 
 def _too_large(most: int, what: str, advice: str) -> RequestError:

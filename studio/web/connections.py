@@ -23,10 +23,10 @@ holds some megabytes itself, so of a slow reader nothing is noticed here for min
 LOOK_AGAIN = 1.0
 """Seconds after which it is looked again whether an answer has left."""
 
-BACKLOG = 128
-"""Connections that the system holds until they are taken, all at once."""
+BACKLOG = 64
+"""Connections that the system holds until they are taken, all at once. Twice as many may come before one has left."""
 
-WAITING = 4 * BACKLOG
+WAITING = 8 * BACKLOG
 """Connections that may be without a complete head. A browser sends its own at once."""
 
 OPEN = 2000

@@ -35,8 +35,9 @@ MOST = 400_000
 DEEPEST, PARTS = 16, 5_000
 """Lists and objects within each other, and in all, in what is sent."""
 
-SESSIONS = 16
-"""Windows of which Gradio remembers what it sent them last, 0.6 MB each. One that was forgotten is begun again."""
+SESSIONS = 64
+"""Windows of which Gradio remembers what it sent them last, 0.6 MB each. One that was forgotten is begun again, which
+takes the server some 10 ms."""
 
 DESCRIBES_FILES = frozenset({"path", "url", "meta", "_type", "__type__", "is_stream", "orig_name"})
 """Names by which Gradio knows the description of a file, or of a change to a component. Nothing we send has them."""

@@ -93,9 +93,11 @@ class Guard:
         if known is None and scope["path"] == "/":
             owner, value = self._owners.new(address)
             cookie = f"{self._owners.cookie}={value}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax"
-        scope.setdefault("state", {})["owner"] = owner
-        turns = [await self._turns.take(share_of(owner)), await self._at_address.take(address)]
+        scope.setdefault("state", {}).update(owner=owner, address=address)
+        turns: list[Callable[[], None] | None] = []
         try:
+            turns.append(await self._turns.take(share_of(owner)))
+            turns.append(await self._at_address.take(address))
             if None in turns:
                 await _refuse(PlainTextResponse(BUSY, 429, {"Retry-After": "1"}), scope, receive, _marked(send))
             else:

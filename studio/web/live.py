@@ -12,7 +12,7 @@ import io
 import json
 import threading
 from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -266,7 +266,7 @@ class Live:
         if is_new and job:
             return _message("job", _described(job, event))
         # A recipe that was changed on the way is told again.
-        changed = {"recipe": asdict(job.recipe)} if job and job.recipe.turns else {}
+        changed = {"recipe": job.recipe.for_page()} if job and job.recipe.turns else {}
         return _message("job", {**_values(event), **changed})
 
     def _current(self, owner: str, shown: dict[str, list[str]]) -> list[Job]:
@@ -358,7 +358,7 @@ def _film(frames: Sequence[bytes], kind: str) -> bytes:
 
 def _described(job: Job, event: Event) -> dict[str, Any]:
     forked = {"forked_at": job.parent[1]} if job.parent else {}
-    return {**_values(event), "recipe": asdict(job.recipe), "number": job.number, **forked}
+    return {**_values(event), "recipe": job.recipe.for_page(), "number": job.number, **forked}
 
 
 def _values(event: Event) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import asdict
@@ -14,16 +15,17 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from studio.engine import Engine
-from studio.errors import Busy, ModelError, ModelMissing, RecipeError
+from studio.errors import Busy, ModelBusy, ModelError, ModelMissing, RecipeError
 from studio.library import Library
 from studio.models import catalog, companions, download, parts, sidecars
 from studio.models.catalog import Entry
 from studio.models.files import visible
 from studio.models.identify import BASES
 from studio.models.manager import Manager
-from studio.models.records import DEFAULTS
+from studio.models.records import DEFAULTS, NOT_DISTILLED
 from studio.models.tasks import Task, Tasks, sha256
 from studio.recipe import Recipe
+from studio.samplers import all_schedules, check_schedule
 from studio.web.bodies import body_of
 from studio.web.live import HEARTBEAT, NOT_KEPT, Mailbox
 from studio.web.pictures import FOREVER
@@ -61,7 +63,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
         found = [
             _described(each, shown.get(each.name, ""), notes.get(each.key, "")) for each in models.catalog.everything()
         ]
-        places = [{"path": visible(str(each)), "there": each.is_dir()} for each in folders]
+        places = [{"path": visible(str(each)), "there": os.path.isdir(each)} for each in folders]
         return JSONResponse({"models": found, "folders": places, "bases": BASES}, headers=NOT_KEPT)
 
     @router.get("/memory")
@@ -90,6 +92,9 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
                 "suited": _suited(found),
                 "samplers": _samplers(found),
                 "parts": _parts(found, models.catalog.everything(), records.all_parts().get(key, {})),
+                "schedules": _schedules(found),
+                "distilled": records.all_distilled().get(key, ""),
+                "distillations": _distillations(found),
                 "sha256": records.sha256(found.path, found.stamp) if found.single else "",
             },
             headers=NOT_KEPT,
@@ -117,6 +122,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
             wanted = {**_suited(found), **values}
             if wanted.get("sampler") not in _samplers(found):
                 raise RecipeError(f"{found.name} has no sampler {str(wanted.get('sampler'))[:60]!r}.")
+            check_schedule(catalog.family(found).samplers, str(wanted["sampler"]), str(wanted["schedule"]))
             Recipe.from_values({"model": found.name, **wanted}).check()
         await run_in_threadpool(models.catalog.records.keep_defaults, found.key, values)
         return JSONResponse({})
@@ -145,6 +151,22 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
             await asyncio.wrap_future(engine.free(found.name))
         await run_in_threadpool(keep)
         return JSONResponse({})
+
+    @router.post("/distilled")
+    async def keep_distilled(key: str, kind: str = "") -> JSONResponse:
+        """Keep what a person says that a file is distilled by; empty to go by its name again."""
+        found = await run_in_threadpool(entry, key)
+        if kind and kind not in _distillations(found):
+            raise RecipeError(f"{found.name} cannot be distilled by {kind[:40]!r}.")
+        await run_in_threadpool(models.catalog.records.keep_distilled, found.key, kind)
+        await run_in_threadpool(models.entries)
+        note = ""
+        if any(each.name == found.name for each in models.held):  # with the schedule that was right before
+            try:
+                await asyncio.wrap_future(engine.free(found.name))
+            except ModelBusy:
+                note = "It is in use, and keeps its schedule until it is loaded again."
+        return JSONResponse({"note": note})
 
     @router.post("/hash")
     def start_hash(key: str) -> JSONResponse:
@@ -231,6 +253,8 @@ def _described(entry: Entry, picture: str, own: str) -> dict[str, Any]:
         "author": visible(identity.author),
         "license": visible(identity.license),
         "prediction": identity.prediction_type,
+        "distilled": identity.distilled,
+        "trained_on": visible(identity.trained_on),
         "triggers": [visible(word) for word in identity.triggers[:8]],
         "single": entry.single,
         "thumbnail": f"{version:x}" if version else "",
@@ -264,11 +288,21 @@ def _samplers(entry: Entry) -> list[str]:
     return list(catalog.family(entry).samplers) if usable else []
 
 
+def _distillations(entry: Entry) -> list[str]:
+    """What a person can say that a single file is distilled by; none of files for which that changes nothing."""
+    kinds = catalog.family(entry).distillations if entry.single and _samplers(entry) else ()
+    return [NOT_DISTILLED, *kinds] if kinds else []
+
+
+def _schedules(entry: Entry) -> list[str]:
+    return all_schedules(catalog.family(entry).samplers) if _samplers(entry) else []
+
+
 def _defaults(body: bytes) -> dict[str, Any]:
     """The person's defaults as they were sent: those left empty are the model's own. Raises RecipeError."""
     values = {name: value for name, value in _object(body).items() if name in DEFAULTS and value not in ("", None)}
     for name, value in values.items():
-        if name != "sampler" and (isinstance(value, bool) or not isinstance(value, int | float)):
+        if name not in ("sampler", "schedule") and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise RecipeError(f"{name.replace('_', ' ').capitalize()} must be a number.")
     return values
 

@@ -50,6 +50,12 @@ class Owners:
             owner = self._together(owner, address)
         return owner, f"{owner}.{self._mark(owner)}"
 
+    def keep(self, folder: Path) -> None:
+        """Have the key in its file again, if that is gone: the folder may have been deleted meanwhile."""
+        with contextlib.suppress(OSError):
+            if not (folder / KEY_FILE).exists():
+                _place(folder / KEY_FILE, self._key.hex().encode())
+
     def nobody(self, address: str) -> str:
         """An id for a single request that brings none."""
         return self._together(secrets.token_urlsafe(16), address)

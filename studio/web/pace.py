@@ -1,9 +1,10 @@
 """How often, and how much at a time, something may be done by each of many."""
 
 import asyncio
+import contextlib
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Hashable
 from dataclasses import dataclass, field
 
 REMEMBERED = 10_000
@@ -34,6 +35,47 @@ class Allowance:
         while len(self._free_at) > REMEMBERED:
             self._free_at.popitem(last=False)
         return True
+
+
+@dataclass
+class Rounds:
+    """So many at a time of all; those who wait get their turns in rounds, one of each `who`. On one event loop."""
+
+    at_a_time: int
+    _busy: int = 0
+    _waiting: OrderedDict[Hashable, deque[asyncio.Future[None]]] = field(default_factory=OrderedDict)
+
+    @contextlib.asynccontextmanager
+    async def turn(self, who: Hashable) -> AsyncIterator[None]:
+        if self._busy < self.at_a_time:
+            self._busy += 1
+        else:
+            await self._wait(who)
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _wait(self, who: Hashable) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(who, deque()).append(turn)
+        try:
+            await turn
+        except BaseException:
+            if turn.done() and not turn.cancelled():
+                self._pass_on()  # it came in the same moment
+            raise
+
+    def _pass_on(self) -> None:
+        while self._waiting:
+            who, line = self._waiting.popitem(last=False)
+            turn = line.popleft()
+            if line:
+                self._waiting[who] = line  # behind all others
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._busy -= 1
 
 
 @dataclass

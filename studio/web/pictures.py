@@ -2,7 +2,6 @@
 
 import contextlib
 import re
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -81,7 +80,7 @@ def described(picture: Picture) -> dict[str, Any]:
         "width": picture.width,
         "height": picture.height,
         "steps_done": picture.steps_done,
-        "recipe": asdict(picture.recipe),
+        "recipe": picture.recipe.for_page(),
         "rating": picture.rating,
         "note": picture.note,
     }

@@ -60,7 +60,8 @@ def create_app(settings: Settings, engine: Engine, library: Library, models: Man
     from studio.web import gradio_gate
 
     app = FastAPI(title="Emerge Studio", docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Guard, settings=settings, owners=Owners(key_in(settings.output_folder)))
+    app.state.owners = Owners(key_in(settings.output_folder))
+    app.add_middleware(Guard, settings=settings, owners=app.state.owners)
     app.add_exception_handler(StudioError, _sentence)
     stream = app.state.live = live.Live(engine)
     app.include_router(live.routes(engine, stream, library))

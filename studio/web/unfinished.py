@@ -17,7 +17,7 @@ from uuid import uuid4
 from studio import disk
 from studio.engine import Engine, Job
 from studio.errors import RecipeError
-from studio.events import Finished, Paused
+from studio.events import FINAL, Finished, Paused
 from studio.library import Library
 from studio.recipe import Recipe
 from studio.shares import in_turns
@@ -31,29 +31,46 @@ MOST = 32 * 2**20
 log = logging.getLogger(__name__)
 
 
-def keep(folder: Path, engine: Engine, live: Live) -> None:
-    """Write down the paused jobs, and the finished ones that stand beside them. The log tells if it cannot be done."""
+def file_in(folder: Path) -> Path:
+    """Where this program writes. A name of its own: another studio on the same folder may be stopped as well."""
+    return folder / f"unfinished-{uuid4().hex}.json"
+
+
+def keep(path: Path, engine: Engine, live: Live, browsers: str) -> None:
+    """Write down the jobs that are not over, and the finished ones that stand beside them.
+
+    Once as soon as the studio is to stop, for it may be killed while it keeps partial pictures, and once more when
+    these are kept. browsers: what the ids of browsers are known by. The log and the pages are told if it fails.
+    """
     jobs = engine.jobs()
-    paused = {job.id for job in jobs if isinstance(job.event, Paused)}
+    paused = {job.id for job in jobs if not isinstance(job.event, FINAL)}
     if not paused:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
         return
     stages = live.stages(paused)
     beside = {job_id for places in stages["shown"].values() for ids in places.values() for job_id in ids}
     told = [job for job in jobs if job.id in paused or (job.id in beside and isinstance(job.event, Finished))]
-    text = json.dumps({"jobs": _within(MOST, told), "stages": stages})
+    text = json.dumps({"browsers": browsers, "jobs": _within(MOST, told), "stages": stages})
     data = text.encode()
     try:
-        # A name of its own: another studio on the same folder may be stopped as well.
-        disk.write(folder / f"unfinished-{uuid4().hex}.json", f"{FORMAT} {zlib.crc32(data)}\n".encode() + data)
+        disk.write(path, f"{FORMAT} {zlib.crc32(data)}\n".encode() + data)
     except OSError as error:
         log.warning("What is unfinished could not be written down for the next start: %s", error)
+        reason = f"What is unfinished could not be written down for the next start: {error.strerror or error}."
+        live.tell("refused", "refused", {"sentence": reason})
 
 
-def bring_back(folder: Path, engine: Engine, live: Live, library: Library) -> None:
-    """Have what was written down at the last stop among the jobs and on the stages again. Never fails."""
+def bring_back(folder: Path, engine: Engine, live: Live, library: Library, browsers: str) -> None:
+    """Have what was written down at the last stop among the jobs and on the stages again. Never fails.
+
+    What belongs to browsers that are known by something else is not: nobody would be shown it.
+    """
     for path in sorted(folder.glob("unfinished-*.json")):
         try:
             told = _read(path)
+            if told["browsers"] != browsers:
+                raise ValueError("it is of browsers that are not known any more; partial pictures are in the library")
             for values in told["jobs"]:
                 with contextlib.suppress(RecipeError):  # of a newer studio
                     _recall(values, engine, library)
@@ -78,18 +95,22 @@ def _within(most: int, jobs: Iterable[Job]) -> list[dict[str, Any]]:
 
 def _values(job: Job) -> dict[str, Any]:
     event, last = job.event, job.recipe.steps_run
-    assert isinstance(event, Paused | Finished)
+    picture, done = job.kept or ("", 0)
+    if isinstance(event, Paused):
+        picture, done = event.picture or "", event.done
     # One that was paused is never taken for finished, though a pipeline of several stages counts more steps.
-    done = last if isinstance(event, Finished) else min(event.done, last - 1)
+    done = min(done, last - 1)
+    if isinstance(event, Finished):
+        picture, done = event.picture, last
     return {
         "id": job.id,
         "owner": job.owner,
         "recipe": job.recipe.to_json(),
         "previews": job.previews,
         "parent": job.parent,
-        "picture": event.picture or "",
-        "done": done if event.picture else 0,
-        "note": event.note,
+        "picture": picture,
+        "done": done if picture else 0,
+        "note": getattr(event, "note", ""),
     }
 
 

@@ -9,7 +9,7 @@ import { make, setText, size } from "./words.js";
 const FIELDS = [
   ["width", "Width", "number"], ["height", "Height", "number"], ["steps", "Steps", "number"],
   ["guidance_scale", "Guidance scale", "number"],
-  ["guidance_end", "Guidance end", "number"], ["guidance_rescale", "Guidance rescale", "number"], ["sampler", "Sampler", "select"],
+  ["guidance_end", "Guidance end", "number"], ["guidance_rescale", "Guidance rescale", "number"], ["sampler", "Sampler", "select"], ["schedule", "Schedule", "select"],
 ];
 const STEPS = { guidance_scale: 0.5, guidance_end: 0.1, guidance_rescale: 0.1 };
 
@@ -45,6 +45,7 @@ export async function showModel(each, { bases, changed }) {
   if (more.parts.length) body.append(parts(each, more, changed, say));
   if (more.notes) body.append(make("details", { class: "models-notes", open: true }, make("summary", {}, "Notes that came with it"), make("p", { class: "models-text" }, more.notes)));
   body.append(ownNotes(each, more, changed, say));
+  if (more.distillations.length) body.append(distilled(each, more, say));
   if (more.samplers.length) body.append(defaults(each, more, say));
   if (each.single) body.append(hash(each, more, dialog, say));
 }
@@ -92,6 +93,7 @@ function table(each, more, bases) {
     ["Precision", each.precision],
     ["Size", [each.bytes && size(each.bytes), each.parameters && parameters(each.parameters)].filter(Boolean).join(" · ")],
     ["Prediction", { epsilon: "noise (epsilon)", v_prediction: "velocity (v)", flow: "flow" }[each.prediction] ?? ""],
+    ["Trained on", each.trained_on],
     ["Weight", more.weight ? `${more.weight} is suggested` : ""],
     ["Author", each.author],
     ["Licence", each.license],
@@ -153,6 +155,27 @@ function ownNotes(each, more, changed, say) {
   return make("div", { class: "models-own" }, make("h3", {}, "Your notes ", saved), field);
 }
 
+/** Why a file counts as distilled or not, and a way to say otherwise; kept, and taken back by the first choice. */
+function distilled(each, more, say) {
+  const why = { klein: "FLUX.2 klein is distilled unless the file's name has the word base." }[each.distilled]
+    ?? (each.distilled ? `The file's name has the word ${each.distilled}.` : "The file's name has no word that says so.");
+  const field = make("select", { "aria-label": "Distilled" }, make("option", { value: "" }, "as its name says"));
+  for (const kind of more.distillations) field.append(make("option", { value: kind }, kind === "no" ? "not distilled" : kind));
+  field.value = more.distilled;
+  const saved = make("span", { class: "models-facts", role: "status" });
+  const reason = make("p", { class: "models-facts" }, more.distilled ? "You said so; the first choice takes it back." : why);
+  field.addEventListener("change", async () => {
+    try {
+      const answer = await ask(`/models/distilled?key=${encodeURIComponent(each.key)}&kind=${encodeURIComponent(field.value)}`, { method: "POST" });
+      setText(saved, answer.note || "Kept");
+      setText(reason, field.value ? "You said so; the first choice takes it back." : "");
+    } catch (error) {
+      say(error);
+    }
+  });
+  return make("div", { class: "models-own" }, make("h3", {}, "Distilled to few steps ", saved), field, reason);
+}
+
 /** Settings to begin with when this model is chosen; an empty field means what suits the model. */
 function defaults(each, more, say) {
   const inputs = {};
@@ -162,7 +185,7 @@ function defaults(each, more, say) {
   for (const [name, label, kind] of used) {
     const field = kind === "select" ? make("select") : make("input", { type: "number", min: 0, step: STEPS[name] ?? 1 });
     if (kind === "select") {
-      const options = more.samplers.map((sampler) => make("option", { value: sampler }, sampler));
+      const options = more[`${name}s`].map((label) => make("option", { value: label }, label));
       field.append(make("option", { value: "" }, `${more.suited[name]} (its own)`), ...options);
     } else field.placeholder = String(more.suited[name] ?? "");
     field.value = more.defaults[name] ?? "";

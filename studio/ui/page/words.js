@@ -53,7 +53,8 @@ export function facts(recipe) {
   const end = recipe.guidance_end ?? 1;
   const rescaled = typeof recipe.guidance_rescale === "number" ? `, rescaled ${recipe.guidance_rescale}` : "";
   const guidance = `guidance ${recipe.guidance_scale}${end < 1 ? ` to ${Math.round(100 * end)} %` : ""}${rescaled}`;
-  return [steps, ...turns, guidance, recipe.sampler, `${width} × ${height}`, recipe.model].join("\u00a0· ");
+  const schedule = ["Automatic", "As published"].includes(recipe.schedule ?? "Automatic") ? "" : ` (${recipe.schedule})`;
+  return [steps, ...turns, guidance, `${recipe.sampler}${schedule}`, `${width} × ${height}`, recipe.model].join("\u00a0· ");
 }
 
 /** How a job stands, in one line. */
