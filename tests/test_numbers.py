@@ -53,7 +53,7 @@ OTHERWISE: dict[str, Any] = {
     "kind": "other", "base": "sd1", "variant": "a kind", "config": "stable-diffusion-v1", "precision": "float32",
     "parameters": 7, "parts": ("unet", "vae", "text_encoder", "text_encoder_2"), "prediction_type": "v_prediction",
     "zero_snr": True, "steps": 8, "distilled": "lightning", "title": "A name", "author": "Somebody", "license": "MIT",
-    "notes": "Words", "triggers": ("cat",), "trained_on": "another", "has_thumbnail": True,
+    "notes": "Words", "triggers": ("cat",), "trained_on": "another", "has_thumbnail": True, "packed": "NF4",
 }  # fmt: skip
 """For each fact another value than KNOWN's."""
 
