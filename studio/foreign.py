@@ -161,7 +161,7 @@ def _found(fields: Mapping[str, str], prompt: str, negative: str) -> Found:
     if "Size" in fields:
         values |= _size(fields["Size"], notes)
     if "Sampler" in fields:
-        values |= _sampling(fields["Sampler"], fields.get("Schedule type", ""), notes)
+        values |= _sampler(fields["Sampler"], fields.get("Schedule type", ""), notes)
     values = {name: value for name, value in values.items() if value is not None}
     return Found(Recipe.from_values(values), tuple(notes))
 
@@ -213,14 +213,14 @@ def sampling(sampler: str, schedule: str = "") -> tuple[str, str]:
     return SAMPLERS.get(name, sampler.strip()), "" if asked == "automatic" else SCHEDULES.get(asked, schedule.strip())
 
 
-def _sampling(told: str, asked: str, notes: list[str]) -> dict[str, str]:
-    sampler, schedule = sampling(told, asked)
+def _sampler(told: str, schedule: str, notes: list[str]) -> dict[str, str]:
+    sampler, schedule = sampling(told, schedule)
     if (sampler, schedule) == ("DPM++ 2M", "Karras"):  # which has had a label of its own
         return {"sampler": "DPM++ 2M Karras"}
-    if not schedule or schedule in schedules.SCHEDULES:
-        return {"sampler": sampler} | ({"schedule": schedule} if schedule else {})
-    notes.append(f"The schedule {schedule[:40]} is not known here: the sampler's own is used.")
-    return {"sampler": sampler}
+    if schedule and schedule not in schedules.SCHEDULES:
+        notes.append(f"The schedule {schedule[:40]} is not known here: the sampler's own is used.")
+        schedule = ""
+    return {"sampler": sampler, **({"schedule": schedule} if schedule else {})}
 
 
 def _unquoted(value: str) -> str:

@@ -82,9 +82,9 @@ def test_samplers_have_our_names(sampler: str, schedule: str, expected: tuple[st
         ({"CFG scale": 200}, {"guidance_scale": 100.0}, "The guidance scale 200 became 100"),
         ({"CFG scale": 1, "Distilled CFG Scale": 3.5}, {"guidance_scale": 3.5}, ""),
         ({"CFG scale": 2, "Distilled CFG Scale": 3.5}, {"guidance_scale": 2.0}, ""),
-        ({"Schedule type": "Turbo"}, {"sampler": "Euler"}, "The schedule Turbo is not known here"),
+        ({"Schedule type": "Polyexponential"}, {"sampler": "Euler"}, "The schedule Polyexponential is not known here"),
+        ({"Schedule type": "SGM Uniform"}, {"sampler": "Euler", "schedule": "SGM Uniform"}, ""),
         ({"Schedule type": "Karras"}, {"sampler": "Euler", "schedule": "Karras"}, ""),
-        ({"Schedule type": "beta"}, {"sampler": "Euler", "schedule": "Beta"}, ""),
         ({"Model hash": "6ce0161689"}, {"model": "6ce0161689"}, ""),
         ({"Model hash": "6ce0161689", "Model": "v1-5"}, {"model": "v1-5"}, ""),
     ],
@@ -188,7 +188,7 @@ def test_a_graph_with_parts_of_a_sampler_is_read_too() -> None:
     found = foreign.read_graph(json.dumps({name: {"inputs": each} for name, each in inputs.items()}))
     assert found.recipe == Recipe(
         prompt="a fox", model="flux1-dev.safetensors", width=1024, height=1024, steps=28, guidance_scale=3.5,
-        sampler="Euler", seed=2**64 - 1,
+        sampler="Euler", schedule="Normal", seed=2**64 - 1,
     )  # fmt: skip
 
 

@@ -155,6 +155,7 @@ def test_what_goes_with_models_is_told_apart(
     [
         ("v2-1_768-ema.safetensors", {}, "v_prediction", "stable-diffusion-v2-v"),
         ("v2-1_512-base.safetensors", {}, "epsilon", "stable-diffusion-v2"),
+        ("sd_turbo.safetensors", {}, "epsilon", "stable-diffusion-v2"),
         ("mine.safetensors", {"modelspec.prediction_type": "epsilon"}, "epsilon", "stable-diffusion-v2"),
         ("512.safetensors", {"modelspec.prediction_type": "v"}, "v_prediction", "stable-diffusion-v2-v"),
         ("x.safetensors", {"modelspec.architecture": "stable-diffusion-v2-512"}, "epsilon", "stable-diffusion-v2"),

@@ -246,8 +246,9 @@ def _prediction(header: Header, base: str, name: str, inpainting: bool) -> str:
     architecture = header.metadata.get("modelspec.architecture", "").lower()
     if base != "sd2" or inpainting or architecture.startswith("stable-diffusion-v2-512"):
         return "epsilon"
-    # SD-Turbo is SD 2.1's 512 px model, distilled (arXiv:2311.17042; its scheduler says epsilon).
-    small = re.search(r"512|base|epsilon|eps(?![a-z])|turbo", name.lower())
+    if "turbo" in words_of(name):
+        return "epsilon"  # SD Turbo, by its published scheduler_config.json
+    small = re.search(r"512|base|epsilon|eps(?![a-z])", name.lower())
     return "epsilon" if small and not re.search(r"768|v[-_]?pred", name.lower()) else "v_prediction"
 
 

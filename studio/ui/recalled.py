@@ -34,6 +34,10 @@ def recalled(
         plain = re.sub(r" (Karras|Exponential)$", "", recipe.sampler)
         fitted = replace(fitted, sampler=plain if plain in labels else fitted.sampler)
         said.append(f"{entry.name} has no sampler {recipe.sampler[:40]!r} here: {fitted.sampler} is chosen instead.")
+    elif recipe.schedule != fitted.schedule:
+        said.append(
+            f"{fitted.sampler} has no schedule {recipe.schedule[:40]!r} here: {fitted.schedule} is chosen instead."
+        )
     if recipe.negative_prompt and not fitted.negative_prompt:
         said.append(f"{entry.name} takes no negative prompt: it was left out.")
     fitted, more = _sized(fitted, entry)
