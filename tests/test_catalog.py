@@ -17,7 +17,23 @@ from studio.models.records import Records
 from tests import weights
 from tests.test_headers import CASES, mutated
 from tests.test_loading import t5
-from tests.weights import CLIP_L, FLUX, FLUX_VAE, LORA, SD1, SD2, SD3, SDXL, T5, VAE, below, unet
+from tests.weights import (
+    CLIP_L,
+    FLUX,
+    FLUX2,
+    FLUX_VAE,
+    LORA,
+    QWEN,
+    SD1,
+    SD2,
+    SD3,
+    SDXL,
+    T5,
+    VAE,
+    Z_IMAGE,
+    below,
+    unet,
+)  # fmt: skip
 
 VAE_ALONE = {name.removeprefix("first_stage_model."): shape for name, shape in VAE.items()}
 
@@ -143,9 +159,7 @@ def test_stable_diffusion_3_is_used_without_t5_until_there_is_one(tmp_path: Path
 
 
 SPLIT = {
-    "flux2": {"double_stream_modulation_img.lin.weight": (3, 3), "img_in.weight": (3072, 128)},
-    "qwen-image": {"transformer_blocks.0.img_mod.1.weight": (3, 3), "txt_norm.weight": (3,)},
-    "z-image": {"layers.0.adaLN_modulation.0.weight": (3, 3), "cap_embedder.0.weight": (3,)},
+    "flux2": FLUX2, "qwen-image": QWEN, "z-image": Z_IMAGE,
     "flux1": FLUX, "sd1": SD1, "sd2": SD2, "sdxl": SDXL, "sd3": SD3, "bare sd1": unet(768), "bare sdxl": unet(2048),
 }  # fmt: skip
 
@@ -360,7 +374,7 @@ def test_distilled_models_begin_with_few_steps(configs: Path, tmp_path: Path) ->
 def test_single_files_without_their_configs_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog, "CONFIGS", tmp_path / "none")
     weights.safetensors(tmp_path / "models/x.safetensors", SDXL)
-    weights.safetensors(tmp_path / "models/y.safetensors", unet(1280, at="4.1"))
+    weights.safetensors(tmp_path / "models/y.safetensors", unet(1280, at="input_blocks.4.1"))
     entries = found(tmp_path / "models")
     assert "stable-diffusion-xl. Install the studio again" in entries["model/x.safetensors"].problem
     assert "Stable Diffusion XL refiner in a single file" in entries["model/y.safetensors"].problem

@@ -35,6 +35,7 @@ OURS = {
     "GET /models/memory",
     "POST /models/notes",
     "GET /models/one",
+    "POST /models/part",
     "GET /models/tasks",
     "POST /models/tasks/{task_id}/cancel",
     "GET /models/thumbnail",

@@ -106,6 +106,13 @@ def test_weights_are_those_of_the_folder_in_every_type(sd: Entry, models_folder:
     assert_same(parts, {name: part.to(dtype) if hasattr(part, "to") else part for name, part in expected.items()})
 
 
+@pytest.mark.parametrize("home", ["diffusion_model.", "unet."])
+def test_a_denoiser_lies_below_any_of_the_names_that_people_use(sd: Entry, tmp_path: Path, home: str) -> None:
+    state = {name.replace("model.diffusion_model.", home): tensor for name, tensor in load_file(sd.path).items()}
+    original.save(tmp_path / "other.safetensors", state)
+    assert_same(load(replace(sd, path=tmp_path / "other.safetensors"), ("unet",)), load(sd, ("unet",)))
+
+
 def test_types_change_on_the_way_as_torch_would_change_them(tmp_path: Path) -> None:
     given = {"a": torch.randn(600_000).half(), "b": torch.randn(3, 5), "c": torch.arange(4), "d": torch.tensor(2.5)}
     original.save(tmp_path / "a.safetensors", given)

@@ -23,6 +23,7 @@ from studio.web import models as models_web
 from studio.web.server import _sentence
 from tests import weights
 from tests.fakes import FakeWorker
+from tests.test_loading import t5
 from tests.weights import LORA, SDXL
 
 NASTY = "<img src=x onerror=alert(1)>\u202e${alert(2)}"
@@ -219,3 +220,36 @@ def test_a_thumbnail_needs_no_sidecar_to_be_asked_for(client: TestClient) -> Non
     assert not listed(client)["model/sd"]["thumbnail"]
     assert client.get("/models/thumbnail", params={"key": "model/sd"}).status_code == 400
     assert sidecars.SIDE == 384
+
+
+def test_what_serves_as_a_part_is_told_and_can_be_chosen(folder: Path, client: TestClient) -> None:
+    """The file of the usual name by itself; another one as soon as it is wanted, and as long as it is there."""
+    weights.flux_in_parts(folder)
+    weights.safetensors(folder / "vae/finetuned.safetensors", weights.FLUX_VAE)
+    weights.safetensors(folder / "vae/sd3.safetensors", weights.FLUX_VAE)
+    t5(folder / "t5_tokenizer")
+    key = "model/flux1-dev.safetensors"
+
+    def parts() -> dict[str, dict]:
+        return {each["part"]: each for each in client.get("/models/one", params={"key": key}).json()["parts"]}
+
+    def choose(part: str, choice: str) -> str:
+        answer = client.post("/models/part", params={"key": key, "part": part, "choice": choice})
+        return answer.json().get("error", "")
+
+    assert {part: each["serves"] for part, each in parts().items()} == {
+        "vae": "vae/ae", "text_encoder": "text encoder/clip_l", "text_encoder_2": "text encoder/t5xxl_fp16",
+    }  # fmt: skip
+    assert [file["key"] for file in parts()["vae"]["files"]] == ["vae/ae", "vae/finetuned"]
+    assert not choose("vae", "vae/finetuned")
+    assert (parts()["vae"]["serves"], parts()["vae"]["chosen"]) == ("vae/finetuned", "vae/finetuned")
+    assert "cannot serve as the VAE of FLUX.1" in choose("vae", "vae/sd3") and "takes no unet" in choose(
+        "unet", "vae/ae"
+    )
+    assert parts()["vae"]["serves"] == "vae/finetuned"
+    (folder / "vae/finetuned.safetensors").rename(folder / "away")
+    assert (parts()["vae"]["serves"], parts()["vae"]["chosen"]) == ("vae/ae", "")
+    (folder / "away").rename(folder / "vae/finetuned.safetensors")
+    assert parts()["vae"]["serves"] == "vae/finetuned" and not choose("vae", "")
+    assert parts()["vae"]["serves"] == "vae/ae"
+    assert client.get("/models/one", params={"key": "lora/ann"}).json()["parts"] == []

@@ -19,7 +19,7 @@ from studio.samplers import Sampler
 from studio.web.models import _described
 from tests import weights
 from tests.test_headers import FLUX2, Z_IMAGE, identity
-from tests.weights import FLUX, SD1, SD2, SDXL, Shapes
+from tests.weights import FLUX, QWEN, SD1, SD2, SDXL, Shapes
 
 
 def entry(folder: Path, shapes: Shapes, name: str = "x.safetensors", **options: Any) -> Entry:
@@ -57,8 +57,8 @@ OTHERWISE: dict[str, Any] = {
 }  # fmt: skip
 """For each fact another value than KNOWN's."""
 
-TOLD_BY_OTHERS = {"inpainting"}
-"""Facts of which others are made: config and variant say it."""
+TOLD_BY_OTHERS = {"inpainting", "packed"}
+"""Facts that are told otherwise: config and variant say the one, and what is packed is refused."""
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Identity)])
@@ -183,8 +183,7 @@ def test_guidance_that_a_model_reads_as_a_number_stays(tmp_path: Path) -> None:
 
 def test_qwen_image_lightning_has_the_shift_that_it_was_distilled_at(tmp_path: Path) -> None:
     """The card of lightx2v/Qwen-Image-Lightning: base_shift and max_shift are log(3), and there is no terminal."""
-    shapes: Shapes = {"transformer_blocks.0.img_mod.1.weight": (18432, 3072), "txt_norm.weight": (3584,)}
-    found = entry(tmp_path, shapes, "qwen-image-lightning-4steps.safetensors")
+    found = entry(tmp_path, QWEN, "qwen-image-lightning-4steps.safetensors")
     config, published = scheduler(found)
     assert facts(found).steps == 4
     assert (config["base_shift"], config["max_shift"], config["shift_terminal"]) == (math.log(3), math.log(3), None)

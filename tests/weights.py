@@ -66,11 +66,32 @@ def gguf(path: Path, shapes: Shapes, metadata: dict[str, Any] | None = None, kin
     return path
 
 
-def unet(context: int, channels: int = 4, at: str = "1.1") -> Shapes:
-    """The tensors of an original UNet that tell what it is."""
+_SMALL = {
+    f"{part}.1": 1
+    for part in (
+        *("input_blocks.1", "input_blocks.2", "input_blocks.4", "input_blocks.5", "input_blocks.7", "input_blocks.8"),
+        *("middle_block", *(f"output_blocks.{number}" for number in range(3, 12))),
+    )
+}
+_LARGE = {
+    **{"input_blocks.4.1": 2, "input_blocks.5.1": 2, "input_blocks.7.1": 10, "input_blocks.8.1": 10},
+    **{"middle_block.1": 10, "output_blocks.0.1": 10, "output_blocks.1.1": 10, "output_blocks.2.1": 10},
+    **{"output_blocks.3.1": 2, "output_blocks.4.1": 2, "output_blocks.5.1": 2},
+}
+"""Where the UNets of SD 1 and 2, and SDXL's, have attention, and how many blocks of it, by their published configs."""
+
+
+def unet(context: int, channels: int = 4, at: str = "") -> Shapes:
+    """The tensors of an original UNet that tell what it is. at: where attention is in one that has it in one place."""
+    places = {at: 1} if at else _LARGE if context == 2048 else _SMALL
+    attention = {
+        f"model.diffusion_model.{place}.transformer_blocks.{number}.attn2.to_k.weight": (320, context)
+        for place, depth in places.items()
+        for number in range(depth)
+    }
     return {
         "model.diffusion_model.input_blocks.0.0.weight": (320, channels, 3, 3),
-        f"model.diffusion_model.input_blocks.{at}.transformer_blocks.0.attn2.to_k.weight": (320, context),
+        **attention,
         "model.diffusion_model.out.2.weight": (4, 320, 3, 3),
     }
 
@@ -89,7 +110,7 @@ def below(prefix: str, shapes: Shapes) -> Shapes:
 SD1: Shapes = {**unet(768), **VAE, **below("cond_stage_model.transformer.", CLIP_L)}
 SD2: Shapes = {**unet(1024), **VAE, "cond_stage_model.model.token_embedding.weight": (49408, 1024)}
 SDXL: Shapes = {
-    **unet(2048, at="4.1"),
+    **unet(2048),
     **VAE,
     **below("conditioner.embedders.0.transformer.", CLIP_L),
     "conditioner.embedders.1.model.token_embedding.weight": (49408, 1280),
@@ -97,11 +118,14 @@ SDXL: Shapes = {
 FLUX: Shapes = {
     "img_in.weight": (3072, 64),
     "double_blocks.0.img_attn.qkv.weight": (9216, 3072),
+    "double_blocks.18.img_attn.qkv.weight": (9216, 3072),
+    "single_blocks.37.linear1.weight": (21504, 3072),
     "guidance_in.in_layer.weight": (3072, 256),
 }
 SD3: Shapes = {
     "model.diffusion_model.x_embedder.proj.weight": (1536, 16, 2, 2),
     "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight": (4608, 1536),
+    "model.diffusion_model.joint_blocks.23.x_block.attn.qkv.weight": (4608, 1536),
     **below(
         "first_stage_model.", {"decoder.conv_in.weight": (512, 16, 3, 3), "decoder.conv_out.weight": (3, 128, 3, 3)}
     ),
@@ -112,6 +136,23 @@ LORA: Shapes = {
     "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k.alpha": (),
 }
 T5: Shapes = {"shared.weight": (32128, 4096)}
+FLUX2: Shapes = {
+    "img_in.weight": (3072, 128),
+    "double_stream_modulation_img.lin.weight": (18432, 3072),
+    "double_blocks.4.img_attn.qkv.weight": (9216, 3072),
+    "single_blocks.19.linear1.weight": (27648, 3072),
+}
+QWEN: Shapes = {
+    "transformer_blocks.0.img_mod.1.weight": (18432, 3072),
+    "transformer_blocks.59.img_mod.1.weight": (18432, 3072),
+    "txt_norm.weight": (3584,),
+    "img_in.weight": (3072, 64),
+}
+Z_IMAGE: Shapes = {
+    "layers.0.adaLN_modulation.0.weight": (15360, 256),
+    "layers.29.adaLN_modulation.0.weight": (15360, 256),
+    "cap_embedder.0.weight": (2560,),
+}
 FLUX_VAE: Shapes = {"decoder.conv_in.weight": (512, 16, 3, 3), "decoder.conv_out.weight": (3, 1)}
 
 

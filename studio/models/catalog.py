@@ -2,18 +2,18 @@
 
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
 from studio.families import FAMILIES, Facts, Model
-from studio.models import headers, parts
+from studio.models import companions, headers, parts
 from studio.models.files import PICKLES, parameters, read_json, visible, weight_files
 from studio.models.headers import Header
 from studio.models.identify import BASES, Identity, by_name, few_steps, identify
-from studio.models.parts import CONFIGS, NEEDS
+from studio.models.parts import CONFIGS
 from studio.models.places import Found, home, is_tokenizer, look, vocabulary
 from studio.models.records import Records
 from studio.samplers import schedules_of
@@ -129,9 +129,9 @@ class Catalog:
             self._vocabularies = {
                 name: path for name, path in self._vocabularies.items() if path and is_tokenizer(path)
             }
-            told = self.records.all_distilled()
+            told, chosen = self.records.all_distilled(), self.records.all_parts()
             entries = [_as_told(entry, told.get(entry.key, "")) for entry in _named(known.values())]
-            return [self._accompanied(entry, entries) for entry in entries]
+            return [self._accompanied(entry, entries, chosen.get(entry.key, {})) for entry in entries]
 
     def _describe(self, found: Found, read: list[tuple[Path, tuple[int, ...], Identity]]) -> Entry:
         """The entry for what was found; its name is not final yet. New identities of files are added to `read`."""
@@ -158,12 +158,20 @@ class Catalog:
                 entry, problem=f"The files of {entry.name} changed, or are damaged. Copy or download them again."
             )
 
-    def _accompanied(self, entry: Entry, entries: Iterable[Entry]) -> Entry:
-        """A single file that lacks parts with those that lie elsewhere, or with a problem that says what to add."""
+    def _accompanied(self, entry: Entry, entries: Sequence[Entry], chosen: Mapping[str, str]) -> Entry:
+        """A single file that lacks parts with those that lie elsewhere, or with a problem that says what to add.
+
+        chosen: part → the file that a person wants to serve as it.
+        """
         if entry.kind != "model" or not entry.single or entry.problem:
             return entry
-        wanted = {part: want for part, want in NEEDS[entry.base].items() if part not in entry.identity.parts}
-        found = {part: _companion(want, entries) for part, want in wanted.items()}
+        wanted = dict(companions.lacking(entry))
+        fits = {part: [each.path for each in companions.fitting(want, entries)] for part, want in wanted.items()}
+        # What a person chose, as long as it is there and fits; else the best.
+        found = {
+            part: next((path for path in fit if str(path) == chosen.get(part)), None) for part, fit in fits.items()
+        }
+        found = {part: path or next(iter(fits[part]), None) for part, path in found.items()}
         for part, name in parts.vocabularies(entry.config).items():
             wanted[part], found[part] = name, self._vocabulary(name)
         lacking = {part: wanted[part] for part, path in found.items() if path is None}
@@ -174,9 +182,14 @@ class Catalog:
             return replace(entry, problem=parts.missing(entry.name, needed, place))
         # What is optional goes together: an encoder is nothing without its tokenizer.
         without = optional if lacking else ()
-        companions = tuple((part, path) for part, path in found.items() if path and part not in without)
-        advice = parts.without(entry.name, lacking.values(), place) if without else ""
-        return replace(entry, companions=companions, without=without, advice=advice)
+        served = tuple((part, path) for part, path in found.items() if path and part not in without)
+        advice = [parts.without(entry.name, lacking.values(), place)] if without else []
+        if entry.variant in ("Kontext", "Edit"):
+            advice.append(
+                f"{entry.name} is made to change pictures that it is shown. Here it draws from words alone, or begins "
+                "from a picture as other models do."
+            )
+        return replace(entry, companions=served, without=without, advice=" ".join(advice))
 
     def _vocabulary(self, name: str) -> Path | None:
         """A folder with the tokenizer of this one of `studio.models.parts.VOCABULARIES`.
@@ -263,23 +276,6 @@ def _names(found: Found, entry: Entry) -> Iterator[str]:
         number += 1
 
 
-def _companion(want: str, entries: Iterable[Entry]) -> Path | None:
-    """The file or folder to take for one of `studio.models.parts.PARTS`: 16 bit before 32 before fewer, more first."""
-    fit = [each for each in entries if not each.problem and _fits(each, want)]
-    rank = {"bfloat16": (0, 0), "float16": (0, 0), "float32": (1, 0)}
-    best = min(fit, key=lambda each: rank.get(each.precision, (2, -each.bytes)), default=None)
-    return best.path if best else None
-
-
-def _fits(entry: Entry, want: str) -> bool:
-    # What is packed in NF4 is read of denoisers alone, in GGUF of text encoders too.
-    if entry.precision in ("nf4", "fp4"):
-        return False
-    if entry.kind == "vae":
-        return entry.base == want and entry.variant != "tiny" and entry.path.suffix.lower() != ".gguf"
-    return entry.kind == "text encoder" and entry.variant == want
-
-
 # Single files
 
 
@@ -290,6 +286,11 @@ def _single(entry: Entry) -> Entry:
         raise ModelError(
             f"{entry.name} is {label} in a single file, which this version of the studio cannot load. "
             "Use the model's diffusers folder."
+        )
+    if identity.packed:
+        raise ModelError(
+            f"{entry.name} is {label}, packed as {identity.packed} in a single file, which this version of the studio "
+            "cannot load. Use the model as a file in float8 or GGUF, or as a diffusers folder."
         )
     config = CONFIGS / identity.config
     if not os.path.isfile(config / "model_index.json"):

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from studio.models import parts
-from studio.models.headers import Header, Tensor
+from studio.models import denoisers, extras, loras, parts, vaes
+from studio.models.headers import Header
+from studio.models.names import Names
 
 KINDS = (
     *("model", "lora", "vae", "embedding", "controlnet", "ip-adapter", "text encoder", "image encoder"),
@@ -44,6 +45,7 @@ class Identity:
     config: id of a folder in assets/configs that fits a single-file model; empty if none does. parts: of a model's
     own components, those that lie in the file. prediction_type: "epsilon", "v_prediction" or "flow", or empty.
     distilled: what its name says that it is distilled by ("turbo", "lightning"…), or empty; steps: to how many, or 0.
+    packed: "NF4", "INT8"…, if its weights are packed in a way that is not read from single files.
     """
 
     kind: str = "other"
@@ -57,6 +59,7 @@ class Identity:
     prediction_type: str = ""
     zero_snr: bool = False
     steps: int = 0
+    packed: str = ""
     distilled: str = ""
     title: str = ""
     author: str = ""
@@ -67,65 +70,50 @@ class Identity:
     has_thumbnail: bool = False
 
 
-class Names:
-    """The tensors of a file, seen below a prefix."""
-
-    def __init__(self, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
-        self.tensors, self.prefix = tensors, prefix
-
-    def __contains__(self, name: str) -> bool:
-        return self.prefix + name in self.tensors
-
-    def side(self, name: str, dimension: int) -> int:
-        """One side of a tensor's shape; 0 if there is no such tensor or side."""
-        tensor = self.tensors.get(self.prefix + name)
-        return tensor.shape[dimension] if tensor and -len(tensor.shape) <= dimension < len(tensor.shape) else 0
-
-    def ending(self, *endings: str) -> Tensor | None:
-        """The first tensor below the prefix whose name ends so."""
-        found = (name for name in self.tensors if name.startswith(self.prefix) and name.endswith(endings))
-        name = next(found, None)
-        return self.tensors[name] if name else None
-
-
 def identify(header: Header, name: str, hint: str = "") -> Identity:
     """What the file is. name: its file name. hint: the kind that its folder is for, or empty."""
     values = _told(header.metadata)
     values |= {"precision": header.precision, "parameters": header.parameters}
-    for judge in (_lora, _adapter, _model, _vae, _text_encoder, _upscaler, _embedding):
+    if not name.lower().endswith(".gguf"):
+        values["packed"] = denoisers.packed(header.tensors)
+    for judge in (_lora, extras.adapter, _model, _vae, extras.text_encoder, extras.upscaler, extras.embedding):
         if found := judge(header, name):
             return Identity(**{**values, **found})
-    label = _others(header)
-    kind = "model" if label else hint if hint in KINDS else "other"
-    return Identity(**values, kind=kind, variant=label)
+    return Identity(**values, kind=hint if hint in KINDS else "model" if _blocks(header) else "other")
 
 
 # Models
 
-_PREFIXES = ("model.diffusion_model.", "", "diffusion_model.", "transformer.", "unet.")
-
 
 def _model(header: Header, name: str) -> dict[str, Any] | None:
-    for prefix in _PREFIXES:
+    for prefix in (*parts.DENOISER_HOMES, ""):
         names = Names(header.tensors, prefix)
+        if label := denoisers.foreign(names):
+            whole = "conv_in.weight" in names or "input_blocks.0.0.weight" in names or label != "AnimateDiff"
+            return {"kind": "model" if whole else "other", "variant": label}
         for judge in (_flux2, _flux, _sd3, _qwen, _z_image, _unet):
             if found := judge(names, header, name):
                 denoiser = "unet" if judge is _unet else "transformer"
                 held = (denoiser, *_bundled(header, found["base"], name))
-                return {"kind": "model", "parts": held, **few_steps(header.metadata, name, found), **found}
+                told = few_steps(header.metadata, name, found)
+                return {"kind": "model", "parts": held, **told, **_usable(found, names)}
     return None
+
+
+def _usable(found: dict[str, Any], names: Names) -> dict[str, Any]:
+    """What was found of a model: without a config, if not all of its tensors are accounted for."""
+    layout = found.pop("layout", "")
+    if not found.get("config"):
+        return found
+    odd = denoisers.unaccounted(names, found["base"], found["config"], layout) or denoisers.guided(names.tensors)
+    return {**found, "config": "", "variant": odd} if odd else found
 
 
 def _bundled(header: Header, base: str, name: str) -> list[str]:
     """The components that lie beside the UNet or transformer."""
     if name.lower().endswith(".gguf"):
         return []  # nothing but the denoiser is read from these
-    return [part for part, want in parts.NEEDS.get(base, {}).items() if _holds(header, want)]
-
-
-def _holds(header: Header, want: str) -> bool:
-    """Whether the file holds this one of `studio.models.parts.PARTS`."""
-    return bool(parts.held(header.tensors, parts.PARTS[want].kind, parts.PARTS[want].size))
+    return [part for part, want in parts.NEEDS.get(base, {}).items() if parts.holds(header.tensors, want)]
 
 
 def _flux2(names: Names, header: Header, name: str) -> dict[str, Any] | None:
@@ -134,14 +122,15 @@ def _flux2(names: Names, header: Header, name: str) -> dict[str, Any] | None:
     width = names.side("img_in.weight", 0) or names.side("x_embedder.weight", 0)
     variants = {3072: "klein 4B", 4096: "klein 9B", 6144: "dev"}
     config = "flux-2-klein" if width == 3072 else ""
-    return {"base": "flux2", "variant": variants.get(width, ""), "config": config, "prediction_type": "flow"}
+    layout = "flux2" if "img_in.weight" in names else "flux2 of diffusers"
+    found = {"variant": variants.get(width, ""), "config": config, "layout": layout}
+    return {"base": "flux2", "prediction_type": "flow", **found}
 
 
 def _flux(names: Names, header: Header, name: str) -> dict[str, Any] | None:
     original = "double_blocks.0.img_attn.qkv.weight" in names
     converted = "single_transformer_blocks.0.proj_mlp.weight" in names and "x_embedder.weight" in names
-    # Chroma has a guidance layer of its own.
-    if not (original or converted) or "distilled_guidance_layer.in_proj.weight" in names:
+    if not (original or converted):
         return None
     guided = "guidance_in.in_layer.weight" in names or "time_text_embed.guidance_embedder.linear_1.weight" in names
     # Weights in 4 bits are packed: their shape tells nothing, and then the usual number is taken.
@@ -151,19 +140,29 @@ def _flux(names: Names, header: Header, name: str) -> dict[str, Any] | None:
     elif channels in (128, 196, 448):
         found = {"variant": f"control, {channels} channels"}
     elif guided:
-        found = {"variant": "dev", "config": "flux-1-dev"}
+        # Kontext is dev, trained on to look at a picture too: no tensor tells of it.
+        found = {"variant": "Kontext" if _named(header, name, "kontext") else "dev", "config": "flux-1-dev"}
     else:
         found = {"variant": "schnell", "config": "flux-1-schnell"}
-    return {"base": "flux1", "prediction_type": "flow", **found}
+    layout = "flux1" if original else "flux1 of diffusers"
+    return {"base": "flux1", "prediction_type": "flow", "layout": layout, **found}
+
+
+def _named(header: Header, name: str, word: str) -> bool:
+    """Whether this word, or pattern of one, stands in the file's name or in what its metadata calls it."""
+    told = f"{name} {header.metadata.get('modelspec.title', '')} {header.metadata.get('modelspec.architecture', '')}"
+    return bool(re.search(rf"(?<![a-z]){word}(?![a-z])", told.lower()))
 
 
 def _sd3(names: Names, header: Header, name: str) -> dict[str, Any] | None:
     if "joint_blocks.0.x_block.attn.qkv.weight" in names:
         width = names.side("x_embedder.proj.weight", 0)
         dual, normed = "joint_blocks.0.x_block.attn2.qkv.weight", "joint_blocks.0.x_block.attn.ln_q.weight"
+        layout = "sd3"
     elif "transformer_blocks.0.attn.add_q_proj.weight" in names and "pos_embed.proj.weight" in names:
         width = names.side("pos_embed.proj.weight", 0)
         dual, normed = "transformer_blocks.0.attn2.to_q.weight", "transformer_blocks.0.attn.norm_q.weight"
+        layout = "sd3 of diffusers"
     else:
         return None
     found = {"base": "sd3", "variant": "medium", "config": "stable-diffusion-3"}
@@ -171,7 +170,7 @@ def _sd3(names: Names, header: Header, name: str) -> dict[str, Any] | None:
         found = {"base": "sd3.5", "variant": "medium", "config": "stable-diffusion-3.5-medium"}
     elif width == 2432 or normed in names:
         found = {"base": "sd3.5", "variant": "large", "config": "stable-diffusion-3.5-large"}
-    return {"prediction_type": "flow", **found}
+    return {"prediction_type": "flow", "layout": layout, **found}
 
 
 def _qwen(names: Names, header: Header, name: str) -> dict[str, Any] | None:
@@ -179,18 +178,18 @@ def _qwen(names: Names, header: Header, name: str) -> dict[str, Any] | None:
         return None
     if "time_text_embed.addition_t_embedding.weight" in names:
         return {"base": "qwen-image", "variant": "layered", "prediction_type": "flow"}
-    return {"base": "qwen-image", "config": "qwen-image", "prediction_type": "flow"}
+    # Only the newer ones that change pictures have a tensor that tells so.
+    edits = "__index_timestep_zero__" in names or _named(header, name, "edit")
+    found = {"variant": "Edit" if edits else "", "config": "qwen-image", "layout": "qwen-image"}
+    return {"base": "qwen-image", "prediction_type": "flow", **found}
 
 
 def _z_image(names: Names, header: Header, name: str) -> dict[str, Any] | None:
     # Lumina 2 is built alike, with one more layer before its modulation.
     if "layers.0.adaLN_modulation.0.weight" not in names or "cap_embedder.0.weight" not in names:
         return None
-    return {"base": "z-image", "config": "z-image", "prediction_type": "flow"}
-
-
-_CONTEXT = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl"}
-"""Width of what the UNet's cross attention reads → base; 1280 is SDXL's refiner."""
+    variant = "Edit" if _named(header, name, "edit") else ""
+    return {"base": "z-image", "variant": variant, "config": "z-image", "layout": "z-image", "prediction_type": "flow"}
 
 
 def _unet(names: Names, header: Header, name: str) -> dict[str, Any] | None:
@@ -198,14 +197,20 @@ def _unet(names: Names, header: Header, name: str) -> dict[str, Any] | None:
     if not original and not ("conv_in.weight" in names and "time_embedding.linear_1.weight" in names):
         return None
     attention = names.ending("transformer_blocks.0.attn2.to_k.weight")
-    base = _CONTEXT.get(attention.shape[-1], "") if attention and attention.shape else ""
+    base = denoisers.CONTEXT.get(attention.shape[-1], "") if attention and attention.shape else ""
     channels = names.side("input_blocks.0.0.weight" if original else "conv_in.weight", 1)
-    if names.ending(".motion_modules.0.temporal_transformer.norm.weight") or not base:
+    written = names.side("out.2.weight" if original else "conv_out.weight", 0)
+    if "encoder_hid_proj.weight" in names and names.side("encoder_hid_proj.weight", 1) == 4096:
+        return {"base": "", "variant": "Kolors"}  # SDXL's UNet, that reads another text encoder
+    if not base or written not in (0, 4):
         return {"base": "", "variant": "an unknown UNet", "inpainting": channels == 9}
     if base == "sdxl" and attention and attention.shape[-1] == 1280:
         return {"base": base, "variant": "refiner"}
-    if "edm_mean" in header.tensors:
+    # These see noise as EDM does (arXiv:2206.00364); a UNet alone has no tensor that tells of it.
+    if "edm_mean" in header.tensors or (base == "sdxl" and _named(header, name, r"playground[-_ a-z]*v?2[-_.]?5")):
         return {"base": base, "variant": "Playground 2.5"}
+    if "edm_vpred.sigma_max" in header.tensors or (base == "sdxl" and _named(header, name, "cosxl")):
+        return {"base": base, "variant": "CosXL"}
     if channels not in (0, 4, 9):
         kinds = {8: "InstructPix2Pix", 7: "upscaler", 5: "depth"}
         return {"base": base, "variant": kinds.get(channels, f"{channels} channels")}
@@ -223,6 +228,7 @@ def _unet(names: Names, header: Header, name: str) -> dict[str, Any] | None:
         "config": config,
         "inpainting": inpainting,
         "prediction_type": prediction,
+        "layout": "unet" if original else "unet of diffusers",
     }
     return {
         **found,
@@ -287,199 +293,32 @@ def _kinds(words: list[str]) -> Iterator[str]:
             yield match[1]
 
 
-def _others(header: Header) -> str:
-    """What diffusers takes the file for, if it is the single file of an architecture that isn't listed above."""
-    if len(header.tensors) < 10:
-        return ""
-    from diffusers.loaders.single_file_utils import infer_diffusers_model_type
+_LARGE = 100_000_000
+"""Weights of a file in numbered blocks from which on it can only be a model, even of an unknown kind."""
 
-    try:
-        found = infer_diffusers_model_type(dict(header.tensors))
-    except Exception:  # it expects real tensors of its known models; anything can be missing here
-        return ""
-    return "" if found == "v1" else str(found)
+
+def _blocks(header: Header) -> bool:
+    return header.parameters > _LARGE and any(re.search(r"(blocks?|layers)\.\d+\.", name) for name in header.tensors)
 
 
 # What is put beside a model
 
-_LORA = (
-    *(f"{dot}{name}.weight" for dot in "._" for name in ("lora.up", "lora.down")),
-    *(f".{name}.weight" for name in ("lora_down", "lora_up", "lora_mid", "lora_A", "lora_B", "lora_A.default")),
-    *(".hada_w1_a", ".lokr_w1", ".lokr_w1_a", ".oft_blocks", ".dora_scale"),
-)
-"""How the names of a LoRA's tensors end: kohya's, PEFT's, diffusers' older ones, LyCORIS'."""
-
 
 def _lora(header: Header, name: str) -> dict[str, Any] | None:
-    names = Names(header.tensors)
-    if not names.ending(*_LORA):
+    # An adapter of a face brings LoRAs along, and still is one.
+    if not loras.is_one(header.tensors) or any(n.startswith(("image_proj.", "ip_adapter.")) for n in header.tensors):
         return None
-    if "lora_controlnet" in header.tensors:
-        return {"kind": "controlnet", "variant": "control-LoRA", "base": _base_by_width(header)}
-    lycoris = names.ending(".hada_w1_a", ".lokr_w1", ".lokr_w1_a", ".oft_blocks")
-    # A file that adds a lora to an IP adapter still is one.
-    kind = "ip-adapter" if any(n.startswith(("image_proj.", "ip_adapter.")) for n in header.tensors) else "lora"
-    return {"kind": kind, "variant": "LyCORIS" if lycoris else "", "base": _base_told(header) or _base_by_names(header)}
-
-
-_ARCHITECTURES = (
-    (r"stable-diffusion-xl|sdxl", "sdxl"),
-    (r"stable-diffusion-v?3[.-]?5|sd3[.-]?5", "sd3.5"),
-    (r"stable-diffusion-v?3|sd3", "sd3"),
-    (r"stable-diffusion-v?2|sd[_-]?v?2", "sd2"),
-    (r"stable-diffusion-v?1|sd[_-]?v?1", "sd1"),
-    (r"flux[-_. ]?2", "flux2"),
-    (r"flux", "flux1"),
-    (r"qwen", "qwen-image"),
-    (r"z[-_ ]?image|zimage", "z-image"),
-)
-
-
-def _base_told(header: Header) -> str:
-    """The base model that the metadata names: kohya's `ss_base_model_version`, or ModelSpec's architecture."""
-    for key in ("modelspec.architecture", "ss_base_model_version"):
-        told = header.metadata.get(key, "").lower()
-        for pattern, base in _ARCHITECTURES:
-            if re.match(pattern, told):
-                return base
-    if header.metadata.get("ss_v2", "") in ("True", "False"):
-        return "sd2" if header.metadata["ss_v2"] == "True" else "sd1"
-    return ""
-
-
-def _base_by_names(header: Header) -> str:
-    text = "\n".join(header.tensors).lower()
-    signs: tuple[tuple[str, tuple[str, ...]], ...] = (
-        ("flux2", ("double_stream_modulation", "single_transformer_blocks.0.attn.to_qkv_mlp_proj")),
-        (
-            "flux1",
-            ("double_blocks_0_img_attn", "double_blocks.0.img_attn", "single_transformer_blocks", "single_blocks"),
-        ),
-        ("sd3", ("joint_blocks", "joint_transformer_blocks")),
-        (
-            "qwen-image",
-            ("transformer_blocks.0.img_mod", "transformer_blocks_0_img_m", "transformer_blocks.0.attn.add_q"),
-        ),
-        ("z-image", ("noise_refiner", "layers.0.attention.to_q", "layers_0_attention", "layers.0.attention.qkv")),
-    )
-    for base, patterns in signs:
-        if any(pattern in text for pattern in patterns):
-            return base
-    if "lora_te2_" in text or "text_encoder_2." in text:
-        return "sdxl"
-    return _base_by_width(header)
-
-
-def _base_by_width(header: Header) -> str:
-    """By the width of what cross attention reads."""
-    ends = ("weight", "lora_A.weight", "lora_down.weight", "lora.down.weight")
-    dotted = [f"attn2.to_k.{end}" for end in ends] + ["attn2.to_k_lora.down.weight"]
-    kohya = ["attn2_to_k.lora_down.weight", "attn2_to_k.hada_w1_b", "attn2.processor.to_k_lora.down.weight"]
-    found = Names(header.tensors).ending(*dotted, *kohya)
-    return _CONTEXT.get(found.shape[-1], "") if found and found.shape else ""
-
-
-def _embedding(header: Header, name: str) -> dict[str, Any] | None:
-    """Textual inversion: `emb_params`, SDXL's pair `clip_l` and `clip_g`, or one tensor under the word's own name."""
-    tensors = header.tensors
-    if {"clip_l", "clip_g"} <= set(tensors):
-        return {"kind": "embedding", "base": "sdxl", "variant": f"{tensors['clip_l'].shape[0]} tokens"}
-    if not 0 < len(tensors) <= 3:
-        return None
-    found = tensors.get("emb_params") or next(iter(tensors.values()))
-    if not 1 <= len(found.shape) <= 2 or found.shape[-1] not in (768, 1024, 1280) or found.shape[0] > 1280:
-        return None
-    tokens = found.shape[0] if len(found.shape) == 2 else 1
-    return {"kind": "embedding", "base": _CONTEXT[found.shape[-1]], "variant": f"{tokens} tokens"}
-
-
-def _adapter(header: Header, name: str) -> dict[str, Any] | None:
-    """ControlNet, T2I adapter, IP adapter."""
-    names = Names(header.tensors)
-    if any(each.startswith("ip_adapter.") for each in header.tensors):
-        found = names.ending(".to_k_ip.weight")
-        plus = "plus" if "image_proj.latents" in names else ""
-        faceid = (
-            "FaceID" if "image_proj.proj.0.weight" in names and names.side("image_proj.proj.0.weight", 1) == 512 else ""
-        )
-        base = _CONTEXT.get(found.shape[-1], "") if found and found.shape else ""
-        return {"kind": "ip-adapter", "base": base, "variant": " ".join(filter(None, (faceid, plus)))}
-    starts = ("control_model.", "input_hint_block.", "controlnet_cond_embedding.", "controlnet_down_blocks.",
-              "controlnet_blocks.", "controlnet_x_embedder.", "control_add_embedding.", "control_layers.")  # fmt: skip
-    if any(each.startswith(starts) for each in header.tensors):
-        base = "flux1" if any(each.startswith("single_transformer_blocks.") for each in header.tensors) else ""
-        return {"kind": "controlnet", "base": base or _base_by_width(header)}
-    if "body.0.block1.weight" in names or "adapter.body.0.resnets.0.block1.weight" in names:
-        return {"kind": "other", "variant": "T2I adapter"}
-    return None
+    variant, base = loras.kind(header.tensors), loras.told(header.metadata)
+    if base is None:
+        # Some are built like one of ours but for a layer or two, which a LoRA need not have.
+        others = any(_named(header, name, other) for other in ("kolors", "chroma", "hunyuan", "bria"))
+        base = "" if others else loras.base(header.tensors)
+    return {"kind": "lora", "variant": variant, "base": base}
 
 
 def _vae(header: Header, name: str) -> dict[str, Any] | None:
-    for prefix in parts.VAE_HOMES:
-        names = Names(header.tensors, prefix)
-        for first in parts.VAE_FIRST:
-            if first in names and ("decoder.conv_out.weight" in names or "decoder.head.2.weight" in names):
-                return {"kind": "vae", **_vae_base(names, header.tensors[prefix + first].shape, name.lower())}
-    if "decoder.layers.0.weight" in header.tensors and "encoder.layers.0.weight" in header.tensors:
-        return {"kind": "vae", "variant": "tiny", "base": "sdxl" if "xl" in name.lower() else "sd1"}
-    return None
-
-
-def _vae_base(names: Names, first: tuple[int, ...], name: str) -> dict[str, Any]:
-    """Told by the latents' channels; what has the same ones, by its name."""
-    channels = first[1] if len(first) > 1 else 0
-    if len(first) == 5:
-        return {"base": "qwen-image" if channels == 16 else "", "variant": "Wan 2.1" if channels == 16 else "video"}
-    if channels == 4:
-        return {"base": "sdxl" if "xl" in name else "sd1"}
-    if channels == 16:
-        return {"base": "sd3" if re.search(r"sd[-_]?3|stable[-_]diffusion[-_]3", name) else "flux1"}
-    return {"base": "flux2" if channels == 32 else "", "variant": f"{channels} channels"}
-
-
-_ENCODERS = {want: part.size for want, part in parts.PARTS.items() if part.folder == "text_encoders"}
-_OTHER_ENCODERS: dict[tuple[int, ...], str] = {
-    (256384, 4096): "umt5-xxl",
-    (151936, 4096): "qwen3-8b",
-    (131072, 5120): "mistral-small",
-    (256000, 2304): "gemma2-2b",
-}
-"""Vocabulary and width of the word embedding → encoder, of those that no single file needs."""
-
-_TABLES = (
-    *("shared.weight", "embed_tokens.weight", "encoder.embed_tokens.weight", "language_model.embed_tokens.weight"),
-    *("model.embed_tokens.weight", "model.language_model.embed_tokens.weight"),
-    *("text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight"),
-)
-"""Where text encoders keep their word embedding."""
-
-
-def _text_encoder(header: Header, name: str) -> dict[str, Any] | None:
-    for want in _ENCODERS:
-        if _holds(header, want):
-            return {"kind": "text encoder", "variant": want}
-    for prefix in ("", "text_model.", "transformer.", "text_encoder.", "model."):
-        names = Names(header.tensors, prefix)
-        for table in (parts.PACKED_TABLE, *_TABLES):
-            if table in names:
-                known = dict(_OTHER_ENCODERS)
-                if table == parts.PACKED_TABLE:
-                    known |= {size: f"{want} as GGUF" for want, size in _ENCODERS.items()}  # not to be read as such
-                other = "CLIP" if "token_embedding" in table else ""
-                variant = known.get((names.side(table, 0), names.side(table, 1)), other)
-                return {"kind": "text encoder", "variant": variant}
-    if any(each.startswith(("vision_model.", "visual.trunk.", "image_encoder.")) for each in header.tensors):
-        return {"kind": "image encoder"}
-    return None
-
-
-def _upscaler(header: Header, name: str) -> dict[str, Any] | None:
-    """ESRGAN and its kin, and the transformers for the same purpose."""
-    signs = (
-        *("body.0.rdb1.conv1.weight", "model.1.sub.0.RDB1.conv1.0.weight", "RRDB_trunk.0.RDB1.conv1.weight"),
-        *("layers.0.residual_group.blocks.0.norm1.weight", "params_ema.conv_first.weight", "body.0.weight"),
-    )
-    return {"kind": "upscaler"} if any(sign in header.tensors for sign in signs) else None
+    found = vaes.kind(header.tensors, f"{name} {header.metadata.get('modelspec.title', '')}".lower())
+    return {"kind": "vae", **found} if found else None
 
 
 # What the metadata tells

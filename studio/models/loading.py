@@ -29,7 +29,7 @@ from studio.models import headers, weights
 from studio.models.catalog import Entry, family
 from studio.models.files import PICKLES, check, parameters, read_json, weight_files
 from studio.models.identify import Identity
-from studio.models.parts import CONFIGS, held, size_of
+from studio.models.parts import CONFIGS, DENOISER_HOMES, held, size_of
 from studio.models.weights import Stored
 
 Report = Callable[[int, int], None]
@@ -348,7 +348,8 @@ def _unpickle(path: Path, allow_pickles: bool) -> dict[str, Tensor]:
 
 
 def _denoiser(stored: Mapping[str, Stored], name: str) -> dict[str, str]:
-    names = {each: each.removeprefix(_DENOISER) for each in stored if each.startswith(_DENOISER)}
+    home = next((home for home in DENOISER_HOMES if any(each.startswith(home) for each in stored)), "")
+    names = {each: each.removeprefix(home) for each in stored if home and each.startswith(home)}
     names = names or {each: each for each in stored if not each.startswith(_OTHERS)}
     if name == "unet" and "conv_in.weight" not in names.values():
         names = {each: _DENOISER + own for each, own in names.items()}

@@ -130,6 +130,9 @@ class Shaped(Protocol):
 _CLIP = "embeddings.token_embedding.weight"
 _CLIP_INNER = ("text_model.", "")
 """Below its home, a CLIP is one thing further in; not in the first models' files, and as transformers 5 writes it."""
+_POSITIONS = "embeddings.position_embedding.weight"
+_MOST_TOKENS = 77
+"""How many places a CLIP has; LongCLIP has more, and is another model."""
 _PROJECTION = "text_projection.weight"
 _CLIP_HOMES = (
     "cond_stage_model.transformer.",
@@ -144,6 +147,8 @@ _PACKED = {"T5EncoderModel": "enc.blk.0.attn_q.weight", "Qwen3Model": "blk.0.att
 """Kinds of text encoder that are read from GGUF → a tensor by which they are known there, in llama.cpp's names."""
 PACKED_TABLE = "token_embd.weight"
 _QWEN_HOMES = ("text_encoders.qwen3_4b.transformer.", "text_encoders.qwen25_7b.transformer.", "")
+DENOISER_HOMES = ("model.diffusion_model.", "diffusion_model.", "transformer.", "unet.")
+"""Below which a file may keep its denoiser, if it does not lie bare."""
 VAE_HOMES = ("first_stage_model.", "vae.", "")
 VAE_FIRST = ("decoder.conv_in.weight", "decoder.conv1.weight")
 """The decoder's first weight, as most call it and as Wan does."""
@@ -169,6 +174,8 @@ def held(tensors: Mapping[str, Shaped], kind: str, size: tuple[int, ...]) -> dic
         return _clip_names(tensors, kind, size)
     if kind == "T5EncoderModel":
         return _under(tensors, _T5_HOMES, ("shared.weight", "encoder.embed_tokens.weight"), size, _T5_HOMES[0])
+    if kind == "Qwen3Model" and sees(tensors):
+        return {}
     if kind.startswith("Qwen"):
         tables = ("model.embed_tokens.weight", "model.language_model.embed_tokens.weight", "embed_tokens.weight")
         return _under(tensors, _QWEN_HOMES, tables, size)
@@ -180,12 +187,23 @@ def held(tensors: Mapping[str, Shaped], kind: str, size: tuple[int, ...]) -> dic
     return {}
 
 
+def holds(tensors: Mapping[str, Shaped], want: str) -> bool:
+    """Whether the file holds this one of PARTS."""
+    return bool(held(tensors, PARTS[want].kind, PARTS[want].size))
+
+
+def sees(tensors: Mapping[str, Shaped]) -> bool:
+    """Whether a language model looks at pictures too: Qwen3-VL has words as wide and as many as Qwen3's."""
+    return any(".visual." in f".{name}" or "language_model." in name or ".deepstack" in name for name in tensors)
+
+
 def _clip_names(tensors: Mapping[str, Shaped], kind: str, size: tuple[int, ...]) -> dict[str, str]:
     projected = kind.endswith("WithProjection")
     for home in _CLIP_HOMES:
         for inner in _CLIP_INNER:
             found = tensors.get(home + inner + _CLIP)
-            if not found or found.shape != size:
+            places = tensors.get(home + inner + _POSITIONS)
+            if not found or found.shape != size or (places and places.shape[:1] > (_MOST_TOKENS,)):
                 continue
             goal = _CLIP_HOMES[0]
             if projected:  # the converter makes a projection up for the one, and takes it from the file for the other

@@ -18,12 +18,14 @@ from studio.models.identify import Identity
 
 log = logging.getLogger(__name__)
 
-RULES = 4
+RULES = 5
 """Raised whenever `studio.models.identify` tells more or other things than before: headers are then read again."""
 
 DEFAULTS = ("width", "height", "steps", "guidance_scale", "guidance_end", "guidance_rescale", "sampler", "schedule")
 """Settings of a recipe that a person can give a model defaults for."""
 
+_PARTS = "parts of "
+"""Before a model's key, where what a person chose to serve as its parts is kept among the defaults."""
 DISTILLED, NOT_DISTILLED = "distilled", "no"
 """Beside these: what a person says that a model is distilled by, and that it is not."""
 
@@ -114,6 +116,21 @@ class Records:
     def _wanted(self, model: str) -> dict[str, Any]:
         known = self._one("defaults", "model", model)
         return dict(json.loads(known[1])) if known else {}
+
+    def all_parts(self) -> dict[str, dict[str, str]]:
+        """What a person chose to serve as parts of models: model → part → path."""
+        query = "SELECT * FROM defaults WHERE model LIKE ?"
+        rows = self._file.run(lambda file: list(map(whole, file.execute(query, (f"{_PARTS}%",)))))
+        found = {model.removeprefix(_PARTS): json.loads(text) for model, text in rows}
+        return {model: parts for model, parts in found.items() if isinstance(parts, dict)}
+
+    def keep_part(self, model: str, part: str, path: Path | None) -> None:
+        """What shall serve as a part of a model; None for what is best by itself."""
+        parts = self.all_parts().get(model, {})
+        parts.pop(part, None)
+        if path is not None:
+            parts[part] = str(path)
+        self._write("defaults", _PARTS + model, json.dumps(parts))
 
     def close(self) -> None:
         """Nothing can be asked afterwards."""

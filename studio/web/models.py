@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from studio.engine import Engine
 from studio.errors import Busy, ModelBusy, ModelError, ModelMissing, RecipeError
 from studio.library import Library
-from studio.models import catalog, download, sidecars
+from studio.models import catalog, companions, download, parts, sidecars
 from studio.models.catalog import Entry
 from studio.models.files import visible
 from studio.models.identify import BASES
@@ -91,6 +91,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
                 "defaults": records.defaults(key),
                 "suited": _suited(found),
                 "samplers": _samplers(found),
+                "parts": _parts(found, models.catalog.everything(), records.all_parts().get(key, {})),
                 "schedules": _schedules(found),
                 "distilled": records.all_distilled().get(key, ""),
                 "distillations": _distillations(found),
@@ -124,6 +125,31 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
             check_schedule(catalog.family(found).samplers, str(wanted["sampler"]), str(wanted["schedule"]))
             Recipe.from_values({"model": found.name, **wanted}).check()
         await run_in_threadpool(models.catalog.records.keep_defaults, found.key, values)
+        return JSONResponse({})
+
+    @router.post("/part")
+    async def keep_part(key: str, part: str, choice: str = "") -> JSONResponse:
+        """What shall serve as a part of a single file: the key of an entry, or nothing for what is best by itself."""
+
+        found = await run_in_threadpool(entry, key)
+
+        def keep() -> None:
+            want = companions.lacking(found).get(part)
+            if want is None:
+                raise ModelError(f"{found.name} takes no {visible(part[:40])} from another file.")
+            path = None
+            if choice:
+                fit = companions.fitting(want, models.catalog.everything())
+                path = next((each.path for each in fit if each.key == choice), None)
+                if path is None:
+                    raise ModelMissing(f"That file cannot serve as the {parts.PARTS[want].label}. Load the list again.")
+            models.catalog.records.keep_part(found.key, part, path)
+            models.entries()
+
+        # What is loaded holds the part that served before.
+        if any(each.name == found.name for each in models.held):
+            await asyncio.wrap_future(engine.free(found.name))
+        await run_in_threadpool(keep)
         return JSONResponse({})
 
     @router.post("/distilled")
@@ -235,6 +261,18 @@ def _described(entry: Entry, picture: str, own: str) -> dict[str, Any]:
         "picture": picture,
         "own": own[:200],
     }
+
+
+def _parts(entry: Entry, entries: list[Entry], chosen: dict[str, str]) -> list[dict[str, Any]]:
+    """What serves as each part that a single file lacks, and what else could."""
+    serving, found = dict(entry.companions), []
+    for part, want in companions.lacking(entry).items():
+        fit = companions.fitting(want, entries)
+        now = next((each.key for each in fit if each.path == serving.get(part)), "")
+        own = next((each.key for each in fit if str(each.path) == chosen.get(part)), "")
+        files = [{"key": each.key, "name": each.name} for each in fit]
+        found.append({"part": part, "label": parts.PARTS[want].label, "serves": now, "chosen": own, "files": files})
+    return found
 
 
 def _suited(entry: Entry) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests import weights
 from tests.browser.conftest import panel
+from tests.test_loading import t5
 from tests.weights import LORA
 
 NASTY = "${alert(1)} <img src=x onerror=alert(2)>"
@@ -69,6 +70,26 @@ def test_a_lora_shows_its_words_and_keeps_notes(page: Page, loras: Path) -> None
     page.keyboard.press("Escape")
     here.get_by_label("Search models").fill("0.7")
     expect(here.locator(".models-card")).to_have_count(1)
+
+
+def test_the_file_that_serves_as_a_part_is_shown_and_chosen(page: Page, models_folder: Path) -> None:
+    home = models_folder / "parts"
+    weights.flux_in_parts(home)
+    weights.safetensors(home / "vae/soft.safetensors", weights.FLUX_VAE)
+    t5(home / "t5_tokenizer")
+    try:
+        here = open_tab(page)
+        card(here, "flux1-dev.safetensors").press("Enter")
+        sheet = page.get_by_role("dialog", name="flux1-dev.safetensors")
+        vae = sheet.get_by_label("VAE of FLUX.1")
+        expect(vae.locator("option")).to_have_text(["ae (suits best)", "ae", "soft"])
+        vae.select_option("soft")
+        expect(sheet.get_by_text("Kept")).to_be_visible()
+        page.keyboard.press("Escape")
+        card(here, "flux1-dev.safetensors").press("Enter")
+        expect(page.get_by_role("dialog").get_by_label("VAE of FLUX.1")).to_have_value("vae/soft")
+    finally:
+        shutil.rmtree(home)
 
 
 def test_a_model_is_used_with_its_own_defaults(page: Page, faults: list[str]) -> None:

@@ -42,6 +42,7 @@ export async function showModel(each, { bases, changed }) {
   side.append(...using(each, dialog));
   body.append(...triggers(more, say));
   body.append(table(each, more, bases));
+  if (more.parts.length) body.append(parts(each, more, changed, say));
   if (more.notes) body.append(make("details", { class: "models-notes", open: true }, make("summary", {}, "Notes that came with it"), make("p", { class: "models-text" }, more.notes)));
   body.append(ownNotes(each, more, changed, say));
   if (more.distillations.length) body.append(distilled(each, more, say));
@@ -101,6 +102,34 @@ function table(each, more, bases) {
   const list = make("dl", { class: "models-table" });
   for (const [name, value] of lines) if (value) list.append(make("dt", {}, name), make("dd", {}, make("bdi", {}, value)));
   return list;
+}
+
+/** Which file serves as each part that this one lacks. With an empty choice, the one that suits best. */
+function parts(each, more, changed, say) {
+  const saved = make("span", { class: "models-facts", role: "status" });
+  const row = make("div", { class: "models-defaults" });
+  for (const part of more.parts) {
+    const best = part.files[0]?.name ?? "none is there";
+    const options = part.files.map((file) => make("option", { value: file.key }, file.name));
+    const field = make("select", {}, make("option", { value: "" }, `${best} (suits best)`), ...options);
+    field.value = part.chosen;
+    field.addEventListener("change", async () => {
+      const query = new URLSearchParams({ key: each.key, part: part.part, choice: field.value });
+      try {
+        await ask(`/models/part?${query}`, { method: "POST" });
+        part.chosen = field.value;
+        setText(saved, "Kept");
+        say({ message: "" });
+        changed();
+      } catch (error) {
+        field.value = part.chosen;
+        setText(saved, "");
+        say(error);
+      }
+    });
+    row.append(make("label", {}, make("span", {}, part.label), field));
+  }
+  return make("div", { class: "models-own" }, make("h3", {}, "Works with ", saved), row);
 }
 
 function parameters(count) {
