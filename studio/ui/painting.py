@@ -368,7 +368,7 @@ def connect_pictures(
 def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studio: Studio) -> None:
     """Fork a picture at one of its steps, or change it from its next step on, by what the form says now."""
     fields, names = settings.form, ("prompt", "negative_prompt", "guidance_scale", "sampler", "schedule")
-    inputs = [fields[name] for name in names]
+    inputs = {fields[name] for name in names}
 
     def own(event: gr.EventData, request: gr.Request) -> Job:
         job = studio.engine.job(str(event._data["job"]))
@@ -376,8 +376,8 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
             raise JobMissing("That picture is being made in another browser, and can be changed there only.")
         return job
 
-    def changes(job: Job, values: Iterable[Any], event: gr.EventData) -> dict[str, Any]:
-        found = {name: form.typed(name, value) for name, value in zip(names, values, strict=True)}
+    def changes(job: Job, values: dict[Component, Any], event: gr.EventData) -> dict[str, Any]:
+        found = {name: form.typed(name, values[fields[name]]) for name in names}
         for name in form.PROMPTS:
             found[name] = studio.wildcards.resolve(str(found[name]), job.recipe.seed, name)
         if (found["schedule"], job.recipe.schedule) == (AUTOMATIC, AS_PUBLISHED):
@@ -386,20 +386,11 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
             found["noise"] = (strength, random.randrange(RANDOM_SEEDS))
         return found
 
-    def fork(
-        prompt: Any,
-        negative: Any,
-        guidance: Any,
-        sampler: Any,
-        schedule: Any,
-        event: gr.EventData,
-        request: gr.Request,
-    ) -> str:
-        wanted = prompt, negative, guidance, sampler, schedule
+    def fork(values: dict[Component, Any], event: gr.EventData, request: gr.Request) -> str:
         try:
             job, step = own(event, request), int(event._data["step"])
             remembered = studio.engine.remembered(job.id, step)
-            forked = studio.engine.fork(job.id, step, changes(job, wanted, event))
+            forked = studio.engine.fork(job.id, step, changes(job, values, event))
             shown = studio.live.shown(job.owner, settings.place)
             studio.live.show(job.owner, settings.place, [*(shown if job in shown else [job]), forked])
         except StudioError as error:
@@ -410,19 +401,10 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
             return f"It goes on from step {remembered}, the nearest one before that is remembered."
         return "The steps before it are run again: they are no longer remembered."
 
-    def turn(
-        prompt: Any,
-        negative: Any,
-        guidance: Any,
-        sampler: Any,
-        schedule: Any,
-        event: gr.EventData,
-        request: gr.Request,
-    ) -> str:
-        wanted = prompt, negative, guidance, sampler, schedule
+    def turn(values: dict[Component, Any], event: gr.EventData, request: gr.Request) -> str:
         try:
             job = own(event, request)
-            studio.engine.change(job.id, changes(job, wanted, event))
+            studio.engine.change(job.id, changes(job, values, event))
         except StudioError as error:
             return str(error)
         return ""

@@ -52,6 +52,11 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
                 return each
         raise ModelMissing("That model is not there any more. Load the list anew.")
 
+    async def let_go(found: Entry) -> None:
+        """Have a model leave memory if it is there. Raises ModelBusy."""
+        if any(each.name == found.name for each in models.held):
+            await asyncio.wrap_future(engine.free(found.name))
+
     @lru_cache(_THUMBNAILS_KEPT)
     def picture(key: str, stamp: tuple[int, ...], beside: tuple[Path, ...]) -> bytes:
         return sidecars.thumbnail(entry(key), library.gate)
@@ -130,26 +135,23 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
     @router.post("/part")
     async def keep_part(key: str, part: str, choice: str = "") -> JSONResponse:
         """What shall serve as a part of a single file: the key of an entry, or nothing for what is best by itself."""
-
         found = await run_in_threadpool(entry, key)
 
-        def keep() -> None:
+        def wanted() -> Path | None:
             want = companions.lacking(found).get(part)
             if want is None:
                 raise ModelError(f"{found.name} takes no {visible(part[:40])} from another file.")
-            path = None
-            if choice:
-                fit = companions.fitting(want, models.catalog.everything())
-                path = next((each.path for each in fit if each.key == choice), None)
-                if path is None:
-                    raise ModelMissing(f"That file cannot serve as the {parts.PARTS[want].label}. Load the list again.")
-            models.catalog.records.keep_part(found.key, part, path)
-            models.entries()
+            if not choice:
+                return None
+            for each in companions.fitting(want, models.catalog.everything()):
+                if each.key == choice:
+                    return each.path
+            raise ModelMissing(f"That file cannot serve as the {parts.PARTS[want].label}. Load the list again.")
 
-        # What is loaded holds the part that served before.
-        if any(each.name == found.name for each in models.held):
-            await asyncio.wrap_future(engine.free(found.name))
-        await run_in_threadpool(keep)
+        path = await run_in_threadpool(wanted)
+        await let_go(found)  # what is loaded holds the part that served before
+        await run_in_threadpool(models.catalog.records.keep_part, found.key, part, path)
+        await run_in_threadpool(models.entries)
         return JSONResponse({})
 
     @router.post("/distilled")
@@ -160,13 +162,11 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
             raise RecipeError(f"{found.name} cannot be distilled by {kind[:40]!r}.")
         await run_in_threadpool(models.catalog.records.keep_distilled, found.key, kind)
         await run_in_threadpool(models.entries)
-        note = ""
-        if any(each.name == found.name for each in models.held):  # with the schedule that was right before
-            try:
-                await asyncio.wrap_future(engine.free(found.name))
-            except ModelBusy:
-                note = "It is in use, and keeps its schedule until it is loaded again."
-        return JSONResponse({"note": note})
+        try:
+            await let_go(found)  # with the schedule that was right before
+        except ModelBusy:
+            return JSONResponse({"note": "It is in use, and keeps its schedule until it is loaded again."})
+        return JSONResponse({"note": ""})
 
     @router.post("/hash")
     def start_hash(key: str) -> JSONResponse:
