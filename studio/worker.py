@@ -55,6 +55,7 @@ class TorchRun:
 
     def __init__(self, model: Model, recipe: Recipe, sources: Sources, models: Manager) -> None:
         self.recipe = recipe
+        self.notes: tuple[str, ...] = ()
         self._models = models
         self._read: tuple[Any, str, str] | None = None
         self.loras: tuple[Lora, ...] = ()
@@ -72,7 +73,6 @@ class TorchRun:
         self.guides: tuple[Guide, ...] = ()
         self.moments: dict[int, Moment] = {}
         self._stride = 1
-        self.notes: tuple[str, ...] = ()
         self.projection = model.projection
         self.remember(model)
 
@@ -148,7 +148,8 @@ class TorchRun:
             self.loras, self.words = self._found(model, loras, prompt, negative)
             self._read = read
         # Encoded prompts are cached by the model, and encoded with the LoRAs at work.
-        model.loras.use(self.loras, now.model)
+        for note in model.loras.use(self.loras, now.model):
+            _note(self, note)
         # After the last step the words of the last step stand.
         step = max(min(self.done, self.total - 1), 0)
         guided = model.guided(now) and self.recipe.guides(step)
@@ -171,12 +172,14 @@ class TorchRun:
     def change(self, recipe: Recipe, model: Model) -> None:
         """Go on from where it stands with a recipe that differs in what comes now and later."""
         # As a fork of itself: what was changed here before is taken back first, and not taken twice.
-        vars(self).update(vars(self.fork(self.done, recipe, model)))
+        other = self.fork(self.done, recipe, model)
+        other.notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
+        vars(self).update(vars(other))
 
     def fork(self, step: int, recipe: Recipe, model: Model) -> "TorchRun":
         """A run of a recipe that is the same up to `step`, taken up there. That step is remembered."""
         result = copy.copy(self)
-        result._stride = 1
+        result._stride, result.notes = 1, ()
         moment = self.moments[step]
         result.recipe, result.latents, result.clean = recipe, moment.latents, moment.clean
         result.sampler = moment.sampler.copy()
@@ -262,10 +265,11 @@ class TorchWorker:
         steps = [0, *(turn.step for turn in recipe.turns)]
         prompts = {recipe.at(step).prompt for step in steps}
         loras = [lora for prompt in prompts for lora in addons.split(prompt)[1]]
-        if loras and not adapters.loader(family.pipelines):
+        if loras and not family.takes_loras:
             raise RecipeError(f"{recipe.model} takes no LoRAs. Take {loras[0].name} out of the prompt.")
-        if loras:
-            addons.located(loras, self._models.seen("lora"))
+        base = self._models.entry(recipe.model).base
+        for lora in addons.located(loras, self._models.seen("lora")) if loras else ():
+            adapters.check(lora, recipe.model, base)
         if family.reads_embeddings and (found := self._models.seen("embedding")):
             negatives = {recipe.at(step).negative_prompt for step in steps}
             fits = addons.belongs(self._models.entry(recipe.model).config)
@@ -354,9 +358,7 @@ class TorchWorker:
                 past, step = origin
                 # Where that step was thinned out, it is run again from the nearest before it, turns between included.
                 if isinstance(past, TorchRun) and (kept := nearest(past.moments, step)) is not None:
-                    fork = past.fork(kept, recipe, model)
-                    fork.notes = ()
-                    return fork
+                    return past.fork(kept, recipe, model)
                 if isinstance(past, Stored):
                     return self._taken_up(past, step, recipe, model)
             return self._begun(recipe, model)

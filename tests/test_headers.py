@@ -113,7 +113,7 @@ def test_models_are_told_apart(tmp_path: Path, shapes: Shapes, base: str, varian
         ({"transformer.transformer_blocks.0.attn.add_q_proj.lora_A.weight": (8, 3072)}, "lora", "qwen-image", ""),
         ({"unet.down_blocks.0.attentions.0.attn2.to_k.lora_A.weight": (8, 768)}, "lora", "sd1", ""),
         ({"lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": (8, 1280)}, "lora", "sdxl", ""),
-        ({"lora_x_attn2_to_k.hada_w1_a": (8, 4), "lora_x_attn2_to_k.hada_w1_b": (4, 768)}, "lora", "sd1", "LyCORIS"),
+        ({"lora_x_attn2_to_k.hada_w1_a": (8, 4), "lora_x_attn2_to_k.hada_w1_b": (4, 768)}, "lora", "sd1", "LoHa"),
         ({"emb_params": (4, 768)}, "embedding", "sd1", "4 tokens"),
         ({"<cat>": (768,)}, "embedding", "sd1", "1 tokens"),
         ({"clip_l": (2, 768), "clip_g": (2, 1280)}, "embedding", "sdxl", "2 tokens"),

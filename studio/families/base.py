@@ -134,6 +134,8 @@ class Model(ABC):
     """Whether some of its steps can be guided and others not."""
     rescales_guidance: ClassVar[bool] = False
     """Whether it can take back contrast that guidance adds."""
+    takes_loras: ClassVar[bool] = True
+    """Whether LoRAs in a prompt are applied."""
     takes_controls: ClassVar[bool] = False
     """Whether ControlNets and IP-Adapters can guide it."""
     weights: ClassVar[bool] = False
@@ -149,7 +151,7 @@ class Model(ABC):
         self.scheduler_config: Mapping[str, Any] = parts["scheduler"]
         self.published_config: Mapping[str, Any] = parts.get("published", parts["scheduler"])
         self.encoded: Recent[Hashable, Prompts] = Recent(PROMPTS_HELD, lambda prompts: prompts.bytes)
-        self.loras = Loras(self.pipelines, parts)
+        self.loras = Loras(parts, dtype)
         self.embeddings = Embeddings(parts) if self.reads_embeddings else None
         self._with_vae: OrderedDict[File, Self] = OrderedDict()
         self.projection = previews.fit(self._encode_pictures, self.vae_factor).to(device)

@@ -345,6 +345,7 @@ class Stock(Model):
     row: ClassVar[Row]
     samplers: ClassVar[Mapping[str, tuple[str, dict]]] = {OWN: ("", {})}
     ends_guidance = False
+    takes_loras = False
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
@@ -390,10 +391,6 @@ class Stock(Model):
             raise RecipeError(f"With a strength of {recipe.strength:g}, none of {recipe.steps} steps is run. Raise it.")
         if row.key == "helios-pyramid" and recipe.steps % 3:
             raise RecipeError(f"{row.name} draws in three stages. Choose steps that can be divided by 3.")
-        if "<lora:" in recipe.prompt:
-            raise RecipeError(
-                f"{row.name} runs through its stock pipeline, which takes no LoRA. Remove it from the prompt."
-            )
         _check_turns(row, recipe)
         for field in dataclasses.fields(recipe):
             if field.name not in _KNOWN and getattr(recipe, field.name) != field.default:

@@ -308,12 +308,12 @@ def _lora(header: Header, name: str) -> dict[str, Any] | None:
     # An adapter of a face brings LoRAs along, and still is one.
     if not loras.is_one(header.tensors) or any(n.startswith(("image_proj.", "ip_adapter.")) for n in header.tensors):
         return None
-    variant, base = loras.kind(header.tensors), loras.told(header.metadata)
+    kind, base = loras.kind(header.tensors), loras.told(header.metadata)
     if base is None:
         # Some are built like one of ours but for a layer or two, which a LoRA need not have.
         others = any(_named(header, name, other) for other in ("kolors", "chroma", "hunyuan", "bria"))
         base = "" if others else loras.base(header.tensors)
-    return {"kind": "lora", "variant": variant, "base": base}
+    return {"kind": "lora", "variant": kind.label if kind and kind is not loras.KINDS[-1] else "", "base": base}
 
 
 def _vae(header: Header, name: str) -> dict[str, Any] | None:

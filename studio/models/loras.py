@@ -1,21 +1,23 @@
-"""LoRAs and their kin: which file is one, and of which model it was made.
+"""LoRAs and their kin: which file is one, what its tensors are, and of which model it was made.
 
 Trainers write the same layer as `transformer.transformer_blocks.0.attn.to_q.lora_A.weight` (PEFT),
 `lora_unet_transformer_blocks_0_attn_to_q.lora_down.weight` (kohya), `lycoris_…` or without any prefix. Here all of
-them are one thing: a module's path with underscores, and how wide what it reads and writes is.
+them are one thing: a module's path with underscores, and what its tensors are for.
 """
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from studio.models.headers import Tensor
 
+_ADAPTER = r"(?:\.(?!weight\b|bias\b)[\w-]+)?"
+"""PEFT writes the name of an adapter into its tensors' names: `lora_A.default.weight`."""
 _ENDS = re.compile(
-    r"\.(?P<end>lora_(?:down|up|mid|A|B|C)(?:\.default)?\.weight|lora\.(?:down|up)\.weight|lora_[AB]\.bias|"
+    rf"\.(?P<end>lora_(?:down|up|mid|A|B|C){_ADAPTER}\.weight|lora\.(?:down|up)\.weight|lora_[AB]{_ADAPTER}\.bias|"
     r"hada_[wt][12](?:_[ab])?|lokr_(?:w[12](?:_[ab])?|t2)|oft_blocks|oft_diag|oft_R\.(?:default\.)?weight|boft_R|"
-    r"dora_scale|lora_magnitude_vector(?:\.default)?(?:\.weight)?|[ab][12]\.weight|diff(?:_b)?|on_input|w_norm|b_norm)$"
+    rf"dora_scale|lora_magnitude_vector{_ADAPTER}(?:\.weight)?|[ab][12]\.weight|diff(?:_b)?|on_input|w_norm|b_norm)$"
     r"|(?P<old>_lora[12]?\.(?:down|up)\.weight)$"
 )
 """How the names of a LoRA's tensors end: kohya's, PEFT's, diffusers' older ones, XLabs', LyCORIS'."""
@@ -23,10 +25,35 @@ _PREFIXES = re.compile(
     r"^(?:base_model\.model\.|model\.diffusion_model\.|diffusion_model\.|transformer\.|unet\.|lora_unet_|lora_transformer_|"
     r"lycoris_(?:unet_)?|oft_unet_|lora_prior_unet_)+"
 )
-_KINDS = (
-    ("LyCORIS", re.compile(r"\.(?:hada_|lokr_|oft_|boft_|[ab][12]\.weight$|on_input$|diff$|w_norm$)")),
-    ("DoRA", re.compile(r"\.(?:dora_scale|lora_magnitude_vector)")),
+_TEXT = re.compile(
+    r"^(?:base_model\.model\.)?(?:(?:lora_|lycoris_)?(?:te|text_encoder)_?(?P<number>[123]?)[._]|"
+    r"text_encoders\.(?P<encoder>clip_l|clip_g|t5xxl)\.(?:transformer\.)?)"
 )
+"""Before a layer of a text encoder. The last is ComfyUI's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One way to say how a layer's weights are to change. sign: the names of tensors that only this one has."""
+
+    label: str
+    formula: str
+    sign: re.Pattern[str]
+    is_applied: bool = True
+
+
+KINDS = (
+    Kind("OFT", "rotates what a layer gives", re.compile(r"\.(?:b?oft_)"), False),
+    Kind("GLoRA", "W·A + B, A and B products of two matrices", re.compile(r"\.[ab][12]\.weight$"), False),
+    Kind("IA³", "a factor for each channel", re.compile(r"\.on_input$"), False),
+    Kind("DoRA", "a direction by a LoRA, and a length for each channel", re.compile(r"\.(?:dora_|lora_magnitude_)")),
+    Kind("LoKr", "the Kronecker product of two matrices", re.compile(r"\.lokr_")),
+    Kind("LoHa", "the product, number by number, of two LoRAs", re.compile(r"\.hada_")),
+    Kind("full difference", "every number of a layer's weights", re.compile(r"\.(?:diff(?:_b)?|[wb]_norm)$")),
+    Kind("LoCon", "a LoRA of convolutions, with a core of its own", re.compile(r"\.lora_mid\.")),
+    Kind("LoRA", "the product of two narrow matrices", re.compile(r"lora(?:_(?:down|up|[AB])|[12]?\.(?:down|up))\b")),
+)
+"""Of a file that has several, the first counts. Those of LyCORIS: https://arxiv.org/abs/2309.14859."""
 
 
 def is_one(tensors: Mapping[str, Tensor]) -> bool:
@@ -39,9 +66,65 @@ def is_one(tensors: Mapping[str, Tensor]) -> bool:
     return len(found) > len(weak) or any(name.startswith(("lora_", "lycoris_", "diffusion_model.")) for name in weak)
 
 
-def kind(tensors: Mapping[str, Tensor]) -> str:
-    """ "LyCORIS" of LoHa, LoKr, OFT and the like, "DoRA", or empty."""
-    return next((label for label, sign in _KINDS if any(map(sign.search, tensors))), "")
+def kind(tensors: Mapping[str, Tensor]) -> Kind | None:
+    """How it changes weights; None if that cannot be told, as of a file without tensors."""
+    return next((kind for kind in KINDS if any(map(kind.sign.search, tensors))), None)
+
+
+# What its tensors are
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A layer as a LoRA's file names it.
+
+    part: "text_encoder", "text_encoder_2" or "text_encoder_3", a text encoder of ComfyUI's names ("t5xxl"), or empty
+    for the denoiser. path: its name in there, with underscores.
+    """
+
+    part: str
+    path: str
+
+
+_ROLES = {"lora_A": "down", "lora_B": "up", "lora.down": "down", "lora.up": "up", "lora_magnitude_vector": "dora_scale"}
+
+
+def layers(names: Iterable[str]) -> tuple[dict[Layer, dict[str, str]], list[str]]:
+    """What a LoRA's tensors are for: a layer → role → the tensor's name; and the names of those without a layer.
+
+    Roles are "down", "up", "mid", "alpha", "dora_scale", "up.bias", and LyCORIS' own names for the rest.
+    """
+    found: dict[Layer, dict[str, str]] = {}
+    others = []
+    for name in names:
+        if (read := _read(name)) is None:
+            others.append(name)
+            continue
+        path, role = read
+        text = _TEXT.match(path)
+        part, path = _part(text), path[text.end() :] if text else _PREFIXES.sub("", path)
+        found.setdefault(Layer(part, path.replace(".", "_")), {})[role] = name
+    return found, others
+
+
+def _read(name: str) -> tuple[str, str] | None:
+    """The path and the role in a tensor's name."""
+    if name.endswith(".alpha"):
+        return name.removesuffix(".alpha"), "alpha"
+    if not (end := _ENDS.search(name)):
+        return None
+    if old := end["old"]:  # XLabs' number says which stream it is of
+        return name[: end.start()] + "".join(re.findall(r"\d", old)), "down" if "down" in old else "up"
+    role = end["end"].removesuffix(".weight")
+    bias = ".bias" * role.endswith(".bias")
+    role = re.sub(rf"^(lora_(?:down|up|mid|A|B|C|magnitude_vector)){_ADAPTER}$", r"\1", role.removesuffix(".bias"))
+    return name[: end.start()], _ROLES.get(role, role).removeprefix("lora_") + bias
+
+
+def _part(text: re.Match[str] | None) -> str:
+    if text is None:
+        return ""
+    return text["encoder"] or f"text_encoder_{text['number'] or 1}".removesuffix("_1")
 
 
 # Which model it was made of
@@ -90,12 +173,9 @@ def modules(tensors: Mapping[str, Tensor]) -> dict[str, Module]:
     """What a LoRA changes: the path with underscores → how wide it is."""
     parts: dict[str, dict[str, tuple[int, ...]]] = {}
     for name, tensor in tensors.items():
-        if found := _ENDS.search(name):
-            end = found["end"] or found["old"][1:].replace("1", "").replace("2", "")
-            path = name[: found.start()] + "".join(re.findall(r"\d", found["old"] or ""))
-            path = _PREFIXES.sub("", path).replace(".", "_")
-            parts.setdefault(path, {})[end.replace(".default", "").removesuffix(".weight")] = tensor.shape
-        elif name.startswith("lora_unet_") and name.endswith(".weight"):  # IA3
+        if (read := _read(name)) and read[1] != "alpha":
+            parts.setdefault(_PREFIXES.sub("", read[0]).replace(".", "_"), {})[read[1]] = tensor.shape
+        elif name.startswith("lora_unet_") and name.endswith(".weight"):  # IA³
             parts.setdefault(_PREFIXES.sub("", name.removesuffix(".weight")), {})
     return {path: Module(_reads(shapes), _writes(shapes)) for path, shapes in parts.items()}
 
@@ -107,14 +187,14 @@ def _side(shapes: Mapping[str, tuple[int, ...]], name: str, dimension: int) -> i
 
 def _reads(shapes: Mapping[str, tuple[int, ...]]) -> int:
     kron = _factor(shapes, "lokr_w1", 1) * _factor(shapes, "lokr_w2", 1)
-    plain = (_side(shapes, name, 1) for name in ("lora_down", "lora_A", "lora.down", "hada_w1_b", "diff"))
+    plain = (_side(shapes, name, 1) for name in ("down", "hada_w1_b", "diff"))
     glora = _side(shapes, "a1", 1)
     return next(filter(None, plain), 0) or kron or glora
 
 
 def _writes(shapes: Mapping[str, tuple[int, ...]]) -> int:
     kron = _factor(shapes, "lokr_w1", 0) * _factor(shapes, "lokr_w2", 0)
-    plain = (_side(shapes, name, 0) for name in ("lora_up", "lora_B", "lora.up", "hada_w1_a", "diff"))
+    plain = (_side(shapes, name, 0) for name in ("up", "hada_w1_a", "diff"))
     turned = _side(shapes, "oft_blocks", 0) * _side(shapes, "oft_blocks", 1)
     return next(filter(None, plain), 0) or kron or _side(shapes, "b2", 0) or turned
 
