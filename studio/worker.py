@@ -352,7 +352,10 @@ class TorchWorker:
         with _device_errors():
             model = self._model(recipe)
             if isinstance(model, Stock):
-                return StockRun(model, recipe, self._sources)
+                run = StockRun(model, recipe, self._sources)
+                for sentence in model.notes:
+                    _note(run, sentence)
+                return run
             _check_samplers(recipe, model)
             if origin and _agree(origin[0].recipe, origin[1], recipe):
                 past, step = origin
@@ -368,6 +371,8 @@ class TorchWorker:
             run = TorchRun(model, recipe, self._sources, self._models)
         _note(run, note)
         run.guides = tuple(self._guide(model, recipe, control) for control in recipe.controls)
+        for sentence in (*model.notes, *(guide.note for guide in run.guides)):
+            _note(run, sentence)
         return run
 
     def _taken_up(self, past: Stored, step: int, recipe: Recipe, model: Model) -> TorchRun:

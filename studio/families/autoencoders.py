@@ -9,7 +9,7 @@ import torch
 from studio import disk
 from studio.addons import File
 from studio.errors import ModelError
-from studio.models import placement
+from studio.models import placement, unused, weights
 from studio.models.files import read_json
 from studio.models.placement import Plan
 
@@ -42,16 +42,25 @@ def _from_folder(file: File, dtype: torch.dtype) -> Any:
     kind = getattr(diffusers, name, None) if name.startswith("Autoencoder") else None
     if kind is None:
         raise ModelError(f"{file.name} is a {name:.60}, which is no VAE that is known here. Choose another.")
-    return kind.from_pretrained(file.path, torch_dtype=dtype, use_safetensors=True, local_files_only=True)
+    vae, told = kind.from_pretrained(
+        file.path, torch_dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+    )
+    vae.unused = unused.sentence(file.name, told["unexpected_keys"])
+    return vae
 
 
 def _from_file(file: File, own: Any, dtype: torch.dtype) -> Any:
     # A file has no config; that of the model's own says what it must be to fit.
-    with tempfile.TemporaryDirectory() as folder:
+    state = weights.read(file.path, weights.header(file.path), dtype)
+    known = own.state_dict().keys()
+    # With more than these, diffusers would take diffusers' own names for the makers'.
+    odd = state.keys() - known if known <= state.keys() else set()
+    with tempfile.TemporaryDirectory() as folder, unused.heard() as heard:
         own.save_config(folder)
-        return type(own).from_single_file(
-            str(file.path), config=folder, torch_dtype=dtype, local_files_only=True, disable_mmap=True
-        )
+        state = {name: value for name, value in state.items() if name not in odd}
+        vae = type(own).from_single_file(state, config=folder, torch_dtype=dtype, local_files_only=True)
+    vae.unused = unused.of_file(file.name, file.path, vae, (*odd, *heard))
+    return vae
 
 
 def _latents(vae: Any) -> tuple[Any, Any]:

@@ -24,6 +24,7 @@ from studio.families import autoencoders
 from studio.families.adapters import Loras
 from studio.families.embeddings import Embeddings
 from studio.memory import Recent
+from studio.models import unused
 from studio.models.files import read_json
 from studio.models.identify import Identity
 from studio.recipe import AS_PUBLISHED, AUTOMATIC, Control, Recipe
@@ -62,6 +63,7 @@ class Guide:
 
     file, kind, weight, start, end: the control's (`studio.recipe.Control`). model: the name of the one that is guided.
     given: what a ControlNet reads, (1, 3, h, w) in 0..1, or an IP-Adapter's picture as its image encoder sees it.
+    note: what a person is told of its file.
     """
 
     file: File
@@ -71,6 +73,7 @@ class Guide:
     start: float
     end: float
     given: Any
+    note: str = ""
 
     def works(self, done: int, total: int) -> bool:
         """Whether it takes part in the step after `done` of `total`; the rule of diffusers' pipelines."""
@@ -148,6 +151,7 @@ class Model(ABC):
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
         self.vae = parts["vae"]
+        self.notes = unused.sentences(parts.values())
         self.scheduler_config: Mapping[str, Any] = parts["scheduler"]
         self.published_config: Mapping[str, Any] = parts.get("published", parts["scheduler"])
         self.encoded: Recent[Hashable, Prompts] = Recent(PROMPTS_HELD, lambda prompts: prompts.bytes)
@@ -224,6 +228,7 @@ class Model(ABC):
         if file not in self._with_vae:
             other = copy.copy(self)
             other.vae = autoencoders.load(file, self.vae, self.device, self.dtype, name)
+            other.notes = (*self.notes, *unused.sentences([other.vae]))
             other.projection = previews.fit(other._encode_pictures, other.vae_factor).to(self.device)
             while len(self._with_vae) >= VAES_KEPT:
                 self._with_vae.popitem(last=False)

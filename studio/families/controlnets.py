@@ -14,7 +14,7 @@ from studio import disk
 from studio.addons import File
 from studio.errors import ModelError
 from studio.families.base import Guide
-from studio.models import placement
+from studio.models import placement, unused
 from studio.models.files import read_json
 
 KEPT = 3
@@ -86,9 +86,11 @@ class ControlNets:
         kind = read_json(file.path / "config.json").get("_class_name")
         if kind != "ControlNetModel":
             raise ModelError(f"{file.name} is a {kind!s:.60}, which is no ControlNet that can be used here.")
-        return ControlNetModel.from_pretrained(
-            file.path, torch_dtype=self._dtype, use_safetensors=True, local_files_only=True
+        net, told = ControlNetModel.from_pretrained(
+            file.path, torch_dtype=self._dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
+        net.unused = unused.sentence(file.name, told["unexpected_keys"])
+        return net
 
     def _from_file(self, file: File) -> Any:
         from diffusers import ControlNetModel
@@ -98,7 +100,9 @@ class ControlNets:
             ControlNetModel.from_unet(self._unet, load_weights_from_unet=False).save_config(folder)
             config = Path(folder) / "config.json"
             config.write_text(json.dumps({**read_json(config), "in_channels": self._channels}))
-            with torch.device("cpu"):
-                return ControlNetModel.from_single_file(
+            with torch.device("cpu"), unused.heard() as odd:
+                net = ControlNetModel.from_single_file(
                     str(file.path), config=folder, torch_dtype=self._dtype, local_files_only=True
                 )
+        net.unused = unused.of_file(file.name, file.path, net, odd)
+        return net

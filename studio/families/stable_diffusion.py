@@ -115,12 +115,13 @@ class StableDiffusion(Model):
         self, control: Control, file: File, name: str, picture: Image.Image, encoders: Sequence[Path] = ()
     ) -> Guide:
         given: Any
+        note = ""
         if control.kind == "ip-adapter":
             given = self.ip_adapters.read(file, control.picture, picture, name, encoders)
         else:
-            self.controlnets.use(file, name)
+            note = self.controlnets.use(file, name).unused
             given = to_pixels(picture) / 2 + 0.5
-        return Guide(file, name, control.kind, control.weight, control.start, control.end, given)
+        return Guide(file, name, control.kind, control.weight, control.start, control.end, given, note)
 
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:
         # A call for each prompt: the negative one of each row first, where it has one.

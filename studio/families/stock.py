@@ -25,6 +25,7 @@ from studio.errors import ModelBroken, ModelError, RecipeError
 from studio.families.base import Facts, Model, Prompts
 from studio.families.base import Row as ModelRow
 from studio.families.spaces import Space
+from studio.models import unused
 from studio.models.files import read_json
 from studio.recipe import Recipe
 
@@ -350,6 +351,7 @@ class Stock(Model):
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         self.device, self.dtype = device, dtype
         self.parts = dict(parts)
+        self.notes = unused.sentences(parts.values())
         self.index: Mapping[str, Any] = self.parts.pop("model_index", {})
         self.vae = next((parts[name] for name in ("vae", "movq", "vqgan") if name in parts), None)
         self.scheduler_config = parts["scheduler"]

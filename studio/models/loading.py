@@ -7,6 +7,7 @@ Names are translated by diffusers' own converters. Nothing here asks the network
 
 import importlib
 import importlib.util
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from torch import Tensor
 
 from studio import disk
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
-from studio.models import headers, weights
+from studio.models import headers, unused, weights
 from studio.models.catalog import Entry, family
 from studio.models.files import PICKLES, check, parameters, read_json, weight_files
 from studio.models.identify import Identity
@@ -90,10 +91,7 @@ def load_parts(
     report: on any thread. mapped: leave weights of that very type in their file. Classes come from diffusers and
     transformers alone: what is loaded is untrusted. Raises ModelBroken, ModelUnsafe, ModelError with a sentence.
     """
-    # Our own progress is reported; the libraries' bars and hints are not for the person at the page.
-    for library in (diffusers, transformers):
-        library.utils.logging.set_verbosity_error()
-        library.utils.logging.disable_progress_bar()
+    unused.listen()  # our own progress is reported; the libraries' bars and hints are not for the person at the page
     for path in (entry.path, *dict(entry.companions).values()):
         check(path)
     load = _load_single if entry.single else _load_folder
@@ -162,7 +160,7 @@ def _load_part(
     try:
         part = _filled(found, folder / name, files, dtype, progress)
         if part is None:
-            part = found.from_pretrained(folder / name, local_files_only=True, **options)
+            part = _by_library(found, folder / name, options)
     except (MemoryError, ModelError):
         raise
     except ImportError as error:
@@ -174,6 +172,15 @@ def _load_part(
             "Copy or download the folder again."
         ) from error
     return _ready(part)
+
+
+def _by_library(kind: Any, folder: Path, options: dict[str, Any]) -> Any:
+    """What only diffusers or transformers can read."""
+    if not issubclass(kind, (diffusers.ModelMixin, transformers.PreTrainedModel)):
+        return kind.from_pretrained(folder, local_files_only=True, **options)
+    part, told = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **options)
+    part.unused = unused.sentence(f"{folder.parent.name}/{folder.name}", told["unexpected_keys"])
+    return part
 
 
 def _filled(
@@ -195,7 +202,7 @@ def _filled(
         state |= weights.read(file, weights.header(file), dtype, progress, seen=stamp)
     if issubclass(kind, transformers.PreTrainedModel):
         config = _config_kind(kind, folder).from_pretrained(folder, local_files_only=True)
-        part = _from_state(kind, config, state, dtype)
+        part = _from_state(kind, config, state, dtype, f"{folder.parent.name}/{folder.name}")
         if (folder / "generation_config.json").exists():
             part.generation_config = transformers.GenerationConfig.from_pretrained(folder, local_files_only=True)
     else:
@@ -203,6 +210,10 @@ def _filled(
             part = kind.from_config(kind.load_config(folder, local_files_only=True))
         part._fix_state_dict_keys_on_load(state)
         load_model_dict_into_meta(part, state, dtype=dtype)
+        ignored = getattr(kind, "_keys_to_ignore_on_load_unexpected", None) or ()
+        odd = state.keys() - part.state_dict().keys()
+        odd = {name for name in odd if not any(re.search(each, name) for each in ignored)}
+        part.unused = unused.sentence(f"{folder.parent.name}/{folder.name}", odd)
     if any(tensor.is_meta for tensor in part.state_dict().values()):
         raise ValueError("its files lack tensors")
     return part
@@ -236,15 +247,19 @@ class _Lacking(ValueError):
     """Tensors that a part has are not in its files."""
 
 
-def _from_state(kind: Any, config: Any, state: dict[str, Tensor], dtype: torch.dtype) -> torch.nn.Module:
-    """One of transformers' models with these weights. Raises _Lacking, where it would go on with random ones."""
+def _from_state(kind: Any, config: Any, state: dict[str, Tensor], dtype: torch.dtype, name: str) -> torch.nn.Module:
+    """One of transformers' models with these weights. Raises _Lacking, where it would go on with random ones.
+
+    name: the file's, for the sentence on those that are not used.
+    """
     part, told = kind.from_pretrained(
         None, config=config, state_dict=state, dtype=dtype, local_files_only=True, output_loading_info=True
     )
     # What makes words of a language model's thoughts, and its eyes, are left out of files that are made for pictures.
-    unused = ("lm_head.", "model.visual.", "visual.")
-    if missing := [name for name in told["missing_keys"] if not name.startswith(unused)]:
+    left_out = ("lm_head.", "model.visual.", "visual.")
+    if missing := [name for name in told["missing_keys"] if not name.startswith(left_out)]:
         raise _Lacking(", ".join(sorted(missing)[:3]))
+    part.unused = unused.sentence(name, told["unexpected_keys"])
     return part
 
 
@@ -422,7 +437,10 @@ def _build(
             part = read(source.path, kind, config, dtype)
             progress(source.bytes)
         else:
-            part = _assign(kind, config, _state(source, dtype, progress, allow_pickles, mapped), dtype)
+            state = _state(source, dtype, progress, allow_pickles, mapped)
+            with unused.heard() as odd:
+                part = _assign(kind, config, state, dtype, source.path.name)
+            part.unused = getattr(part, "unused", "") or unused.sentence(source.path.name, odd)
         if hasattr(part, "tie_weights"):
             part.tie_weights()
     except (MemoryError, ModelError):
@@ -477,8 +495,8 @@ def _copied(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return weights.memory(tensor.numel(), goal).reshape(tensor.shape).copy_(tensor)
 
 
-def _assign(kind: Any, config: Path, state: dict[str, Tensor], dtype: torch.dtype) -> torch.nn.Module:
-    """A module of this kind whose parameters are these tensors, not copies of them."""
+def _assign(kind: Any, config: Path, state: dict[str, Tensor], dtype: torch.dtype, name: str) -> Any:
+    """A module of this kind whose parameters are these tensors, not copies of them. name: their file's."""
     where: dict[str, Any] = {"config": str(config.parent), "subfolder": config.name, "local_files_only": True}
     if kind.__name__.startswith("CLIPTextModel"):
         return single_file_utils.create_diffusers_clip_model_from_ldm(kind, state, torch_dtype=dtype, **where)
@@ -488,7 +506,7 @@ def _assign(kind: Any, config: Path, state: dict[str, Tensor], dtype: torch.dtyp
             state[prefix + "shared.weight"] = state[prefix + "encoder.embed_tokens.weight"]
         return single_file_utils.create_diffusers_t5_model_from_checkpoint(kind, state, torch_dtype=dtype, **where)
     if issubclass(kind, transformers.PreTrainedModel):
-        return _from_state(kind, kind.config_class.from_pretrained(config), state, dtype)
+        return _from_state(kind, kind.config_class.from_pretrained(config), state, dtype, name)
     if convert := _VAES.get(kind.__name__):
         return _converted(kind, read_json(config / "config.json"), state, dtype, convert)
     # The config is given with each weight's type settled, so nothing is converted and nothing is copied.
@@ -553,7 +571,7 @@ def _gguf_encoder(path: Path, kind: Any, config: Path, dtype: torch.dtype) -> to
             values = torch.from_numpy(np.require(unpacked, requirements="W"))
             state[goal] = _copied(values.reshape(own[goal].shape), dtype)
     weights.check(path, state)
-    return _from_state(kind, settings, state, dtype)
+    return _from_state(kind, settings, state, dtype, path.name)
 
 
 # Tokenizers
