@@ -481,10 +481,11 @@ def test_a_vae_of_choice_encodes_decodes_and_previews(
 
 
 def test_a_vae_that_does_not_fit_or_is_not_there_is_told(folder: Path, worker: TorchWorker) -> None:
+    (folder / "VAE").mkdir(exist_ok=True)
     (folder / "VAE" / "cut.safetensors").write_bytes(b"cut")
     with pytest.raises(RecipeError, match="There is no VAE named 'none'; there are: "):
         worker.check(recipe(vae="none"))
-    with pytest.raises(ModelError, match="cut\.safetensors is damaged"):
+    with pytest.raises(ModelError, match=r"cut\.safetensors is damaged"):
         worker.begin(recipe(vae="cut"))
     half = diffusers.AutoencoderKL(
         block_out_channels=(4, 8),
