@@ -164,13 +164,49 @@ def kinds(layer: nn.Module) -> dict[str, tuple[Tensors, Tensor]]:
                 kronecker(rand(4, 3) @ rand(3, 4), one @ two),
             ),
         }
-    else:
+        weight = layer.weight.detach()
+        a1, a2, b1, b2 = rand(2, read, seed=7), rand(read, 2), rand(2, read, seed=8), rand(out, 2, seed=9)
+        by_a = {"a1.weight": a1, "a2.weight": a2, "b1.weight": b1, "b2.weight": b2, "alpha": torch.tensor(1.0)}
+        turned = {"a2.weight": a1, "a1.weight": a2, "b2.weight": b1, "b1.weight": b2, "alpha": torch.tensor(1.0)}
+        of_a = (weight @ a2 @ a1 + b2 @ b1) * 0.5
+        result |= {
+            "GLoRA": (by_a, of_a),
+            "GLoRA, the other way round": (turned, of_a),
+            "IA3 of what is given": (
+                {"weight": rand(out), "on_input": torch.tensor(0)},
+                weight * rand(out)[:, None],
+            ),
+            "IA3 of what is read": ({"weight": rand(read), "on_input": torch.tensor(1)}, weight * rand(read)),
+        }
+    if out % 4 == 0:
+        blocks, lengths, weight = rand(4, out // 4, out // 4), rand(out).abs(), layer.weight.detach()
+        for most in (0.0, 0.01):
+            odd = blocks - blocks.transpose(1, 2)
+            odd = odd * min(1.0, most * out / odd.norm()) if most else odd
+            rotations = [(torch.eye(out // 4) + each) @ torch.inverse(torch.eye(out // 4) - each) for each in odd]
+            pairs = zip(rotations, weight.flatten(1).chunk(4), strict=True)
+            rotated = torch.cat([rotation.T @ rows for rotation, rows in pairs]).reshape(weight.shape)
+            result |= {f"OFT within {most}": ({"oft_blocks": blocks, "alpha": torch.tensor(most)}, rotated - weight)}
+        longer = rotated * lengths.reshape(-1, *[1] * (weight.ndim - 1))
+        rescaled = {"oft_blocks": blocks, "alpha": torch.tensor(most), "rescale": lengths}
+        result |= {"OFT with lengths": (rescaled, longer - weight)}
+    if kernel:
         middle, narrow = rand(4, 4, *core), rand(4, read, 1, 1)
         tucker = torch.einsum("op,pqkl,qi->oikl", up.flatten(1), middle, narrow.flatten(1))
         left, right = rand(2, 2), rand(out // 2, read // 2, *kernel)
+        flat = [rand(2, read * math.prod(kernel), seed=each) for each in (1, 3)]
         taps = [kronecker(left, right[:, :, y, x]) for y in range(kernel[0]) for x in range(kernel[1])]
         result |= {
             "LoCon": ({"lora_down.weight": narrow, "lora_mid.weight": middle, "lora_up.weight": up}, tucker),
+            # Without a core the kernel lies in the rows.
+            "LoHa": (
+                {"hada_w1_a": a1, "hada_w1_b": flat[0], "hada_w2_a": a2, "hada_w2_b": flat[1]},
+                ((a1 @ flat[0]) * (a2 @ flat[1])).reshape(out, read, *kernel),
+            ),
+            "LoKr of a product": (
+                {"lokr_w1": left, "lokr_w2_a": rand(out // 2, 2), "lokr_w2_b": rand(2, right[0].numel())},
+                kronecker(left, rand(out // 2, 2) @ rand(2, right[0].numel())).reshape(out, read, *kernel),
+            ),
             "LoKr": ({"lokr_w1": left, "lokr_w2": right}, torch.stack(taps, -1).reshape(out, read, *kernel)),
         }
     return result
@@ -435,16 +471,15 @@ def test_a_damaged_lora_is_told_to_be_damaged_before_anything_is_drawn(place: Pa
 @pytest.mark.parametrize(
     ("ends", "label"),
     [
-        ({"oft_blocks": (4, 8, 8)}, "OFT"),
-        ({"a1.weight": (4, 32), "a2.weight": (32, 4), "b1.weight": (4, 32), "b2.weight": (32, 4)}, "GLoRA"),
-        ({"weight": (32,), "on_input": ()}, "IA³"),
+        ({"oft_diag": (4, 8, 8)}, "BOFT, or OFT of PEFT"),
+        ({"oft_R.weight": (4, 28)}, "BOFT, or OFT of PEFT"),
     ],
 )
 def test_a_kind_that_cannot_be_used_is_refused_by_its_name(
     place: Path, worker: TorchWorker, ends: dict[str, tuple[int, ...]], label: str
 ) -> None:
     flat = f"lora_unet_{LINEAR.replace('.', '_')}"
-    prompt = kept(place, label.lower(), {f"{flat}.{end}": torch.ones(size) for end, size in ends.items()})
+    prompt = kept(place, next(iter(ends)).lower(), {f"{flat}.{end}": torch.ones(size) for end, size in ends.items()})
     with pytest.raises(ModelError, match=f"is of the kind {label}, which cannot be used"):
         worker.check(recipe(prompt=prompt))
 

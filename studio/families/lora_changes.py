@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 Shape = tuple[int, ...]
+ANY = -1
 
 
 class Change(ABC):
@@ -25,15 +26,18 @@ class Change(ABC):
     @property
     @abstractmethod
     def shape(self) -> Shape:
-        """Of the weights that it stands for: (out, in), (out, in, kernel…), or (channels,) of a norm."""
+        """Of the weights that it stands for: (out, in), (out, in, kernel…), or (channels,) of a norm; ANY fits all."""
 
     @abstractmethod
     def added(self, layer: nn.Module, x: Tensor, given: Tensor) -> Tensor:
         """What is added, before `scale`. x: what the layer was given. given: what it gave by itself."""
 
-    @abstractmethod
     def weight(self) -> Tensor:
-        """What it adds to the layer's weights, before `scale`: float32, of `shape`."""
+        """What it adds to the layer's weights, before `scale`: float32, of `shape`.
+
+        Raises ValueError where that depends on these weights.
+        """
+        raise ValueError("it has lengths for what depends on the model's own weights")
 
     @abstractmethod
     def rows(self, start: int, stop: int) -> "Change":
@@ -161,40 +165,94 @@ class Part(Change):
 
 
 @dataclass(frozen=True, eq=False)
-class Decomposed(Change):
-    """DoRA: weights W that get a direction, that of W + ΔW, and a length for each channel of their own.
+class Scaled(Change):
+    """A factor for each channel that a layer reads or gives, and a direction that is added before: DoRA and IA³.
 
-    direction: ΔW. factor: what each channel of W + ΔW is multiplied by. for_read: whether channels are those that the
-    layer reads; else those that it gives. Of a weight other than 1 in the prompt, that share of the way is gone.
+    of DoRA the direction is ΔW, and the factor gives each channel of W + ΔW a length of its own; IA³ has none. At a
+    weight other than 1 in the prompt, that share of the way is gone. for_read: which channels the factor is for.
     """
 
-    direction: Change
     factor: Tensor
     for_read: bool
+    direction: Change | None = None
     scale: float = field(default=1.0, init=False)
 
     @property
     def shape(self) -> Shape:
-        return self.direction.shape
+        if self.direction:
+            return self.direction.shape
+        return (ANY, len(self.factor)) if self.for_read else (len(self.factor), ANY)
 
     def added(self, layer: nn.Module, x: Tensor, given: Tensor) -> Tensor:
         factor = _across(_as(x, self.factor), layer)
-        scale = self.direction.scale
         if self.for_read:
             # The layer's own forward brings its weights here, wherever they are kept.
             own = _without_bias(layer, layer.forward(x * (factor - 1)))
-            return own + scale * self.direction.added(layer, x * factor, given)
-        own = _without_bias(layer, given)
-        return (factor - 1) * own + factor * scale * self.direction.added(layer, x, given)
+            return own + self._turn(layer, x * factor, given)
+        return (factor - 1) * _without_bias(layer, given) + factor * self._turn(layer, x, given)
 
-    def weight(self) -> Tensor:
-        raise NotImplementedError("It depends on the layer's weights.")
+    def _turn(self, layer: nn.Module, x: Tensor, given: Tensor) -> Tensor | float:
+        return self.direction.scale * self.direction.added(layer, x, given) if self.direction else 0.0
 
-    def rows(self, start: int, stop: int) -> Change:
-        raise NotImplementedError("It is made for one layer.")
+    def rows(self, start: int, stop: int) -> "Scaled":
+        return self if self.for_read else replace(self, factor=self.factor[start:stop])
+
+    def turned(self) -> "Scaled":
+        return self if self.for_read else replace(self, factor=_turned(self.factor))
 
 
-def decomposed(change: Change, lengths: Tensor, weights: Tensor) -> Decomposed:
+@dataclass(frozen=True, eq=False)
+class Rotated(Change):
+    """OFT: what a layer gives, in blocks, each turned. turn: (blocks, n, n), the rotations less the identity.
+
+    lengths: (blocks · n,), a factor for each channel afterwards, or None.
+    """
+
+    turn: Tensor
+    lengths: Tensor | None = None
+    scale: float = 1.0
+
+    @property
+    def shape(self) -> Shape:
+        return (self.turn.shape[0] * self.turn.shape[1], ANY)
+
+    def added(self, layer: nn.Module, x: Tensor, given: Tensor) -> Tensor:
+        channel = 1 if isinstance(layer, nn.Conv2d) else -1
+        own = _without_bias(layer, given).movedim(channel, -1)
+        turned = torch.einsum("knm,...kn->...km", _as(x, self.turn), own.unflatten(-1, self.turn.shape[:2])).flatten(-2)
+        if self.lengths is not None:
+            turned = _as(x, self.lengths) * (turned + own) - own
+        return turned.movedim(-1, channel)
+
+    def rows(self, start: int, stop: int) -> "Rotated":
+        size = self.turn.shape[1]
+        if start % size or stop % size:
+            raise ValueError("it turns blocks that are divided here")
+        lengths = None if self.lengths is None else self.lengths[start:stop]
+        return replace(self, turn=self.turn[start // size : stop // size], lengths=lengths)
+
+
+@dataclass(frozen=True, eq=False)
+class Generalised(Change):
+    """GLoRA (Chavan et al., arXiv:2306.07967): W A + B, where A and B are LoRAs. For linear layers."""
+
+    before: LowRank
+    beside: LowRank
+    scale: float = 1.0
+
+    @property
+    def shape(self) -> Shape:
+        return self.beside.shape
+
+    def added(self, layer: nn.Module, x: Tensor, given: Tensor) -> Tensor:
+        read = self.before.added(layer, x, given)
+        return _without_bias(layer, layer.forward(read)) + self.beside.added(layer, x, given)
+
+    def rows(self, start: int, stop: int) -> "Generalised":
+        return replace(self, beside=self.beside.rows(start, stop))
+
+
+def decomposed(change: Change, lengths: Tensor, weights: Tensor) -> Scaled:
     """DoRA of a layer with these weights. lengths: (out,), (out, 1…) or (1, in, 1…), as trainers write them.
 
     Raises ValueError where these are of neither shape.
@@ -206,7 +264,7 @@ def decomposed(change: Change, lengths: Tensor, weights: Tensor) -> Decomposed:
         raise ValueError("its lengths are as many as no channels of the layer")
     norms = changed.transpose(0, axis).flatten(1).norm(dim=1)
     factor = lengths.flatten().float() / norms.clamp_min(torch.finfo(torch.float32).tiny)
-    return Decomposed(change, factor, per_read)
+    return Scaled(factor, per_read, change)
 
 
 def _turned(value: Any) -> Any:
@@ -318,7 +376,36 @@ def _factor(found: Mapping[str, Tensor], name: str) -> Tensor:
     return (one @ two.flatten(1)).unflatten(1, two.shape[1:]) if two.ndim > 2 else one @ two
 
 
+def _rotated(found: Mapping[str, Tensor], scale: Scale) -> Change:
+    """Each block a rotation by Cayley's transform of an antisymmetric matrix, whose norm alpha bounds."""
+    blocks = found["oft_blocks"].float()
+    if blocks.ndim != 3 or blocks.shape[1] != blocks.shape[2]:
+        raise ValueError("its blocks are not those of an OFT")
+    odd, one = blocks - blocks.transpose(1, 2), torch.eye(blocks.shape[1])
+    most = float(found.get("alpha", 0.0)) * blocks.shape[0] * blocks.shape[1]
+    if most > 0 and (norm := float(odd.norm()) + 1e-8) > most:
+        odd = odd * (most / norm)
+    lengths = found.get("rescale")
+    turn = torch.linalg.solve(one - odd, one + odd, left=False) - one
+    return Rotated(turn, None if lengths is None else lengths.flatten())
+
+
+def _generalised(found: Mapping[str, Tensor], scale: Scale) -> Change:
+    """Trainers have called the narrow ends of these matrices 1 and 2 either way round."""
+    a, b = ([found[f"{name}{end}"] for end in (1, 2)] for name in "ab")
+    if a[0].ndim != 2:
+        raise ValueError("it is a GLoRA of a convolution")
+    if a[0].shape[0] > a[0].shape[1]:
+        a, b = a[::-1], b[::-1]
+    return Generalised(LowRank(a[0], a[1]), LowRank(b[0], b[1]), scale(a[0].shape[0]))
+
+
+def _factors(found: Mapping[str, Tensor], scale: Scale) -> Change:
+    return Scaled(1 + found["ia3"].flatten(), bool(found["on_input"]))
+
+
 _LOKR = frozenset({"lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"})
+_GLORA = frozenset({"a1", "a2", "b1", "b2"})
 _LOHA = frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})
 _MAKERS: tuple[tuple[frozenset[str], frozenset[str], Callable[[Mapping[str, Tensor], Scale], Change]], ...] = (
     (frozenset({"down", "up"}), frozenset({"down", "up", "mid", "up.bias"}), _plain),
@@ -329,26 +416,28 @@ _MAKERS: tuple[tuple[frozenset[str], frozenset[str], Callable[[Mapping[str, Tens
         for two in (("lokr_w2",), ("lokr_w2_a", "lokr_w2_b"))
     ),
     *((frozenset({one}), frozenset({"diff", "diff_b"}), _whole) for one in ("diff", "diff_b")),
+    (frozenset({"oft_blocks"}), frozenset({"oft_blocks", "rescale"}), _rotated),
+    (_GLORA, _GLORA, _generalised),
+    (frozenset({"ia3", "on_input"}), frozenset({"ia3", "on_input"}), _factors),
     *((frozenset({one}), frozenset({"w_norm", "b_norm"}), _whole) for one in ("w_norm", "b_norm")),
 )
 """The roles that a kind needs, those that it may have, and what makes a change of them."""
 
 
 def fitted(change: Change, shape: Shape) -> Change:
-    """The change for weights of this shape: trainers write a convolution of one pixel as a matrix, and the reverse.
+    """The change for weights of this shape: trainers write some convolutions as matrices, and the reverse.
 
     Raises ValueError if it is of another shape.
     """
-    wanted = (*shape[:2], *(shape[2:] or (1, 1))) if len(change.shape) == 4 else shape[:2]
-    if len(change.shape) != len(shape) and math.prod(shape[2:]) == 1 == math.prod(change.shape[2:]):
-        if wanted == change.shape and isinstance(change, LowRank):
-            change = replace(change, down=change.down.reshape(change.down.shape[0], *shape[1:]))
-        elif wanted == change.shape and isinstance(change, Whole) and change.difference is not None:
-            change = replace(change, difference=change.difference.reshape(shape))
-        elif wanted == change.shape and isinstance(change, Kronecker):
-            change = Whole(change.weight().reshape(shape), change.scale)
-    alone = isinstance(change, Whole) and change.difference is None and change.shape[0] == shape[0]
-    if change.shape != shape and not alone:
-        was, is_ = (" x ".join(map(str, each)) for each in (change.shape, shape))
-        raise ValueError(f"it is made for weights of {was}, and these are of {is_}")
-    return change
+    was = change.shape
+    if was == shape or (ANY in was and all(a in (ANY, b) for a, b in zip(was, shape, strict=False))):
+        return change
+    if was[0] == shape[0] and math.prod(was) == math.prod(shape):
+        if isinstance(change, LowRank):
+            return replace(change, down=change.down.reshape(-1, *shape[1:]))
+        if isinstance(change, Whole | Kronecker):
+            return Whole(change.weight().reshape(shape), change.scale, getattr(change, "bias", None))
+    if isinstance(change, Whole) and change.difference is None and was[0] == shape[0]:
+        return change
+    here, there = (" x ".join(str(side) for side in each if side != ANY) for each in (shape, was))
+    raise ValueError(f"it is made for weights of {there}, and these are of {here}")

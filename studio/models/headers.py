@@ -134,8 +134,8 @@ def _damaged(path: Path, why: str) -> ModelBroken:
 def _safetensors(path: Path, file: BinaryIO, size: int) -> Header:
     start = file.read(8)
     length = int.from_bytes(start, "little")
-    if start.lstrip()[:1] in (b"<", b"{") or start == b"version ":
-        # No header is so long that its length would read as text.
+    # No header is so long that its length would read as text.
+    if length > LIMIT and (start.lstrip()[:1] in (b"<", b"{") or start == b"version "):
         what = "a pointer of Git LFS" if start == b"version " else "a web page or another text"
         raise ModelBroken(f"The file {path} is {what}, and no model. Download the file itself.")
     if len(start) < 8 or length < 2:

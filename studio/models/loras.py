@@ -43,9 +43,10 @@ class Kind:
 
 
 KINDS = (
-    Kind("OFT", "rotates what a layer gives", re.compile(r"\.(?:b?oft_)"), False),
-    Kind("GLoRA", "W·A + B, A and B products of two matrices", re.compile(r"\.[ab][12]\.weight$"), False),
-    Kind("IA³", "a factor for each channel", re.compile(r"\.on_input$"), False),
+    Kind("BOFT, or OFT of PEFT", "rotates what a layer gives", re.compile(r"\.(?:boft_|oft_R|oft_diag)"), False),
+    Kind("OFT", "rotates what a layer gives, a block of it at a time", re.compile(r"\.oft_blocks$")),
+    Kind("GLoRA", "W·A + B, where A and B are LoRAs", re.compile(r"\.[ab][12]\.weight$")),
+    Kind("IA³", "a factor for each channel", re.compile(r"\.on_input$")),
     Kind("DoRA", "a direction by a LoRA, and a length for each channel", re.compile(r"\.(?:dora_|lora_magnitude_)")),
     Kind("LoKr", "the Kronecker product of two matrices", re.compile(r"\.lokr_")),
     Kind("LoHa", "the product, number by number, of two LoRAs", re.compile(r"\.hada_")),
@@ -95,9 +96,14 @@ def layers(names: Iterable[str]) -> tuple[dict[Layer, dict[str, str]], list[str]
     Roles are "down", "up", "mid", "alpha", "dora_scale", "up.bias", and LyCORIS' own names for the rest.
     """
     found: dict[Layer, dict[str, str]] = {}
-    others = []
-    for name in names:
-        if (read := _read(name)) is None:
+    others, names = [], set(names)
+    for name in sorted(names):
+        read = _read(name)
+        stem = name.rpartition(".")[0]
+        for end, sign, role in (("weight", "on_input", "ia3"), ("rescale", "oft_blocks", "rescale")):
+            if name == f"{stem}.{end}" and f"{stem}.{sign}" in names:
+                read = stem, role
+        if read is None:
             others.append(name)
             continue
         path, role = read
