@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL
 from PIL.Image import Image
 from torch import Tensor
 
-from studio import addons, controls, memory, originals, prompts
+from studio import addons, controls, faults, memory, originals, prompts
 from studio.addons import File, Lora
 from studio.errors import OutOfMemory, RecipeError
 from studio.families import Guide, Model, Row, adapters
@@ -493,6 +493,9 @@ class TorchWorker:
                 drawn = _decoded(run, model)
             _note(run, "There was too little memory to decode the picture at once, so it was decoded in tiles.")
         with _device_errors():
+            faults.check_latents(run.latents, run.recipe, model.dtype)
+            if run.done == run.total:
+                _note(run, faults.remark(drawn, run.recipe, model.dtype))
             return originals.put_back(drawn, run.recipe, self._sources)
 
     def _smaller(self, name: str) -> str:
@@ -506,7 +509,7 @@ def _decoded(run: TorchRun | StockRun, model: Model) -> Image:
 
 
 def _note(run: TorchRun | StockRun, sentence: str) -> None:
-    """Tell with a run's picture what was done because memory ran out."""
+    """Tell with a run's picture what was done because memory ran out, or what is wrong with it."""
     if sentence and sentence not in run.notes:
         log.warning(sentence)
         run.notes = (*run.notes, sentence)

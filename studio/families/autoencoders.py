@@ -9,7 +9,7 @@ import torch
 from studio import disk
 from studio.addons import File
 from studio.errors import ModelError
-from studio.models import placement
+from studio.models import placement, weights
 from studio.models.files import read_json
 from studio.models.placement import Plan
 
@@ -33,6 +33,7 @@ def load(file: File, own: Any, device: torch.device, dtype: torch.dtype, model: 
         raise ModelError(
             f"The VAE {file.name} has other latents than {model}. Choose one that was made for models of its kind."
         )
+    weights.check(file.path, vae.state_dict())
     placement.place({"vae": vae.eval().requires_grad_(False)}, device, Plan(dtype, 0))
     return vae
 

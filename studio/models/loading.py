@@ -163,6 +163,8 @@ def _load_part(
         part = _filled(found, folder / name, files, dtype, progress)
         if part is None:
             part = found.from_pretrained(folder / name, local_files_only=True, **options)
+            if isinstance(part, torch.nn.Module):
+                weights.check(folder / name, part.state_dict())
     except (MemoryError, ModelError):
         raise
     except ImportError as error:
