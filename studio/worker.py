@@ -409,10 +409,10 @@ class TorchWorker:
         return self._needs.room(need, self.rows)
 
     def _need(self, run: TorchRun, model: Model) -> int:
-        """Bytes that a run's next step takes: a sample, or two with a negative prompt."""
+        """Bytes that a run's next step takes: a sample for each of its prompts."""
         nets = sum(guide.kind == "controlnet" for guide in run.guiding)
         one = self._needs.step(model, run.recipe.width * run.recipe.height, nets)
-        return one if run.prompts.negative is None else 2 * one
+        return one * len(run.prompts.all)
 
     @contextmanager
     def _reading(self, recipe: Recipe, model: Model) -> Iterator[str]:
