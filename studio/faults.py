@@ -22,7 +22,7 @@ def check_latents(latents: torch.Tensor | None, recipe: Recipe, dtype: torch.dty
     latents: of any shape; None passes. dtype: in which the model works.
     """
     if latents is not None and not bool(torch.isfinite(latents).all()):
-        otherwise = "its files may be damaged or badly merged: copy or download it again, or choose another model"
+        otherwise = "its files are damaged or badly merged: copy or download it again, or choose another model"
         raise ModelError(
             f"{recipe.model} came to values that are no numbers, which would be a black picture. "
             f"Probably {_likely(recipe, dtype, otherwise)}."
@@ -34,9 +34,9 @@ def remark(picture: Image, recipe: Recipe, dtype: torch.dtype) -> str:
     # Nearly every picture is settled by a few of its pixels.
     if not (_is_flat(picture.resize((8, 8), Resampling.NEAREST)) and _is_flat(picture)):
         return ""
-    otherwise = "its VAE may be damaged: choose another in the add-ons"
+    otherwise = "its VAE is damaged: choose another in the add-ons"
     if recipe.vae:
-        otherwise = f"the VAE {recipe.vae} may not suit it: take the model's own"
+        otherwise = f"the VAE {recipe.vae} does not suit it: take the model's own"
     likely = _likely(recipe, dtype, otherwise)
     return f"The whole picture has one colour. If you did not ask {recipe.model} for that, probably {likely}."
 

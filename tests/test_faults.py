@@ -157,7 +157,9 @@ def test_a_picture_of_one_colour_is_kept_with_a_sentence(tmp_path: Path, sources
     finally:
         engine.close()
     assert isinstance(final, Finished) and final.picture in keep.pictures
-    assert "The whole picture has one colour. If you did not ask flat for that, probably its VAE" in final.note
+    assert (
+        "The whole picture has one colour. If you did not ask flat for that, probably its VAE is damaged" in final.note
+    )
 
 
 def test_a_partial_picture_is_not_judged_by_its_colour(worker: TorchWorker) -> None:
@@ -181,7 +183,7 @@ def test_one_value_is_enough(number: float) -> None:
 @pytest.mark.parametrize(
     ("wanted", "dtype", "cause"),
     [
-        (recipe(), torch.float32, "its files may be damaged or badly merged"),
+        (recipe(), torch.float32, "its files are damaged or badly merged"),
         (recipe(prompt="a <lora:ink:3> cat <lora:oil>"), torch.float32, "the LoRA ink, oil is too strong or damaged"),
         (recipe(), torch.float16, "float16 can hold: start the studio with --dtype bfloat16"),
         (recipe(guidance_scale=90.0), torch.bfloat16, "a guidance scale of 90 is too high"),
@@ -195,7 +197,7 @@ def test_the_probable_cause_is_named(wanted: Recipe, dtype: torch.dtype, cause: 
 def test_one_pixel_of_another_colour_is_a_picture() -> None:
     plain = Image.new("RGB", (96, 64), "black")
     assert faults.remark(plain, recipe(vae="other"), torch.float32).endswith(
-        "probably the VAE other may not suit it: take the model's own."
+        "probably the VAE other does not suit it: take the model's own."
     )
     plain.putpixel((95, 63), (0, 0, 1))
     assert faults.remark(plain, recipe(), torch.float32) == ""

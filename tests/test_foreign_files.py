@@ -162,7 +162,7 @@ def test_what_turns_into_a_pipe_after_it_was_found(tmp_path: Path) -> None:
     assert sidecars.notes(entry).text == ""
     for act in (
         headers.read, headers.read_pickle, weights.header, files.read_json, files.check, files.parameters,
-        lambda path: weights.read(path, {}, None), lambda path: hashes.digest(path, lambda done: None),
+        lambda path: weights.read(path, {}, None), lambda path: hashes.digest(path, "lora", lambda done: None),
         lambda path: sidecars.thumbnail(entry, Gate()), lambda path: loading.open_file(path.with_suffix(".txt")),
     ):  # fmt: skip
         with pytest.raises(ModelError):

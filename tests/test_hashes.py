@@ -61,20 +61,21 @@ def test_both_hashes_are_those_of_the_bytes(tmp_path: Path) -> None:
     data = path.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     read: list[int] = []
-    found = hashes.digest(path, read.append)
+    found = hashes.digest(path, "lora", read.append)
     assert found == (hashlib.sha256(data).hexdigest(), hashlib.sha256(data[start:]).hexdigest())
     assert read == [len(data)]
+    assert hashes.digest(path, "model", read.append) == (found[0], "")
     packed = tmp_path / "a.gguf"
     packed.write_bytes(b"GGUF")
-    assert hashes.digest(packed, read.append) == (hashlib.sha256(b"GGUF").hexdigest(), "")
+    assert hashes.digest(packed, "lora", read.append) == (hashlib.sha256(b"GGUF").hexdigest(), "")
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 8, 9, 100])
 def test_where_a_read_ends_makes_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     path = weights.safetensors(tmp_path / "a.safetensors", {"a": (3,)}, {"title": "x" * 99})
-    expected = hashes.digest(path, lambda done: None)
+    expected = hashes.digest(path, "lora", lambda done: None)
     monkeypatch.setattr(hashes, "_CHUNK", chunk)
-    assert hashes.digest(path, lambda done: None) == expected
+    assert hashes.digest(path, "lora", lambda done: None) == expected
 
 
 def test_files_of_models_loras_and_vaes_are_hashed_once(folder: Path, hasher: Watched) -> None:
@@ -120,11 +121,11 @@ def test_a_picture_holds_up_a_file_in_the_middle(
     begun: list[str] = []
     digest: Callable = hashes.digest
 
-    def begin_a_picture(path: Path, report: Callable[[int], None]) -> tuple[str, str]:
+    def begin_a_picture(path: Path, kind: str, report: Callable[[int], None]) -> tuple[str, str]:
         if not begun:
             begun.append(path.name)
             hasher.heard(Queued("a"))
-        return digest(path, report)
+        return digest(path, kind, report)
 
     monkeypatch.setattr(hashes, "digest", begin_a_picture)
     hasher.start()
@@ -137,7 +138,7 @@ def test_a_picture_holds_up_a_file_in_the_middle(
 
 
 def test_it_ends_in_the_middle_of_a_file(folder: Path, hasher: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    def closing(path: Path, report: Callable[[int], None]) -> tuple[str, str]:
+    def closing(path: Path, kind: str, report: Callable[[int], None]) -> tuple[str, str]:
         with hasher._change:
             hasher._closed = True
         report(1)
@@ -158,7 +159,7 @@ def test_it_waits_for_its_time(hasher: Watched) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_left_alone(hasher: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(path: Path, report: Callable[[int], None]) -> tuple[str, str]:
+    def broken(path: Path, kind: str, report: Callable[[int], None]) -> tuple[str, str]:
         raise hashes.ModelError("It is gone.")
 
     monkeypatch.setattr(hashes, "digest", broken)
@@ -174,8 +175,8 @@ def test_a_file_that_cannot_be_read_is_left_alone(hasher: Watched, monkeypatch: 
 def test_a_file_that_changed_meanwhile_has_no_hash_yet(hasher: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     digest: Callable = hashes.digest
 
-    def changing(path: Path, report: Callable[[int], None]) -> tuple[str, str]:
-        found = digest(path, report)
+    def changing(path: Path, kind: str, report: Callable[[int], None]) -> tuple[str, str]:
+        found = digest(path, kind, report)
         path.write_bytes(path.read_bytes() + b"x")
         return found
 

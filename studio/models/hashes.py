@@ -1,8 +1,8 @@
 """Hashes by which other programs and sites know files: worked out once for each file, while nothing is drawn.
 
 - The SHA-256 of the whole file: its first ten digits are what A1111 and Civitai call AutoV2, `Model hash` in a text.
-- That of a safetensors file without its header, which stays the same when somebody edits its title: kohya's trainer
-  writes it into LoRAs as `sshs_model_hash`, and its first twelve digits are AutoV3, `Lora hashes` in a text.
+- That of a LoRA without its header, which stays the same when somebody edits its title: kohya's trainer writes it there
+  as `sshs_model_hash`, and its first twelve digits are AutoV3, `Lora hashes` in a text.
 """
 
 import contextlib
@@ -31,25 +31,26 @@ _CHUNK = 1 << 22
 log = logging.getLogger(__name__)
 
 
-def digest(path: Path, report: Callable[[int], None]) -> tuple[str, str]:
-    """The SHA-256 of a file, and of a safetensors file without its header, else "": in hexadecimal digits.
+def digest(path: Path, kind: str, report: Callable[[int], None]) -> tuple[str, str]:
+    """The SHA-256 of a file, and of a LoRA without its header, else "": in hexadecimal digits.
 
-    report: called with the bytes that are read, after every few megabytes. Raises ModelError.
+    kind: as in `studio.models.identify`. report: called with the bytes that are read, after every few megabytes.
+    Raises ModelError.
     """
     whole, data, done = hashlib.sha256(), hashlib.sha256(), 0
     try:
         with disk.opened(path) as file:
-            named = path.suffix.lower() == ".safetensors"
-            start = 8 + int.from_bytes(file.read(8), "little") if named else 0
+            has_two = kind == "lora" and path.suffix.lower() == ".safetensors"
+            start = 8 + int.from_bytes(file.read(8), "little")
             file.seek(0)
             while chunk := file.read(_CHUNK):
                 whole.update(chunk)
-                if named and done + len(chunk) > start:
+                if has_two and done + len(chunk) > start:
                     data.update(memoryview(chunk)[max(start - done, 0) :])
                 report(done := done + len(chunk))
     except OSError as error:
         raise ModelError(f"The file {path.name} cannot be read: {error.strerror or error}.") from None
-    return whole.hexdigest(), data.hexdigest() if named else ""
+    return whole.hexdigest(), data.hexdigest() if has_two else ""
 
 
 def known(records: Records, path: Path) -> tuple[str, str]:
@@ -133,7 +134,7 @@ class Hasher:
 
     def _hash(self, entry: Entry) -> None:
         try:
-            digits = digest(entry.path, lambda done: self._wait_for_rest())
+            digits = digest(entry.path, entry.kind, lambda done: self._wait_for_rest())
             state = entry.path.stat()
             if (state.st_size, state.st_mtime_ns) == entry.stamp:  # else it changed while it was read
                 self._catalog.records.keep_hashes(entry.path, entry.stamp, *digits)

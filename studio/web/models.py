@@ -175,7 +175,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
             raise ModelError("Only single files have a hash that others know them by.")
 
         def work(task: Task, report: Callable[[int], None]) -> None:
-            models.catalog.records.keep_hashes(found.path, found.stamp, *hashes.digest(found.path, report))
+            models.catalog.records.keep_hashes(found.path, found.stamp, *hashes.digest(found.path, found.kind, report))
 
         return JSONResponse(tasks.start("hash", found.key, found.bytes, work).values)
 
