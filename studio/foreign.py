@@ -13,7 +13,7 @@ import json
 import math
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,13 +146,27 @@ def _fooocus(text: str) -> Found:
     except (ValueError, RecursionError):
         raise _no_recipe() from None
     # Until its version 2.2 it wrote the labels of its own page.
-    told = {name.lower().replace(" ", "_"): str(value) for name, value in told.items() if not isinstance(value, dict)}
+    given = {name.lower().replace(" ", "_"): value for name, value in told.items()}
+    told = {name: str(value) for name, value in given.items() if not isinstance(value, dict)}
     fields = {theirs: told[name] for name, theirs in _FOOOCUS.items() if name in told}
     if fields.get("VAE", "").startswith("Default"):
         del fields["VAE"]
     if size := re.fullmatch(r"\(?(\d{1,5}), ?(\d{1,5})\)?", told.get("resolution", "")):
         fields["Size"] = f"{size[1]}x{size[2]}"
-    return _found(fields, told.get("prompt", ""), told.get("negative_prompt", ""))
+    prompt = " ".join([told.get("prompt", ""), *_fooocus_loras(given.get("loras"))])
+    return _found(fields, prompt, told.get("negative_prompt", ""))
+
+
+def _fooocus_loras(told: Any) -> Iterator[str]:
+    """The tags of `[["ink.safetensors", 0.5, "0123456789"], …]`."""
+    for each in told if isinstance(told, list) else ():
+        match each:
+            case [str(name), float() | int() as weight, *rest] if (
+                re.fullmatch(r"[^<>:]{1,200}", name) and name != "None"
+            ):
+                name, digits = name.removesuffix(".safetensors"), str(rest[0]) if rest else ""
+                tag = f"<lora:{name}:{float(weight):g}>"
+                yield addons.with_hashes(tag, {name: digits} if _DIGITS.fullmatch(digits) else {})
 
 
 def _found(fields: Mapping[str, str], prompt: str, negative: str) -> Found:

@@ -155,10 +155,25 @@ def test_fooocus_own_form_is_read(labels: bool) -> None:
     told = {name.replace("_", " ").title(): value for name, value in FOOOCUS.items()} if labels else FOOOCUS
     found = foreign.read(json.dumps(told))
     assert found.recipe == Recipe(
-        prompt="a fox", negative_prompt="blur", model="juggernautXL_v8Rundiffusion [aeb7e9e689]",
+        prompt="a fox <lora:offset:0.1:hash=4852686128>", negative_prompt="blur",
+        model="juggernautXL_v8Rundiffusion [aeb7e9e689]",
         width=1152, height=896, steps=30,
         guidance_scale=4.0, sampler="DPM++ 2M SDE", schedule="Karras", seed=8021009372309438022, clip_skip=2,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("loras", "tags"),
+    [
+        ([["ink.safetensors", 1, "none"], ["None", 1.0]], " <lora:ink:1>"),
+        ([["a>b", 1], ["a:b", 1], ["", 1], ["c"], [1, 2], ["d", "x"], "e", None], ""),
+        ("x", ""),
+        ({}, ""),
+        (None, ""),
+    ],
+)
+def test_loras_of_fooocus_become_tags(loras: object, tags: str) -> None:
+    assert foreign.read(json.dumps(FOOOCUS | {"loras": loras})).recipe.prompt == f"a fox{tags}"
 
 
 def test_what_was_changed_is_the_pictures_note(tmp_path: Path) -> None:
