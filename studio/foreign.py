@@ -161,9 +161,9 @@ def _fooocus_loras(told: Any) -> Iterator[str]:
     """The tags of `[["ink.safetensors", 0.5, "0123456789"], …]`."""
     for each in told if isinstance(told, list) else ():
         match each:
-            case [str(name), float() | int() as weight, *rest] if (
-                re.fullmatch(r"[^<>:]{1,200}", name) and name != "None"
-            ):
+            case [str(name), float() | int() as weight, *rest] if abs(weight) <= addons.MAX_WEIGHT and name != "None":
+                if not re.fullmatch(r"[^<>:]{1,200}", name):
+                    continue
                 name, digits = name.removesuffix(".safetensors"), str(rest[0]) if rest else ""
                 tag = f"<lora:{name}:{float(weight):g}>"
                 yield addons.with_hashes(tag, {name: digits} if _DIGITS.fullmatch(digits) else {})

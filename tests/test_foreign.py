@@ -1,6 +1,7 @@
 """Recipes of other programs: what they say comes into ours, what cannot is said, and nothing else counts as one."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -166,7 +167,7 @@ def test_fooocus_own_form_is_read(labels: bool) -> None:
     ("loras", "tags"),
     [
         ([["ink.safetensors", 1, "none"], ["None", 1.0]], " <lora:ink:1>"),
-        ([["a>b", 1], ["a:b", 1], ["", 1], ["c"], [1, 2], ["d", "x"], "e", None], ""),
+        ([["a>b", 1], ["a:b", 1], ["", 1], ["c"], [1, 2], ["d", "x"], "e", None, ["f", 10**400], ["g", math.nan]], ""),
         ("x", ""),
         ({}, ""),
         (None, ""),
