@@ -106,9 +106,10 @@ def _vae(asked: str, models: Manager) -> tuple[str, list[str]]:
 
 def _loras(prompt: str, models: Manager) -> tuple[str, list[str]]:
     """The prompt with its LoRAs as they are called here, where their hashes are told (`studio.addons.with_hashes`)."""
-    found, said = models.seen("lora"), []
+    said: list[str] = []
 
     def name_of(name: str, digits: str) -> str:
+        found = models.seen("lora")
         same = _of_hash(digits, found, models)
         if same and not is_same(name, same):
             said.append(f"The LoRA {same} has the hash of {name[:60]!r}, which the picture was made with.")
