@@ -238,6 +238,7 @@ def _wire(settings: Settings) -> tuple[Any, Callable[[], None], contextlib.ExitS
         from studio.engine import Engine
         from studio.library import Library
         from studio.models.catalog import Catalog
+        from studio.models.hashes import Hasher
         from studio.models.manager import Manager
         from studio.models.places import hub_cache
         from studio.models.records import Records
@@ -262,6 +263,8 @@ def _wire(settings: Settings) -> tuple[Any, Callable[[], None], contextlib.ExitS
         moments = Moments(settings.output_folder / "steps", settings.steps_kept * 10**6, library.has)
         engine = Engine(TorchWorker(manager, sources, moments), library.add)
         stack.callback(engine.close)
+        hasher = Hasher(catalog)
+        engine.subscribe(hasher.heard)
         app = create_app(settings, engine, library, manager, sources)
         live, owners, folder = app.state.live, app.state.owners, settings.output_folder
         keep = partial(unfinished.keep, unfinished.file_in(folder), engine, live, owners.cookie)
@@ -274,6 +277,8 @@ def _wire(settings: Settings) -> tuple[Any, Callable[[], None], contextlib.ExitS
         stop.callback(engine.close)
         stop.callback(keep)
         unfinished.bring_back(folder, engine, live, library, owners.cookie)
+        hasher.start()
+        stop.callback(hasher.close)
         return app, stop.close, stack.pop_all()
 
 

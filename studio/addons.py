@@ -93,6 +93,28 @@ def _read(inside: str, tag: str) -> Lora:
     return Lora(name, text, _weight(named.get("unet", plain[1] if len(plain) > 1 else str(text)), tag))
 
 
+def with_hashes(text: str, hashes: Mapping[str, str]) -> str:
+    """The prompt with the hash of each LoRA in its tag, `<lora:ink:0.8:hash=…>`, for `named_here`. hashes: by name."""
+
+    def told(tag: re.Match[str]) -> str:
+        digits = hashes.get(tag[1].partition(":")[0].strip())
+        return f"{tag[0][:-1]}:hash={digits}>" if digits else tag[0]
+
+    return _TAG.sub(told, text)
+
+
+def named_here(text: str, name_of: Callable[[str, str], str]) -> str:
+    """The prompt in which LoRAs that have a hash in their tags are called by what `name_of` a name and a hash is."""
+
+    def anew(tag: re.Match[str]) -> str:
+        name, *rest = tag[1].split(":")
+        digits = next((each.removeprefix("hash=") for each in rest if each.startswith("hash=")), "")
+        rest = [each for each in rest if not each.startswith("hash=")]
+        return f"<lora:{':'.join([name_of(name.strip(), digits), *rest])}>" if digits else tag[0]
+
+    return _TAG.sub(anew, text)
+
+
 def _weight(text: str, tag: str) -> float:
     try:
         value = float(text)
@@ -274,11 +296,15 @@ def header(path: Path) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a LoRA's trainer noted in its header: its name, what it was made for, and the words it was trained on."""
+    """What a LoRA's trainer noted in its header: its name, what it was made for, and the words it was trained on.
+
+    hash: `sshs_model_hash`, the SHA-256 of the file without its header, in hexadecimal digits.
+    """
 
     name: str = ""
     base: str = ""
     words: tuple[str, ...] = ()
+    hash: str = ""
 
 
 def told(path: Path) -> Told:
@@ -294,7 +320,8 @@ def told(path: Path) -> Told:
 def _told(path: Path, size: int, changed: int) -> Told:
     metadata = header(path)
     base = metadata.get("ss_base_model_version") or metadata.get("modelspec.architecture", "").partition("/")[0]
-    return Told(metadata.get("ss_output_name", ""), base, tuple(_triggers(metadata)))
+    digits = metadata.get("sshs_model_hash", "").removeprefix("0x").lower()
+    return Told(metadata.get("ss_output_name", ""), base, tuple(_triggers(metadata)), digits)
 
 
 def _triggers(metadata: Mapping[str, str], most: int = 8) -> list[str]:

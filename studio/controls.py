@@ -153,6 +153,8 @@ def softened(picture: Image.Image) -> Image.Image:
 def _depth_model(folder: Path) -> Any:
     from transformers import AutoModelForDepthEstimation
 
+    from studio.models import weights
+
     try:
         disk.check(folder)
         model = AutoModelForDepthEstimation.from_pretrained(
@@ -164,6 +166,7 @@ def _depth_model(folder: Path) -> Any:
         raise ModelError(
             f"The depth model in {folder} could not be read ({type(error).__name__}). Copy or download it again."
         ) from error
+    weights.check(folder, model.state_dict())
     return model.eval()
 
 

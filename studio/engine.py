@@ -99,7 +99,7 @@ class Run(Past, Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What was done for this picture because memory ran out, in sentences: they are kept with it."""
+        """What was done because memory ran out, and what is wrong with the picture, in sentences kept with it."""
 
     def preview(self, kind: Literal["clean", "noisy"]) -> Preview: ...
 

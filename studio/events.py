@@ -45,7 +45,7 @@ class Step(Event):
 
     seconds: mean time between this job's recent steps, waiting for its turn included; 0 until known.
     preview: None if the job was submitted with previews off.
-    note: what was done because memory ran out, in sentences.
+    note: what was done because memory ran out, or what is wrong with the picture, in sentences.
     """
 
     done: int
@@ -61,7 +61,7 @@ class Paused(Event):
 
     picture: library id of the partial picture, None if no step was taken or it could not be kept.
     reason: empty if a person paused it; otherwise a sentence that says what must be put right first.
-    note: what was done because memory ran out, in sentences.
+    note: what was done because memory ran out, or what is wrong with the picture, in sentences.
     """
 
     done: int
@@ -73,7 +73,7 @@ class Paused(Event):
 
 @dataclass(frozen=True, slots=True)
 class Finished(Event):
-    """The picture is on disk under this library id. note: what was done because memory ran out, in sentences."""
+    """The picture is on disk under this library id. note: as that of a step."""
 
     picture: str
     note: str = ""

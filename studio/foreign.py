@@ -11,14 +11,24 @@ A text is a recipe only if it says how many steps were run and one thing more of
 
 import json
 import math
+import random
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from studio import comfy, schedules
+from studio import addons, comfy, schedules
 from studio.errors import RecipeError
-from studio.recipe import MAX_CLIP_SKIP, MAX_GUIDANCE, MAX_PROMPT, MAX_SEED, MAX_SIDE, MAX_STEPS, Recipe
+from studio.recipe import (
+    MAX_CLIP_SKIP,
+    MAX_GUIDANCE,
+    MAX_PROMPT,
+    MAX_SEED,
+    MAX_SIDE,
+    MAX_STEPS,
+    RANDOM_SEEDS,
+    Recipe,
+)
 
 NEGATIVE = "Negative prompt:"
 
@@ -28,6 +38,9 @@ _FIELD = re.compile(r' {0,4}(\w[\w \-/]{1,40}): {0,4}("(?:\\.|[^\\"])+"|[^,]*)(?
 _LAST_LINE = 10_000
 _JSON_LIMIT = 200_000
 _DISTILLED = "Distilled CFG Scale"
+_DIGITS = re.compile(r"[0-9a-f]{8,64}", re.IGNORECASE)
+"""A hash, or the first digits of one."""
+_TABLE = re.compile(r"\bHashes: (\{[^{}]*\})")
 
 _HOW = {"Sampler", "CFG scale", "Seed", "Size", "Model", "Model hash"}
 """What a recipe says beside its steps: at least one of these."""
@@ -56,6 +69,7 @@ _FOOOCUS = {
     "seed": "Seed",
     "guidance_scale": "CFG scale",
     "base_model": "Model",
+    "base_model_hash": "Model hash",
     "vae": "VAE",
     "clip_skip": "Clip skip",
 }
@@ -118,11 +132,12 @@ def _webui(text: str) -> Found:
         (number for number in range(len(lines) - 1, -1, -1) if lines[number].startswith("Steps: ")), len(lines) - 1
     )
     lines, last = lines[:end], lines[end]
-    fields = {name: _unquoted(value) for name, value in _FIELD.findall(last[:_LAST_LINE])}
+    last = last[:_LAST_LINE]
+    fields = {**_hashes(last), **{name: _unquoted(value) for name, value in _FIELD.findall(last)}}
     prompt, _, negative = "\n".join(lines).partition(f"\n{NEGATIVE}")
     if prompt.startswith(NEGATIVE):
         prompt, negative = "", prompt.removeprefix(NEGATIVE)
-    return _found(fields, prompt, negative)
+    return _found(fields, addons.with_hashes(prompt, _loras(fields.get("Lora hashes", ""))), negative)
 
 
 def _fooocus(text: str) -> Found:
@@ -131,13 +146,27 @@ def _fooocus(text: str) -> Found:
     except (ValueError, RecursionError):
         raise _no_recipe() from None
     # Until its version 2.2 it wrote the labels of its own page.
-    told = {name.lower().replace(" ", "_"): str(value) for name, value in told.items() if not isinstance(value, dict)}
+    given = {name.lower().replace(" ", "_"): value for name, value in told.items()}
+    told = {name: str(value) for name, value in given.items() if not isinstance(value, dict)}
     fields = {theirs: told[name] for name, theirs in _FOOOCUS.items() if name in told}
     if fields.get("VAE", "").startswith("Default"):
         del fields["VAE"]
     if size := re.fullmatch(r"\(?(\d{1,5}), ?(\d{1,5})\)?", told.get("resolution", "")):
         fields["Size"] = f"{size[1]}x{size[2]}"
-    return _found(fields, told.get("prompt", ""), told.get("negative_prompt", ""))
+    prompt = " ".join([told.get("prompt", ""), *_fooocus_loras(given.get("loras"))])
+    return _found(fields, prompt, told.get("negative_prompt", ""))
+
+
+def _fooocus_loras(told: Any) -> Iterator[str]:
+    """The tags of `[["ink.safetensors", 0.5, "0123456789"], …]`."""
+    for each in told if isinstance(told, list) else ():
+        match each:
+            case [str(name), float() | int() as weight, *rest] if abs(weight) <= addons.MAX_WEIGHT and name != "None":
+                if not re.fullmatch(r"[^<>:]{1,200}", name):
+                    continue
+                name, digits = name.removesuffix(".safetensors"), str(rest[0]) if rest else ""
+                tag = f"<lora:{name}:{float(weight):g}>"
+                yield addons.with_hashes(tag, {name: digits} if _DIGITS.fullmatch(digits) else {})
 
 
 def _found(fields: Mapping[str, str], prompt: str, negative: str) -> Found:
@@ -154,16 +183,41 @@ def _found(fields: Mapping[str, str], prompt: str, negative: str) -> Found:
             values[ours] = value
     if _DISTILLED in fields and values.get("guidance_scale", 1) == 1:
         values["guidance_scale"] = _within("guidance_scale", fields[_DISTILLED], notes)
-    if model := fields.get("Model") or fields.get("Model hash"):
+    if model := _with_hash(fields.get("Model", ""), fields.get("Model hash", "")):
         values["model"] = model
     if fields.get("VAE", "None") not in ("None", "Automatic"):
-        values["vae"] = fields["VAE"].removesuffix(".safetensors")
+        values["vae"] = _with_hash(fields["VAE"].removesuffix(".safetensors"), fields.get("VAE hash", ""))
     if "Size" in fields:
         values |= _size(fields["Size"], notes)
     if "Sampler" in fields:
         values |= _sampler(fields["Sampler"], fields.get("Schedule type", ""), notes)
     values = {name: value for name, value in values.items() if value is not None}
     return Found(Recipe.from_values(values), tuple(notes))
+
+
+def _with_hash(name: str, digits: str) -> str:
+    """Both, as `studio.models.nearest` reads them, or the one that is told."""
+    return f"{name} [{digits}]" if name and _DIGITS.fullmatch(digits) else name or digits
+
+
+def _hashes(line: str) -> dict[str, str]:
+    """What is told as one table, `Hashes: {"model": "…", "lora:ink": "…"}`, as the fields that A1111 writes apart."""
+    found = _TABLE.search(line)
+    try:
+        table = json.loads(found[1]) if found else {}
+    except (ValueError, RecursionError):
+        return {}
+    table = {name: digits for name, digits in table.items() if isinstance(digits, str)}
+    loras = [f"{name[5:]}: {digits}" for name, digits in table.items() if name.lower().startswith("lora:")]
+    alone = {theirs: table[name] for name, theirs in (("model", "Model hash"), ("vae", "VAE hash")) if name in table}
+    return {**alone, **({"Lora hashes": ", ".join(loras)} if loras else {})}
+
+
+def _loras(told: str) -> dict[str, str]:
+    """Name → digits of `Lora hashes: "ink: 0123456789ab, oil: …"`."""
+    pairs = [each.rpartition(":") for each in told.split(",")]
+    named = {name.strip(): digits.strip().removeprefix("0x").lower() for name, _, digits in pairs}
+    return {name: digits for name, digits in named.items() if name and _DIGITS.fullmatch(digits)}
 
 
 def _within(name: str, text: str, notes: list[str]) -> float | int | None:
@@ -177,10 +231,12 @@ def _within(name: str, text: str, notes: list[str]) -> float | int | None:
     except ValueError:
         notes.append(f"The {label} {text[:40]!r} is no number, and was left out.")
         return None
+    if (name, value) == ("seed", -1):
+        notes.append("The seed -1 means one left to chance, so a new one was drawn.")
+        return random.randrange(RANDOM_SEEDS)
     fitting = min(max(value, low), high)
     if fitting != value:
-        chance = "means one left to chance, and " if (name, value) == ("seed", -1) else ""
-        notes.append(f"The {label} {text} {chance}became {_text(fitting)}: it can be {_text(low)} to {_text(high)}.")
+        notes.append(f"The {label} {text} became {_text(fitting)}: it can be {_text(low)} to {_text(high)}.")
     return fitting
 
 

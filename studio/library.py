@@ -70,7 +70,7 @@ class Picture:
     steps_done: steps of the recipe that were really taken.
     parent: id of the picture that it was forked from after `parent_step` steps, empty if it was not. That picture may
     be gone.
-    note: what was done because memory ran out while it was made, in sentences.
+    note: what was done because memory ran out while it was made, or what is wrong with it, in sentences.
     """
 
     id: str

@@ -36,7 +36,7 @@ STEPS_DONE = "emerge-steps-done"
 PARENT = "emerge-parent"
 """Only in a picture that was forked from another: `<step> <picture's id>`."""
 NOTE = "emerge-note"
-"""Only in a picture for which memory ran out: what was done about it, in sentences."""
+"""Only in some pictures: what was done because memory ran out, or what is wrong with it, in sentences."""
 
 log = logging.getLogger(__name__)
 

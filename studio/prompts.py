@@ -7,6 +7,7 @@
     [a:b:0.4]  [a:b:8]              a for the first 40% of the steps, or for 8 steps, then b
     [a:0.4]  [a::0.4]               nothing, then a; a, then nothing
     apple::2 tart::-0.5             two prompts, read apart and mixed by these weights
+    a cat AND a dog :1.2            two prompts, each of which guides on its own, with its weight
 
 The signs are those of A1111's web UI (its wiki, "Features": attention, prompt editing, alternating words) and, for the
 last, Midjourney's. It is our own because compel reads other signs and weights in another way, sd_embed wants a
@@ -30,6 +31,9 @@ MAX_WEIGHT = 10.0
 MAX_SHARE = 1000.0
 """The same for the weights of whole prompts, which count relative to each other."""
 
+MAX_COMPOSED = 16
+"""The most prompts that AND can part: each is one more sample of every model call."""
+
 _SIGNS = re.compile(r"\\.|[()\[\]:|]|[^\\()\[\]:|]+|\\", re.DOTALL)
 _WEIGHTS = re.compile(
     r"""(?P<escaped>\\[()\[\]{}:|\\])
@@ -42,6 +46,8 @@ _WEIGHTS = re.compile(
 _PARTS = re.compile(r"\\.|[()\[\]]|::(?P<weight>[+-]?(?:\d++(?:\.\d*+)?|\.\d++))?", re.DOTALL)
 _NUMBER = re.compile(r"\s*+[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d{1,3})?\s*+")
 _BREAK = re.compile(r"\bBREAK\b")
+_AND = re.compile(r"\bAND\b")
+_GUIDES = re.compile(r"(?s:(.*?))(?<![:\\\s])\s*+:\s*+([+-]?(?:\d++(?:\.\d*+)?|\.\d++))\s*+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,22 @@ def _parted(inside: list[str], sign: str) -> list[str]:
 # Weights
 
 
+def composed(text: str) -> tuple[tuple[str, float], ...]:
+    """The prompts between the ANDs, each with its weight; one of weight 1 where there is none.
+
+    As in A1111 (modules/prompt_parser.py, get_multicond_prompt_list) AND parts before any bracket is read, and a weight
+    stands behind a colon at the end.
+    """
+    texts = _AND.split(text)
+    if len(texts) == 1:
+        return ((text, 1.0),)
+    found = [(_GUIDES.fullmatch(each), each) for each in texts]
+    return tuple(
+        (match[1].strip(), min(max(float(match[2]), -MAX_WEIGHT), MAX_WEIGHT)) if match else (each.strip(), 1.0)
+        for match, each in found
+    )
+
+
 @lru_cache(128)
 def parse(text: str) -> tuple[Part, ...]:
     """The parts of a prompt in which nothing takes turns any more (`at`). At least one; words keep their order."""
@@ -152,16 +174,21 @@ def divisor(weights: tuple[float, ...]) -> float:
 
 
 def check(text: str) -> None:
-    """Raise RecipeError if the weights of the parts leave nothing to draw."""
-    weights = [part.weight for part in parse(text)]
-    if len(weights) > 1 and sum(weights) <= 0:
-        raise RecipeError(
-            f"The weights of the prompt's parts add up to {sum(weights):g}. They must add up to more than 0."
-        )
+    """Raise RecipeError if the weights of the parts leave nothing to draw, or AND parts too many."""
+    if len(composed(text)) > MAX_COMPOSED:
+        raise RecipeError(f"AND parts this into {len(composed(text))} prompts. Use {MAX_COMPOSED} at most.")
+    for each, _ in composed(text):
+        weights = [part.weight for part in parse(each)]
+        if len(weights) > 1 and sum(weights) <= 0:
+            raise RecipeError(
+                f"The weights of the prompt's parts add up to {sum(weights):g}. They must add up to more than 0."
+            )
 
 
 def weighted(text: str) -> bool:
     """Whether anything is written in the prompt that needs a text encoder to which weights can be given."""
+    if _AND.search(text):
+        return True
     parts = [part for reading in readings(text) for part in parse(reading)]
     many = len(parts) > len(readings(text))
     return many or any(len(part.sections) > 1 or any(p.weight != 1 for p in part.sections[0]) for part in parts)

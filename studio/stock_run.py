@@ -94,7 +94,7 @@ class Call:
 class StockRun:
     """One job through a stock pipeline (`studio.engine.Run`), alone in its batch.
 
-    latents, clean: what the scheduler gave last, and what it predicts; shapes are the pipeline's own.
+    latents, and the clean ones: what the scheduler gave last, and what it predicts; shapes are the pipeline's own.
     """
 
     def __init__(self, model: Stock, recipe: Recipe, sources: Sources) -> None:
@@ -105,7 +105,7 @@ class StockRun:
         self.picture: Image.Image | None = None
         self._sources = sources
         self._space = model.space
-        self._latents: Tensor | None = None
+        self.latents: Tensor | None = None
         self._clean: Tensor | None = None
         self._stages: dict[str, Stage] = {}
         self._call: Call | None = None
@@ -119,11 +119,11 @@ class StockRun:
     @property
     def weight(self) -> int:
         picture = 3 * self.picture.width * self.picture.height if self.picture else 0
-        return picture + sum(each.nbytes for each in (self._latents, self._clean) if each is not None)
+        return picture + sum(each.nbytes for each in (self.latents, self._clean) if each is not None)
 
     def preview(self, kind: Literal["clean", "noisy"]) -> LatentPreview:
         """Plain grey before the first step: until then there is nothing but text."""
-        latents = self._clean if kind == "clean" else self._latents
+        latents = self._clean if kind == "clean" else self.latents
         with torch.inference_mode():
             return self._space.preview(latents, self.recipe.width, self.recipe.height)
 
@@ -178,7 +178,7 @@ class StockRun:
     def take(self, name: str, step: stock.Step) -> None:
         """After a step of the scheduler `name`, on the call's thread."""
         self._stages[name].count(step.scheduler)
-        self._latents, self._clean = step.latents, step.clean
+        self.latents, self._clean = step.latents, step.clean
 
     @property
     def turned_guidance(self) -> float | None:

@@ -92,6 +92,9 @@ def line(
         sentences.append(about + sentence(length, family))
     if not family.weights and prompts.weighted(resolved):
         sentences.append(f"{family.family} reads {_example(resolved)} as plain words")
+    elif (count := len(prompts.composed(words))) > 1:
+        is_word = stream == "negative_prompt"
+        sentences.append("AND is read as a word here" if is_word else f"{count} prompts guide together")
     if family.reads_embeddings:
         sentences += addons.embedding_remarks(words, embeddings, addons.belongs(entry.config))
     sentences += [*addons.remarks(resolved), *unread.remarks(words)]
@@ -100,7 +103,7 @@ def line(
 
 def _example(text: str) -> str:
     """The first sign in a prompt that would need weights."""
-    found = re.search(r"\([^()]*\)|\[[^\[\]]*\]|\bBREAK\b|\w*::[-\d.]*", text)
+    found = re.search(r"\([^()]*\)|\[[^\[\]]*\]|\bBREAK\b|\bAND\b|\w*::[-\d.]*", text)
     return found[0] if found and len(found[0]) <= 24 else "(word:1.2)"
 
 
@@ -108,7 +111,8 @@ def _length(tokenizer: Any, family: type[Model], text: str, room: int) -> Length
     if not family.weights:
         # The start and end of its own count too: there is but one window.
         return Length(len(tokenizer(prompts.plain(text), verbose=False).input_ids), room)
-    parts = [clip.cut(tokenizer, part.sections, room) for part in prompts.parse(text)]
+    texts = [each for each, _ in prompts.composed(text)]
+    parts = [clip.cut(tokenizer, part.sections, room) for each in texts for part in prompts.parse(each)]
     longest = max(parts, key=len)
     tokens = sum(len(chunk.ids) for part in parts for chunk in part)
     return Length(tokens, room, tuple(_first_word(tokenizer, chunk) for chunk in longest[1:]))

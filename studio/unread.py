@@ -21,7 +21,6 @@ _SIGNS = (
         "{} gives no weight: write (red:1.2)",
     ),
     (r"\[[^\[\]:|]*:[^\[\]:|]*:[^\[\]:|]*\]", "{} changes nothing on the way, only weighs less: its end is no number"),
-    (r"\bAND\b", "{} is read as a word: two prompts are mixed by a double colon, red fox:: blue owl"),
 )
 """What to look for, and what to say of it; of each the first that is found."""
 

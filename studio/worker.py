@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL
 from PIL.Image import Image
 from torch import Tensor
 
-from studio import addons, controls, memory, originals, prompts
+from studio import addons, controls, faults, memory, originals, prompts
 from studio.addons import File, Lora
 from studio.errors import OutOfMemory, RecipeError
 from studio.families import Guide, Model, Row, adapters
@@ -416,10 +416,10 @@ class TorchWorker:
         return self._needs.room(need, self.rows)
 
     def _need(self, run: TorchRun, model: Model) -> int:
-        """Bytes that a run's next step takes: a sample, or two with a negative prompt."""
+        """Bytes that a run's next step takes: a sample for each of its prompts."""
         nets = sum(guide.kind == "controlnet" for guide in run.guiding)
         one = self._needs.step(model, run.recipe.width * run.recipe.height, nets)
-        return one if run.prompts.negative is None else 2 * one
+        return one * len(run.prompts.all)
 
     @contextmanager
     def _reading(self, recipe: Recipe, model: Model) -> Iterator[str]:
@@ -500,6 +500,9 @@ class TorchWorker:
                 drawn = _decoded(run, model)
             _note(run, "There was too little memory to decode the picture at once, so it was decoded in tiles.")
         with _device_errors():
+            faults.check_latents(run.latents, run.recipe, model.dtype)
+            if run.done == run.total:
+                _note(run, faults.remark(drawn, run.recipe, model.dtype))
             return originals.put_back(drawn, run.recipe, self._sources)
 
     def _smaller(self, name: str) -> str:
@@ -513,7 +516,7 @@ def _decoded(run: TorchRun | StockRun, model: Model) -> Image:
 
 
 def _note(run: TorchRun | StockRun, sentence: str) -> None:
-    """Tell with a run's picture what was done because memory ran out."""
+    """Tell with a run's picture what was done because memory ran out, or what is wrong with it."""
     if sentence and sentence not in run.notes:
         log.warning(sentence)
         run.notes = (*run.notes, sentence)

@@ -332,7 +332,7 @@ def rows(records: Records) -> tuple[object, ...]:
     return (
         records.all_notes(),
         [records.defaults(str(path)) for path in paths],
-        [records.sha256(path, (1, 2)) for path in paths],
+        [records.hashes(path, (1, 2))[0] for path in paths],
         [records.identity(path, (1, 2)) for path in paths],
     )
 
@@ -343,7 +343,7 @@ def recorded(path: Path) -> None:
         each = Path(f"model-{number}")
         records.keep_notes(str(each), f"Note {number}, with a word or two more. " * 3)
         records.keep_defaults(str(each), {"steps": number})
-        records.keep_sha256(each, (1, 2), f"{number:064x}")
+        records.keep_hashes(each, (1, 2), f"{number:064x}")
         records.remember([(each, (1, 2), Identity("lora", title=str(number), triggers=("a", "b")))])
     records.close()
 

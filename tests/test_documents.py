@@ -71,6 +71,22 @@ def test_the_table_of_what_models_begin_with_is_made_from_the_code() -> None:
     assert text.count(numbers.BEGIN) == text.count(numbers.END) == 1
 
 
+def test_the_tables_of_what_models_take_are_made_from_the_code() -> None:
+    from docs import addons
+
+    text = addons.PAGE.read_text("utf-8")
+    assert addons.page(text) == text, "write them again: python -m docs.addons"
+    assert text.count("python -m docs.addons -->\n") == text.count(addons.END) == len(addons.TABLES)
+
+
+def test_every_kind_of_control_has_a_line() -> None:
+    from docs import addons
+    from studio.recipe import KINDS
+
+    assert addons.PREPARED.keys() == {*KINDS} - {"ip-adapter"}
+    assert addons.controls().count("\n") == 2 + len(addons.PREPARED)
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_links_between_files_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text("utf-8")):

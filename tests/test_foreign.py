@@ -1,6 +1,7 @@
 """Recipes of other programs: what they say comes into ours, what cannot is said, and nothing else counts as one."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from studio import foreign, metadata
 from studio.errors import RecipeError
-from studio.recipe import MAX_PROMPT, Recipe
+from studio.recipe import MAX_PROMPT, RANDOM_SEEDS, Recipe
 
 
 def line(**fields: object) -> str:
@@ -69,7 +70,6 @@ def test_samplers_have_our_names(sampler: str, schedule: str, expected: tuple[st
 @pytest.mark.parametrize(
     ("fields", "values", "note"),
     [
-        ({"Seed": -1}, {"seed": 0}, "The seed -1 means one left to chance, and became 0"),
         ({"Seed": 2**64 - 1}, {"seed": 2**64 - 1}, ""),
         ({"Seed": 2**53 + 1}, {"seed": 2**53 + 1}, ""),
         ({"Seed": 2**64}, {"seed": 2**64 - 1}, "it can be 0 to 18446744073709551615"),
@@ -86,7 +86,10 @@ def test_samplers_have_our_names(sampler: str, schedule: str, expected: tuple[st
         ({"Schedule type": "SGM Uniform"}, {"sampler": "Euler", "schedule": "SGM Uniform"}, ""),
         ({"Schedule type": "Karras"}, {"sampler": "Euler", "schedule": "Karras"}, ""),
         ({"Model hash": "6ce0161689"}, {"model": "6ce0161689"}, ""),
-        ({"Model hash": "6ce0161689", "Model": "v1-5"}, {"model": "v1-5"}, ""),
+        ({"Model hash": "6ce0161689", "Model": "v1-5"}, {"model": "v1-5 [6ce0161689]"}, ""),
+        ({"Model hash": "none", "Model": "v1-5"}, {"model": "v1-5"}, ""),
+        ({"VAE hash": "735e4c3a44", "VAE": "mse.safetensors"}, {"vae": "mse [735e4c3a44]"}, ""),
+        ({"VAE hash": "735e4c3a44", "VAE": "Automatic"}, {"vae": ""}, ""),
     ],
 )
 def test_values_are_brought_to_what_can_be_done(
@@ -96,6 +99,33 @@ def test_values_are_brought_to_what_can_be_done(
     for name, value in values.items():
         assert getattr(found.recipe, name) == value
     assert note in " ".join(found.notes) and bool(note) == bool(found.notes)
+
+
+def test_a_seed_left_to_chance_is_a_new_one_each_time() -> None:
+    """A1111 draws a seed where -1 is asked for (modules/processing.py, get_fixed_seed)."""
+    both = [foreign.read(line(Seed=-1)) for _ in range(2)]
+    assert both[0].recipe.seed != both[1].recipe.seed and all(0 <= each.recipe.seed < RANDOM_SEEDS for each in both)
+    assert both[0].notes == ("The seed -1 means one left to chance, so a new one was drawn.",)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        'Lora hashes: "ink: 0xABABABABABAB, oil: 1, far: 0123456789"',
+        'Hashes: {"model": "6ce0161689", "vae": "735e4c3a44", "lora:ink": "abababababab", "lora:oil": 1}',
+    ],
+)
+def test_hashes_of_loras_go_along_in_their_tags(told: str) -> None:
+    """As A1111 writes them (extensions-builtin/Lora/networks.py), and as Civitai does in one table."""
+    found = foreign.read(f"a <lora:ink:0.5> fox <lora:oil>\nSteps: 20, Sampler: Euler, Seed: 1, Model: v1-5, {told}")
+    assert found.recipe.prompt == "a <lora:ink:0.5:hash=abababababab> fox <lora:oil>"
+    assert found.recipe.model == ("v1-5 [6ce0161689]" if "model" in told else "v1-5")
+
+
+@pytest.mark.parametrize("table", ["{", "{}", "{1}", '{"model": ["x"]}', '{"lora:": "abababababab"}', "[" * 9000])
+def test_a_table_of_hashes_may_be_anything(table: str) -> None:
+    found = foreign.read(f"a <lora:ink>\nSteps: 20, Sampler: Euler, Model: v1-5, Hashes: {table}")
+    assert (found.recipe.prompt, found.recipe.model) == ("a <lora:ink>", "v1-5")
 
 
 def test_a_prompt_that_is_too_long_is_cut_with_a_word() -> None:
@@ -126,9 +156,25 @@ def test_fooocus_own_form_is_read(labels: bool) -> None:
     told = {name.replace("_", " ").title(): value for name, value in FOOOCUS.items()} if labels else FOOOCUS
     found = foreign.read(json.dumps(told))
     assert found.recipe == Recipe(
-        prompt="a fox", negative_prompt="blur", model="juggernautXL_v8Rundiffusion", width=1152, height=896, steps=30,
+        prompt="a fox <lora:offset:0.1:hash=4852686128>", negative_prompt="blur",
+        model="juggernautXL_v8Rundiffusion [aeb7e9e689]",
+        width=1152, height=896, steps=30,
         guidance_scale=4.0, sampler="DPM++ 2M SDE", schedule="Karras", seed=8021009372309438022, clip_skip=2,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("loras", "tags"),
+    [
+        ([["ink.safetensors", 1, "none"], ["None", 1.0]], " <lora:ink:1>"),
+        ([["a>b", 1], ["a:b", 1], ["", 1], ["c"], [1, 2], ["d", "x"], "e", None, ["f", 10**400], ["g", math.nan]], ""),
+        ("x", ""),
+        ({}, ""),
+        (None, ""),
+    ],
+)
+def test_loras_of_fooocus_become_tags(loras: object, tags: str) -> None:
+    assert foreign.read(json.dumps(FOOOCUS | {"loras": loras})).recipe.prompt == f"a fox{tags}"
 
 
 def test_what_was_changed_is_the_pictures_note(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from studio.addons import File
 from studio.errors import ModelBroken, ModelError, RecipeError, StorageError, StudioError
 from studio.gate import Gate
 from studio.library import Library
-from studio.models import catalog, files, headers, loading, places, sidecars, tasks, weights
+from studio.models import catalog, files, hashes, headers, loading, places, sidecars, weights
 from studio.models.catalog import Catalog, Entry
 from studio.models.manager import Manager
 from studio.models.records import Records
@@ -162,7 +162,7 @@ def test_what_turns_into_a_pipe_after_it_was_found(tmp_path: Path) -> None:
     assert sidecars.notes(entry).text == ""
     for act in (
         headers.read, headers.read_pickle, weights.header, files.read_json, files.check, files.parameters,
-        lambda path: weights.read(path, {}, None), lambda path: tasks.sha256(path, lambda done: None),
+        lambda path: weights.read(path, {}, None), lambda path: hashes.digest(path, "lora", lambda done: None),
         lambda path: sidecars.thumbnail(entry, Gate()), lambda path: loading.open_file(path.with_suffix(".txt")),
     ):  # fmt: skip
         with pytest.raises(ModelError):

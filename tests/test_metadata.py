@@ -107,7 +107,7 @@ def test_hashes_are_those_that_sites_look_for(tmp_path: Path) -> None:
     weights.safetensors(tmp_path / "loras" / "ink.safetensors", {"a": (1,)}, {"sshs_model_hash": "0x" + "ab" * 32})
     models = Manager([tmp_path], "cpu")
     entry = next(each for each in models.entries() if each.single)
-    models.catalog.records.keep_sha256(entry.path, entry.stamp, "0123456789abcdef" * 4)
+    models.catalog.records.keep_hashes(entry.path, entry.stamp, "0123456789abcdef" * 4)
     told = signatures(models, Recipe("<lora:ink:0.5> a fox", model=entry.name))
     assert told["Model hash"] == "0123456789" and told["Lora hashes"] == "ink: abababababab"
 
@@ -152,7 +152,7 @@ def test_a_picture_of_webui_is_understood(tmp_path: Path) -> None:
         Recipe(
             prompt="a castle, (oil painting:1.2)\non a hill",
             negative_prompt="people,\nBreak: none",
-            model="v1-5: pruned",
+            model="v1-5: pruned [6ce0161689]",
             width=512,
             height=768,
             steps=30,

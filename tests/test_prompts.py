@@ -94,6 +94,33 @@ def test_double_colons_part_prompts(text: str, expected: list[tuple[str, float |
         assert weight is None or part.weight == weight
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (" a cat ", [(" a cat ", 1.0)]),
+        ("a cat :1.2", [("a cat :1.2", 1.0)]),
+        ("a cat AND a dog", [("a cat", 1.0), ("a dog", 1.0)]),
+        ("a cat :1.2 AND a dog:0.5 AND a fox : -1", [("a cat", 1.2), ("a dog", 0.5), ("a fox", -1.0)]),
+        ("a cat :.5AND", [("a cat :.5AND", 1.0)]),
+        ("a (cat:1.2) AND (dog:0.5)", [("a (cat:1.2)", 1.0), ("(dog:0.5)", 1.0)]),
+        ("a::2 b::0.5 AND c", [("a::2 b::0.5", 1.0), ("c", 1.0)]),
+        (r"a \:1 AND c", [(r"a \:1", 1.0), ("c", 1.0)]),
+        ("AND", [("", 1.0), ("", 1.0)]),
+        ("a :99 AND b\nc :+1.", [("a", 10.0), ("b\nc", 1.0)]),
+        ("band, SANDY and HANDY", [("band, SANDY and HANDY", 1.0)]),
+    ],
+)
+def test_and_parts_prompts_that_guide(text: str, expected: list[tuple[str, float]]) -> None:
+    """As get_multicond_prompt_list in A1111's modules/prompt_parser.py, but for a weight without any AND."""
+    assert list(prompts.composed(text)) == expected
+
+
+def test_and_does_not_part_too_many() -> None:
+    prompts.check(" AND ".join("a" * 16))
+    with pytest.raises(RecipeError, match=r"AND parts this into 17 prompts\. Use 16 at most"):
+        prompts.check(" AND ".join("a" * 17))
+
+
 def test_parts_that_weigh_nothing_together_are_refused() -> None:
     prompts.check("apple::2 tart::-1")
     prompts.check("dog::-3")
@@ -182,6 +209,7 @@ SIGNS = [
     "0.4",
     "-3",
     "nan",
+    " AND ",
     "1e9",
     "9" * 400,
     "BREAK",

@@ -12,6 +12,7 @@ from studio.models.nearest import is_same, nearest
 from studio.recipe import Recipe
 from studio.ui import painting
 from studio.ui.recalled import recalled
+from tests import weights
 
 NAMES = (
     "sub/v1-5-pruned-emaonly.safetensors",
@@ -23,35 +24,36 @@ NAMES = (
 DIGITS = "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa"
 
 
-def found(asked: str) -> str:
+def found(asked: str) -> tuple[str, str]:
     entries = [Entry(name, Path(name)) for name in NAMES]
-    entry = nearest(asked, entries, lambda each: DIGITS if each.name == NAMES[0] else "")
-    return entry.name if entry else ""
+    match = nearest(asked, entries, lambda each: DIGITS if each.name == NAMES[0] else "")
+    return (match[0].name, match[1]) if match else ("", "")
 
 
 @pytest.mark.parametrize(
-    ("asked", "name"),
+    ("asked", "name", "how"),
     [
-        ("v1-5", "v1-5.safetensors"),
-        ("V1-5.ckpt", "v1-5.safetensors"),
-        ("v1-5-pruned-emaonly", "sub/v1-5-pruned-emaonly.safetensors"),
-        (r"SD\v1-5", "v1-5.safetensors"),
-        ("6ce0161689", "sub/v1-5-pruned-emaonly.safetensors"),
-        ("6CE0161689", "sub/v1-5-pruned-emaonly.safetensors"),
-        ("something.ckpt [6ce0161689]", "sub/v1-5-pruned-emaonly.safetensors"),
-        ("v1-5 [6ce0161689]", "v1-5.safetensors"),
-        ("ffffffffff", ""),
-        ("juggernautXL_v9", "Juggernaut_XL v9.safetensors"),
-        ("juggernautXL_v8Rundiffusion", "Juggernaut_XL v9.safetensors"),
-        ("flux1-dev", "flux1-dev-Q4_0.gguf"),
-        ("painter", "owner/painter"),
-        ("animagine", ""),
-        ("", ""),
-        ("狐", ""),
+        ("v1-5", "v1-5.safetensors", "name"),
+        ("V1-5.ckpt", "v1-5.safetensors", "name"),
+        ("v1-5-pruned-emaonly", "sub/v1-5-pruned-emaonly.safetensors", "name"),
+        (r"SD\v1-5", "v1-5.safetensors", "name"),
+        ("6ce0161689", "sub/v1-5-pruned-emaonly.safetensors", "hash"),
+        ("6CE0161689", "sub/v1-5-pruned-emaonly.safetensors", "hash"),
+        ("something.ckpt [6ce0161689]", "sub/v1-5-pruned-emaonly.safetensors", "hash"),
+        ("v1-5 [6ce0161689]", "sub/v1-5-pruned-emaonly.safetensors", "hash"),
+        ("v1-5 [ffffffffff]", "v1-5.safetensors", "name"),
+        ("ffffffffff", "", ""),
+        ("juggernautXL_v9", "Juggernaut_XL v9.safetensors", "name"),
+        ("juggernautXL_v8Rundiffusion", "Juggernaut_XL v9.safetensors", "likeness"),
+        ("flux1-dev", "flux1-dev-Q4_0.gguf", "likeness"),
+        ("painter", "owner/painter", "name"),
+        ("animagine", "", ""),
+        ("", "", ""),
+        ("狐", "", ""),
     ],
 )
-def test_a_model_is_found_by_name_by_hash_and_by_likeness(asked: str, name: str) -> None:
-    assert found(asked) == name
+def test_a_model_is_found_by_hash_by_name_and_by_likeness(asked: str, name: str, how: str) -> None:
+    assert found(asked) == (name, how)
 
 
 def test_names_are_the_same_but_for_case_folder_and_ending() -> None:
@@ -74,6 +76,68 @@ def test_a_model_that_is_gone_keeps_nothing_else_from_coming_back(models: Manage
     assert back == MADE and said[0].startswith("sd is the file of the model 'SD.safetensors'")
     back, said = recalled(MADE, models, [])
     assert back == replace(MADE, model="") and "no other can be used" in said[0]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Manager:
+    """A checkpoint, three LoRAs and a VAE; of one LoRA no hash is known, of another but one."""
+    weights.safetensors(tmp_path / "v1-5.safetensors", weights.SD1)
+    weights.safetensors(tmp_path / "vae" / "mse.safetensors", weights.FLUX_VAE)
+    weights.safetensors(tmp_path / "loras" / "ink.safetensors", {"a": (1,)}, {"sshs_model_hash": "0x" + "ab" * 32})
+    weights.safetensors(tmp_path / "loras" / "oil.safetensors", {"b": (1,)})
+    weights.safetensors(tmp_path / "loras" / "other" / "wax.safetensors", {"c": (1,)})
+    models = Manager([tmp_path], "cpu")
+    for entry in models.catalog.everything():
+        digits = {"model": "01" * 32, "vae": "23" * 32}.get(entry.kind)
+        if digits and entry.single:
+            models.catalog.records.keep_hashes(entry.path, entry.stamp, digits)
+        if entry.path.stem == "wax":
+            models.catalog.records.keep_hashes(entry.path, entry.stamp, "45" * 32, "67" * 32)
+    return models
+
+
+def test_a_hash_counts_more_than_a_name(files: Manager) -> None:
+    entries = files.entries()
+    name = next(entry.name for entry in entries if entry.single)
+
+    def said(asked: str) -> list[str]:
+        back, told = recalled(Recipe("a fox", model=asked, sampler="Euler"), files, entries)
+        assert back.model == name
+        return told
+
+    assert said(name) == said(f"{name} [{'01' * 5}]") == []
+    assert said(f"painter [{'01' * 5}]") == [
+        f"{name} has the hash of the model 'painter [0101010101]', which the picture was made with."
+    ]
+    assert said(f"{name} [{'ff' * 5}]") == [
+        f"{name} is another file than the model '{name} [ffffffffff]' of the picture: their hashes differ."
+    ]
+
+
+def test_a_lora_and_a_vae_of_another_name_are_found_by_their_hashes(files: Manager) -> None:
+    entries = files.entries()
+    model = next(entry for entry in entries if entry.single)
+    [vae] = files.seen("vae")
+    asked = Recipe(
+        f"a <lora:pen:0.5:hash={'ab' * 6}> fox <lora:oil:hash={'cd' * 6}> <lora:far>",
+        model=model.name, sampler="Euler", vae=f"kl-f8 [{'23' * 5}]",
+    )  # fmt: skip
+    back, said = recalled(asked, files, entries)
+    assert back.prompt == "a <lora:ink:0.5> fox <lora:oil> <lora:far>" and back.vae == vae
+    assert said == [
+        f"The VAE {vae} has the hash of 'kl-f8 [2323232323]', which the picture was made with.",
+        "The LoRA ink has the hash of 'pen', which the picture was made with.",
+    ]
+    same = replace(asked, prompt=f"<lora:INK.safetensors:hash={'ab' * 6}>", vae=f"{vae} [{'23' * 5}]")
+    assert recalled(same, files, entries)[1] == []
+    for digits in ("45" * 5, "67" * 6):
+        back, said = recalled(replace(same, prompt=f"<lora:x:hash={digits}>"), files, entries)
+        assert back.prompt == "<lora:wax>" and len(said) == 1
+    back, said = recalled(
+        replace(same, prompt=f"<lora:wax:2:hash={'89' * 6}> <lora:ink:hash={'89' * 6}>"), files, entries
+    )
+    assert back.prompt == "<lora:wax:2> <lora:ink>"
+    assert said == ["The LoRA wax is another file than that of the picture: their hashes differ."]
 
 
 def test_what_the_model_has_not_is_said(models: Manager) -> None:

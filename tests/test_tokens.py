@@ -59,13 +59,20 @@ def test_a_model_that_takes_no_weights_says_so(models: Manager, wildcards: Wildc
     assert weighted == "5 of 512 tokens · FLUX.1 reads (red:1.2) as plain words"
     assert said(models, wildcards, "flux", "red BREAK cat").endswith("FLUX.1 reads BREAK as plain words")
     assert said(models, wildcards, "flux", "apple::2 cat::1").endswith("FLUX.1 reads apple::2 as plain words")
+    assert said(models, wildcards, "flux", "red AND cat").endswith("FLUX.1 reads AND as plain words")
     # What takes turns does so with every model.
     assert said(models, wildcards, "flux", "a [red|blue] cat") == "5 of 512 tokens"
     assert said(models, wildcards, "flux", "cat " * 511) == "513 tokens, and 512 are the most: shorten it"
 
 
+def test_prompts_that_guide_together_are_counted_apart(models: Manager, wildcards: Wildcards) -> None:
+    assert said(models, wildcards, "sd", "a red cat AND a dog :1.2") == "5 of 14 tokens · 2 prompts guide together"
+    entry = models.entry("sd")
+    line = tokens.line(entry, "red AND cat", 0, wildcards, "negative_prompt")
+    assert line.endswith(" · AND is read as a word here")
+
+
 NOT_READ = [
-    ("a cat AND a dog", "AND is read as a word: two prompts are mixed by a double colon"),
     ("<loar:ink:0.8> fox", "<loar:ink:0.8> is no tag, and read as words: a LoRA is written <lora:name:0.8>"),
     ("fox <lora:ink:0.8", "<lora:ink:0.8 is never closed, and read as words: end it with >"),
     ("<lora:ink:1:lbw=ALL> fox", "lbw= in a LoRA's tag has no effect"),

@@ -33,6 +33,7 @@ def load(file: File, own: Any, device: torch.device, dtype: torch.dtype, model: 
         raise ModelError(
             f"The VAE {file.name} has other latents than {model}. Choose one that was made for models of its kind."
         )
+    weights.check(file.path, vae.state_dict())
     placement.place({"vae": vae.eval().requires_grad_(False)}, device, Plan(dtype, 0))
     return vae
 

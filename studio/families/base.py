@@ -104,15 +104,25 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Encoded prompts. `key` is equal for those that can stand in one call together."""
+    """Encoded prompts. `key` is equal for those that can stand in one call together.
+
+    more: prompts that guide beside the positive one. weights: of that one and of these.
+    """
 
     positive: Any
     negative: Any
     key: tuple
+    more: tuple[Any, ...] = ()
+    weights: tuple[float, ...] = (1.0,)
+
+    @property
+    def all(self) -> tuple[Any, ...]:
+        """What the model is called with, a sample each: the negative prompt first, if there is one."""
+        return tuple(each for each in (self.negative, self.positive, *self.more) if each is not None)
 
     @property
     def bytes(self) -> int:
-        return sum(tensor.nbytes for tensor in tensors((self.positive, self.negative)))
+        return sum(tensor.nbytes for tensor in tensors(self.all))
 
 
 class Model(ABC):

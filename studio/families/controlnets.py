@@ -14,7 +14,7 @@ from studio import disk
 from studio.addons import File
 from studio.errors import ModelError
 from studio.families.base import Guide
-from studio.models import placement, unused
+from studio.models import placement, unused, weights
 from studio.models.files import read_json
 
 KEPT = 3
@@ -47,6 +47,7 @@ class ControlNets:
                     f"The ControlNet {file.name} was made for another kind of model than {model}. "
                     "Choose one that was made for models of its kind."
                 )
+            weights.check(file.path, net.state_dict())
             placement.place({"unet": net.eval().requires_grad_(False)}, self._device, placement.Plan(self._dtype, 0))
             while len(self._loaded) >= KEPT:
                 self._loaded.popitem(last=False)

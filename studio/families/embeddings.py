@@ -16,6 +16,7 @@ from torch import Tensor
 from studio import disk
 from studio.addons import ENCODERS, File
 from studio.errors import ModelBroken, ModelError
+from studio.models import weights
 
 _FIRST = 0xF0000
 
@@ -63,7 +64,8 @@ class Embeddings:
         else:
             vectors = {"": next(iter(found.values()))} if len(found) == 1 else {}
         vectors = {number: value.reshape(-1, value.shape[-1]) for number, value in vectors.items() if value.dim()}
-        if not vectors or any(not torch.isfinite(value).all() for value in vectors.values()):
+        weights.check(file.path, found)
+        if not vectors:
             raise ModelBroken(f"The file of the embedding {file.name} is damaged, or none. Copy or download it again.")
         widths = {
             number: encoder.get_input_embeddings().weight.shape[1] for number, (_, encoder) in self._readers.items()

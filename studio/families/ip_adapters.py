@@ -20,6 +20,7 @@ from studio import disk
 from studio.addons import File
 from studio.errors import ModelError
 from studio.families.base import Guide
+from studio.models import weights
 from studio.models.files import read_json
 
 SETS_KEPT = 2
@@ -77,6 +78,7 @@ class IpAdapters:
             try:
                 for file in files:
                     disk.check(file.path)
+                    weights.check_file(file.path)
                 self._plain.put_into(self._unet)
                 folders = [str(file.path.parent) for file in files]
                 _holder(self._unet).load_ip_adapter(
@@ -87,7 +89,7 @@ class IpAdapters:
                     local_files_only=True,
                 )
                 self._sets[files] = _State.of(self._unet)
-            except (MemoryError, torch.OutOfMemoryError):
+            except (MemoryError, ModelError, torch.OutOfMemoryError):
                 raise
             except Exception as error:
                 raise ModelError(
@@ -148,6 +150,7 @@ class IpAdapters:
             raise ModelError(
                 f"The image encoder in {folder} could not be read ({type(error).__name__}). Copy or download it again."
             ) from error
+        weights.check(folder, encoder.state_dict())
         return encoder.eval().requires_grad_(False).to(self._device)
 
 

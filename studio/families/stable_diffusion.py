@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from studio import samplers
+from studio import prompts, samplers
 from studio.addons import File, Lora
 from studio.families import clip
 from studio.families.base import Facts, Guide, Model, Prompts, Row, hidden_part, to_pixels
@@ -94,10 +94,12 @@ class StableDiffusion(Model):
     def _encode(
         self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()
     ) -> Prompts:
-        texts = (prompt, negative_prompt) if guided else (prompt,)
+        texts, weights = zip(*prompts.composed(prompt), strict=True)
         reader = Clip(self.tokenizer, self.text_encoder, self.device)
-        found, count = clip.encode([reader], texts, self.dtype, clip_skip)
-        return Prompts(found[0].hidden, found[1].hidden if guided else None, (count,))
+        found, count = clip.encode([reader], (*texts, negative_prompt)[: len(texts) + guided], self.dtype, clip_skip)
+        hidden = [each.hidden for each in found]
+        more = tuple(hidden[1 : len(texts)])
+        return Prompts(hidden[0], hidden[-1] if guided else None, (count,), more, weights)
 
     def beside(self, recipe: Recipe, picture: Image.Image | None, mask: Image.Image | None) -> Tensor | None:
         """For inpainting checkpoints of nine channels: the mask, and the latents of the picture without what is masked.
@@ -124,13 +126,7 @@ class StableDiffusion(Model):
         return Guide(file, name, control.kind, control.weight, control.start, control.end, given, note)
 
     def predict(self, rows: Sequence[Row]) -> list[Tensor]:
-        # A call for each prompt: the negative one of each row first, where it has one.
-        calls = [
-            (row, prompt)
-            for row in rows
-            for prompt in (row.prompts.negative, row.prompts.positive)
-            if prompt is not None
-        ]
+        calls = [(row, prompt) for row in rows for prompt in row.prompts.all]
         sample = torch.cat([row.model_input for row, _ in calls]).to(self.dtype)
         timesteps = torch.stack([row.timestep for row, _ in calls]).to(self.device, non_blocking=True)
         conditioning = self._conditioning(calls)
@@ -147,7 +143,7 @@ class StableDiffusion(Model):
             sample = torch.cat([sample, torch.cat([row.beside for row, _ in calls if row.beside is not None])], 1)
         outputs = self.unet(sample.to(self.dtype), timesteps, **conditioning, **residuals, return_dict=False)[0]
         left = iter(outputs.float().split(1))
-        return [self._guide(row, next(left), left) for row in rows]
+        return [self._guide(row, [next(left) for _ in row.prompts.all]) for row in rows]
 
     def _conditioning(self, calls: Sequence[tuple[Row, Any]]) -> dict[str, Any]:
         """What the UNet and its ControlNets are told of the prompts.
@@ -156,16 +152,33 @@ class StableDiffusion(Model):
         """
         return {"encoder_hidden_states": torch.cat([prompt for _, prompt in calls])}
 
-    def _guide(self, row: Row, first: Tensor, rest: Any) -> Tensor:
+    def _guide(self, row: Row, outputs: list[Tensor]) -> Tensor:
+        """What guidance makes of the outputs for each of a row's prompts (`Prompts.all`).
+
+        Several prompts guide as in composable diffusion (Liu et al., arXiv:2206.01714, equation 11, whose weights
+        include the scale): away from the negative one by scale * sum of weight * (positive - negative). Without
+        guidance it is the weighted mean of theirs.
+        """
+        weights = row.prompts.weights
         if row.prompts.negative is None:
-            return first
-        negative, positive = first, next(rest)
-        guided = negative + row.guidance_scale * (positive - negative)
+            return outputs[0] if len(outputs) == 1 else _summed(outputs, weights) / prompts.divisor(weights)
+        negative, *positives = outputs
+        towards = _summed([positive - negative for positive in positives], weights)
+        guided = negative + row.guidance_scale * towards
         share = self.guidance_rescale if row.guidance_rescale is None else row.guidance_rescale
         if not share:
             return guided
-        rescaled = guided * (positive.std() / guided.std())
+        plain = positives[0] if len(positives) == 1 else negative + towards
+        rescaled = guided * (plain.std() / guided.std())
         return share * rescaled + (1 - share) * guided
+
+
+def _summed(outputs: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The outputs times their weights, one after the other; a single one of weight 1 is as it was."""
+    total = outputs[0] * weights[0]
+    for output, weight in zip(outputs[1:], weights[1:], strict=True):
+        total = total + output * weight
+    return total
 
 
 def _of_kind(row: Row, kind: str) -> list[Guide]:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from studio import prompts
 from studio.families import clip
 from studio.families.base import Facts, Prompts, Row
 from studio.families.clip import Clip
@@ -73,13 +74,16 @@ class StableDiffusionXL(StableDiffusion):
     def _encode(
         self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple = ()
     ) -> Prompts:
-        texts = (prompt, negative_prompt) if guided else (prompt,)
-        found, count = clip.encode(self.readers, texts, self.dtype, clip_skip)
-        words = [Words(each.hidden, each.pooled, score) for each, score in zip(found, self.scores, strict=False)]
-        if guided and self.zero_when_empty and not negative_prompt:
-            nothing = torch.zeros_like(words[1].hidden), torch.zeros_like(words[1].pooled)
-            words[1] = Words(*nothing, self.scores[1])
-        return Prompts(words[0], words[1] if guided else None, (count,))
+        texts, weights = zip(*prompts.composed(prompt), strict=True)
+        found, count = clip.encode(
+            self.readers, (*texts, negative_prompt)[: len(texts) + guided], self.dtype, clip_skip
+        )
+        words = [Words(each.hidden, each.pooled, self.scores[0]) for each in found[: len(texts)]]
+        negative = Words(found[-1].hidden, found[-1].pooled, self.scores[1]) if guided else None
+        if negative and self.zero_when_empty and not negative_prompt:
+            nothing = torch.zeros_like(negative.hidden), torch.zeros_like(negative.pooled)
+            negative = Words(*nothing, self.scores[1])
+        return Prompts(words[0], negative, (count,), tuple(words[1:]), weights)
 
     def _conditioning(self, calls: Sequence[tuple[Row, Words]]) -> dict[str, Any]:
         sizes = torch.tensor([self._sizes(words, row) for row, words in calls], device=self.device, dtype=self.dtype)

@@ -161,6 +161,8 @@ def _load_part(
         part = _filled(found, folder / name, files, dtype, progress)
         if part is None:
             part = _by_library(found, folder / name, options)
+            if isinstance(part, torch.nn.Module):
+                weights.check(folder / name, part.state_dict())
     except (MemoryError, ModelError):
         raise
     except ImportError as error:

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Iterable
+from typing import Literal
 
 from studio.models.catalog import Entry
 
@@ -10,25 +11,36 @@ LIKE = 0.6
 """How alike two names must be, as difflib counts it, for the one to stand for the other."""
 
 _ENDING = re.compile(r"\.(safetensors|ckpt|gguf|sft|pt)$", re.IGNORECASE)
-_HASH = re.compile(r"(?:.*\[)?([0-9a-f]{8,64})\]?", re.IGNORECASE | re.DOTALL)
+_HASH = re.compile(r"(.*?)\s*\[([0-9a-f]{8,64})\]|([0-9a-f]{8,64})", re.IGNORECASE | re.DOTALL)
+
+How = Literal["hash", "name", "likeness"]
 
 
-def nearest(asked: str, entries: Iterable[Entry], hashed: Callable[[Entry], str]) -> Entry | None:
-    """The model of this name, in any case, with or without its folder and ending; of this hash; of the nearest name.
+def nearest(asked: str, entries: Iterable[Entry], hashed: Callable[[Entry], str]) -> tuple[Entry, How] | None:
+    """The model of this hash; else of this name, in any case, with or without its folder and ending; else of the
+    nearest name. None if nothing is like it.
 
-    hashed: a file's SHA-256, or empty. As A1111 does it, a hash is its first ten digits, alone or behind a name,
-    "v1-5 [6ce0161689]". None if nothing is like it.
+    hashed: a file's SHA-256, or empty.
     """
     entries = list(entries)
-    told = re.sub(r"\s*\[[0-9a-fA-F]{8,64}\]$", "", asked)
+    told, digits = parted(asked)
+    for entry in entries if digits else ():
+        if hashed(entry).startswith(digits):
+            return entry, "hash"
     for way in (str, _path, _stem, _plain):
         if found := [entry for entry in entries if way(entry.name) == way(told)]:
-            return found[0]
-    if digits := _HASH.fullmatch(asked):
-        for entry in entries:
-            if (sha256 := hashed(entry)) and sha256.startswith(digits[1].lower()):
-                return entry
-    return _likest(_plain(told), entries)
+            return found[0], "name"
+    likest = _likest(_plain(told), entries)
+    return (likest, "likeness") if likest else None
+
+
+def parted(asked: str) -> tuple[str, str]:
+    """Name and hash, "v1-5 [6ce0161689]", as A1111 writes them: the first digits of the file's SHA-256, or "".
+
+    Digits alone may be either.
+    """
+    found = _HASH.fullmatch(asked)
+    return (found[1] or asked, (found[2] or found[3]).lower()) if found else (asked, "")
 
 
 def is_same(asked: str, name: str) -> bool:

@@ -76,13 +76,14 @@ class Records:
         except sqlite3.Error as error:  # then they are read again the next time
             log.warning("What was read of the models could not be kept: %s.", error)
 
-    def sha256(self, path: Path, stamp: Stamp) -> str:
-        """The file's SHA-256 in hexadecimal digits, empty if it isn't known."""
+    def hashes(self, path: Path, stamp: Stamp) -> tuple[str, str]:
+        """The file's SHA-256, and that of what is behind its header (`studio.models.hashes`); "" if not known."""
         known = self._one("hashes", "path", _key(path))
-        return str(known[2]) if known and known[1] == str(stamp) else ""
+        whole, _, data = str(known[2]).partition(" ") if known and known[1] == str(stamp) else ("", "", "")
+        return whole, data
 
-    def keep_sha256(self, path: Path, stamp: Stamp, digits: str) -> None:
-        self._write("hashes", _key(path), str(stamp), digits)
+    def keep_hashes(self, path: Path, stamp: Stamp, whole: str, data: str = "") -> None:
+        self._write("hashes", _key(path), str(stamp), f"{whole} {data}".rstrip())
 
     def notes(self, model: str) -> str:
         """What a person wrote about a model."""

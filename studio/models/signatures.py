@@ -3,6 +3,7 @@
 import logging
 
 from studio import addons
+from studio.models import hashes
 from studio.models.catalog import Entry
 from studio.models.files import read_json
 from studio.models.manager import Manager
@@ -14,9 +15,9 @@ log = logging.getLogger(__name__)
 def signatures(models: Manager, recipe: Recipe) -> dict[str, str]:
     """Fields of an A1111-style text, beside and instead of those that a recipe gives by itself. Raises nothing.
 
-    Model hash: the first ten digits of the file's SHA-256, if that was worked out ("AutoV2"). Lora hashes: the first
-    twelve of `sshs_model_hash`, which kohya's trainer writes into its files (extensions-builtin/Lora in A1111's web
-    UI). Distilled CFG Scale: the guidance that a model takes as an input, as Forge writes it, beside a CFG scale of 1.
+    Model hash, and Lora hashes as extensions-builtin/Lora in A1111's web UI writes them: the first ten and the first
+    twelve digits, of files whose hashes were worked out (`studio.models.hashes`). Distilled CFG Scale: the guidance
+    that a model takes as an input, as Forge writes it, beside a CFG scale of 1.
     """
     try:
         entry = models.entry(recipe.model)
@@ -28,13 +29,14 @@ def signatures(models: Manager, recipe: Recipe) -> dict[str, str]:
 
 
 def _hashes(models: Manager, entry: Entry, recipe: Recipe) -> dict[str, str]:
-    digits = models.catalog.records.sha256(entry.path, entry.stamp)
-    fields = {"Model hash": digits[:10]} if digits else {}
+    records = models.catalog.records
+    whole, _ = records.hashes(entry.path, entry.stamp)
+    fields = {"Model hash": whole[:10]} if whole else {}
     _, loras = addons.split(recipe.prompt)
     files = ((lora.name, addons.chosen(lora.name, models.seen("lora"), "LoRA")) for lora in loras)
-    hashes = [(name, addons.header(file.path).get("sshs_model_hash", "")) for name, file in files]
-    if known := [f"{name}: {told.removeprefix('0x'):.12}" for name, told in hashes if told]:
-        fields["Lora hashes"] = ", ".join(known)
+    found = [(name, hashes.known(records, file.path)[1]) for name, file in files]
+    if told := [f"{name}: {data:.12}" for name, data in found if data]:
+        fields["Lora hashes"] = ", ".join(told)
     return fields
 
 

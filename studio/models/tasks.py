@@ -1,16 +1,13 @@
 """Long things that are done for the Models tab, each on a thread: downloads and hashes."""
 
-import hashlib
 import itertools
 import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-from studio import disk
-from studio.errors import Busy, ModelError, StudioError
+from studio.errors import Busy, StudioError
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +16,6 @@ AT_ONCE = 6
 
 KEPT = 20
 """Tasks that have ended and are still told of."""
-
-_CHUNK = 1 << 22
 
 
 class _Cancelled(Exception):
@@ -137,16 +132,3 @@ class Tasks:
             listeners = list(self._listeners)
         for listener in listeners:
             listener(task.values)
-
-
-def sha256(path: Path, report: Callable[[int], None]) -> str:
-    """The SHA-256 of a file in hexadecimal digits. Its first ten are what A1111 calls AutoV2. Raises ModelError."""
-    digest, done = hashlib.sha256(), 0
-    try:
-        with disk.opened(path) as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                report(done := done + len(chunk))
-    except OSError as error:
-        raise ModelError(f"The file {path.name} cannot be read: {error.strerror or error}.") from None
-    return digest.hexdigest()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from studio import disk
@@ -102,7 +103,7 @@ def read(
     progress: called with the bytes of the file that were read since the last call, on any thread. mapped: leave
     tensors that keep their type in the file, where the system brings them in and drops them as there is room.
     seen: the file's stamp when its header was read.
-    Raises ModelBroken if the file is cut short, changes meanwhile, or holds values that are no numbers.
+    Raises ModelBroken if the file is cut short, changes meanwhile, or holds values that are no numbers or infinite.
     """
     names = sorted(wanted, key=lambda name: wanted[name].start)
     result: dict[str, Tensor] = {}
@@ -153,14 +154,28 @@ def read(
 
 
 def check(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Raise ModelBroken if one of them holds a value that is no number."""
+    """Raise ModelBroken if one of them holds a value that is no number, or an infinite one.
+
+    path: the file, or the folder, that they are from. The masks of OpenCLIP's text encoders are infinite on purpose.
+    """
     for name, tensor in tensors.items():
         comparable = tensor.is_floating_point() and tensor.dtype not in FLOAT8 and tensor.numel()
-        if comparable and bool(torch.aminmax(tensor)[0].isnan()):
+        if not comparable or name.endswith("attn_mask"):
+            continue
+        ends = [float(end) for end in torch.aminmax(tensor)]
+        if not all(map(math.isfinite, ends)):
+            what = "values that are no numbers" if math.isnan(ends[0]) else "infinite values"
             raise ModelBroken(
-                f"{path.name} holds values that are no numbers (in {name}), so every picture would be black. "
+                f"{path.name} holds {what} (in {name}), so every picture would be black. "
                 "Copy or download it again; if it was merged from others, merge it anew."
             )
+
+
+def check_file(path: Path) -> None:
+    """The same of all tensors of a safetensors file, a tensor at a time. Raises SafetensorError if it is none."""
+    with safe_open(path, "pt") as file:
+        for name in file.keys():  # noqa: SIM118 - a file that is no dictionary
+            check(path, {name: file.get_tensor(name)})
 
 
 def memory(count: int, dtype: torch.dtype) -> Tensor:

@@ -17,13 +17,13 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from studio.engine import Engine
 from studio.errors import Busy, ModelBusy, ModelError, ModelMissing, RecipeError
 from studio.library import Library
-from studio.models import catalog, companions, download, parts, sidecars
+from studio.models import catalog, companions, download, hashes, parts, sidecars
 from studio.models.catalog import Entry
 from studio.models.files import visible
 from studio.models.identify import BASES
 from studio.models.manager import Manager
 from studio.models.records import DEFAULTS, NOT_DISTILLED
-from studio.models.tasks import Task, Tasks, sha256
+from studio.models.tasks import Task, Tasks
 from studio.recipe import Recipe
 from studio.samplers import all_schedules, check_schedule
 from studio.web.bodies import body_of
@@ -100,7 +100,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
                 "schedules": _schedules(found),
                 "distilled": records.all_distilled().get(key, ""),
                 "distillations": _distillations(found),
-                "sha256": records.sha256(found.path, found.stamp) if found.single else "",
+                "sha256": records.hashes(found.path, found.stamp)[0] if found.single else "",
             },
             headers=NOT_KEPT,
         )
@@ -175,7 +175,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
             raise ModelError("Only single files have a hash that others know them by.")
 
         def work(task: Task, report: Callable[[int], None]) -> None:
-            models.catalog.records.keep_sha256(found.path, found.stamp, sha256(found.path, report))
+            models.catalog.records.keep_hashes(found.path, found.stamp, *hashes.digest(found.path, found.kind, report))
 
         return JSONResponse(tasks.start("hash", found.key, found.bytes, work).values)
 
