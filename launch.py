@@ -269,16 +269,16 @@ def _wire(settings: Settings) -> tuple[Any, Callable[[], None], contextlib.ExitS
         live, owners, folder = app.state.live, app.state.owners, settings.output_folder
         keep = partial(unfinished.keep, unfinished.file_in(folder), engine, live, owners.cookie)
         # In the reverse order: what is unfinished is written down; the engine is closed, which keeps partial pictures;
-        # what is unfinished then is written down again; and the pages' streams end.
+        # what is unfinished then is written down again; the pages' streams end; and the hashes, for which nobody waits.
         stop = stack.enter_context(contextlib.ExitStack())
+        hasher.start()
+        stop.callback(hasher.close)
         stop.callback(live.close)
         stop.callback(owners.keep, folder)
         stop.callback(keep)
         stop.callback(engine.close)
         stop.callback(keep)
         unfinished.bring_back(folder, engine, live, library, owners.cookie)
-        hasher.start()
-        stop.callback(hasher.close)
         return app, stop.close, stack.pop_all()
 
 
