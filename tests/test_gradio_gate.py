@@ -278,7 +278,6 @@ def test_values_are_of_the_kind_that_the_field_holds(studio: Studio) -> None:
     components = {each["id"]: each["type"] for each in studio.config()["components"]}
     wrong: dict[str, list[Any]] = {
         "textbox": [5, True, ["x"], {}],
-        "number": [[1], {}, True],
         "dropdown": [{}, [["x"]], [{}], True],
         "html": [[], {}, 1],
         "browserstate": [[], "x", 1],

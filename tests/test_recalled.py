@@ -103,5 +103,5 @@ def test_the_form_is_filled_in_with_all_of_it(models: Manager) -> None:
     fields = settings.form
     updates, said = painting.settings_of(replace(MADE, model="gone"), models, fields, "sd")
     assert updates[fields["prompt"]] == "a fox" and updates[fields["seed"]] == str(2**60 + 1)
-    assert updates[fields["model"]]["value"] == "sd" and updates[fields["width"]] == 544
+    assert updates[fields["model"]]["value"] == "sd" and updates[fields["width"]] == "544"
     assert "is not here" in said

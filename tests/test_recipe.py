@@ -53,7 +53,7 @@ def test_what_is_no_recipe_is_refused(text: str) -> None:
 
 
 def test_a_recipe_of_a_newer_studio_is_refused_with_both_versions() -> None:
-    with pytest.raises(RecipeError, match=r"version 999.*up to version 6"):
+    with pytest.raises(RecipeError, match=r"version 999.*up to version 7"):
         Recipe.from_json('{"version": 999}')
 
 

@@ -31,6 +31,7 @@ export function mount(root, options, events) {
   drop.title = "Forget where it stands. The partial picture stays among the recent ones.";
   const buttons = make("div", { class: "acts" }, go, drop);
   const turn = make("button", { type: "button", class: "act" }, icon("fork"), make("span", {}, "Change from here on"));
+  turn.dataset.once = "";
   turn.title = "From the next step on, use the prompt, the guidance and the sampler as they are on the left now";
   const noise = noiseField();
   const spoken = make("p", { class: "only-spoken", role: "status", "aria-live": "polite" });
@@ -63,7 +64,7 @@ export function mount(root, options, events) {
     buttons.hidden = paused().length === 0 || moving().length > 0;
     turn.hidden = noise.element.hidden = moving().length === 0;
     const stop = document.getElementById(options.stop);
-    if (stop) stop.disabled = moving().length === 0;
+    if (stop) stop.disabled = moving().length === 0 && !isComing();
     speak(standingJobs);
   }
 
@@ -116,10 +117,13 @@ export function mount(root, options, events) {
     setText(spoken, text);
   }
 
-  takeOrders(section, options, () => each(moving(), "pause"));
+  const isComing = takeOrders(section, options, () => each(moving(), "pause"), drawSoon);
   go.addEventListener("click", () => each(paused(), "resume"));
   drop.addEventListener("click", () => each(paused(), "cancel"));
-  turn.addEventListener("click", () => moving().forEach((job) => events.turn({ job: job.id, noise: noise.strength() })));
+  turn.addEventListener("click", () => {
+    const strength = noise.strength();
+    if (strength !== undefined) moving().forEach((job) => events.turn({ job: job.id, noise: strength }));
+  });
   addEventListener("resize", layOut);
   listen((change) => {
     if (change.kind === "jobs") section.dataset.ready = "true";
@@ -130,22 +134,50 @@ export function mount(root, options, events) {
   draw();
 }
 
-/** Obey the tab's Stop button, and while `section` is seen, the keys: Escape stops, with Ctrl Enter starts. */
-export function takeOrders(section, options, stop) {
+/**
+ * Obey the tab's Stop button, and while `section` is seen, the keys: Escape stops, with Ctrl Enter starts.
+ * The answer tells whether pictures were asked for of which nothing is known yet. These are stopped as soon as they are.
+ */
+export function takeOrders(section, options, stopAll, draw = () => {}) {
+  let coming = null; // the ids that were there when Generate was pressed
+  let isUnwanted = false;
+
+  function stop() {
+    isUnwanted = coming !== null;
+    stopAll();
+  }
+
   document.addEventListener("click", (event) => {
     if (event.target.closest?.(`#${options.stop}`)) stop();
+    if (!event.target.closest?.(`#${options.start}`)) return;
+    [coming, isUnwanted] = [new Set(shown.get(options.place)), false];
+    draw();
+  });
+  document.addEventListener("refused", ({ detail }) => {
+    if (detail.place !== options.place) return;
+    coming = null;
+    draw();
+  });
+  listen((change) => {
+    if (change.kind === "connection") coming = null;
+    if (coming === null || change.kind !== "shown" || !(options.place in change.data.shown)) return;
+    const ids = change.data.shown[options.place].filter((id) => !coming.has(id));
+    if (ids.length === 0) return;
+    coming = null;
+    if (isUnwanted) ids.forEach((id) => act({ id }, "pause"));
   });
 
   function onKey(event) {
     if (!isOnPage(section) || document.querySelector("dialog[open]")) return;
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
-      document.getElementById(options.start)?.click();
+      if (!event.repeat) document.getElementById(options.start)?.click();
     }
     if (event.key === "Escape" && !closesSomething(event)) stop();
   }
   // While capturing, so that an open list still looks open when Escape comes to close it.
   document.addEventListener("keydown", onKey, { capture: true });
+  return () => coming !== null;
 }
 
 /** Whether an element is seen: its tab is open, or it fills the screen. */
