@@ -180,15 +180,15 @@ def split(text: str, known: Sequence[str] = ()) -> list[str]:
     pieces = list(_pieces(text))
     if not known and any(text[end : end + 1] in (";", "；") for _, end, _ in pieces if end < len(text)):
         pieces = [each for each in _joined(pieces, text) if each[2]]
-    names = {_plain_name(name) for name in known}
-    found = []
-    while pieces:
-        # One piece is taken in any case, known or not.
-        lengths = range(len(pieces), 1, -1)
-        fits = (size for size in lengths if _plain_name(text[pieces[0][0] : pieces[size - 1][1]]) in names)
-        size = next(fits, 1)
-        found.append(pieces[0][2] if size == 1 else text[pieces[0][0] : pieces[size - 1][1]].strip())
-        pieces = pieces[size:]
+    names = {_plain_name(name): name for name in known}
+    longest = 1 + max((sum(map(name.count, _MARKS)) for name in known), default=0)
+    found, at = [], 0
+    while at < len(pieces):
+        # As many pieces as make a name; one is taken in any case, known or not.
+        ends = range(min(at + longest, len(pieces)), at + 1, -1)
+        spans = ((end, text[pieces[at][0] : pieces[end - 1][1]]) for end in ends)
+        at, word = next((each for each in spans if _plain_name(each[1]) in names), (at + 1, pieces[at][2]))
+        found.append(names.get(_plain_name(word), word))
     return [each for each in found if each]
 
 
@@ -215,7 +215,7 @@ def _joined(pieces: Sequence[tuple[int, int, str]], text: str) -> Iterator[tuple
         group.append(piece)
         if text[piece[1] : piece[1] + 1] in (";", "；", ""):
             start, end = group[0][0], group[-1][1]
-            yield start, end, piece[2] if len(group) == 1 else text[start:end].strip()
+            yield start, end, piece[2] if len(group) == 1 else text[start:end].strip(f" {_MARKS}")
             group = []
 
 

@@ -21,7 +21,7 @@ export function mount(root, place, given, events) {
   const note = make("div", { class: "notice", role: "status" });
   section.append(alert, note);
   let marked = []; // {control, value}
-  let then = ""; // the form's values when the error came
+  let then; // the form's values when the error came, undefined if nothing was told of them yet
 
   function show() {
     const { sentence, alert: isAlert = false, fields = [], before = null } = given.get() ? JSON.parse(given.get()) : {};
@@ -33,7 +33,7 @@ export function mount(root, place, given, events) {
     (isAlert ? alert : note).append(line);
     if (before) line.append(" ", undo(before));
     if (!isAlert) return;
-    then = forms.get(place) ?? "";
+    then = forms.get(place);
     mark(fields, line);
     document.dispatchEvent(new CustomEvent("refused", { detail: { place } }));
   }
@@ -78,8 +78,10 @@ export function mount(root, place, given, events) {
     if (detail.place !== place) return;
     const now = JSON.stringify(detail.values);
     forms.set(place, now);
+    const isOther = then !== undefined && now !== then;
+    then ??= now;
     // Gradio tells of a value before it stands in the field.
-    setTimeout(() => heed(now !== then));
+    setTimeout(() => heed(isOther));
   });
   document.addEventListener("easel", ({ detail }) => detail.place === place && heed(true));
   given.watch(show);

@@ -152,7 +152,7 @@ export function mount(root, options, events, value) {
   /** After every change of what is painted, and of the picture. */
   function changed() {
     section.dataset.strokes = strokes.entries.length;
-    document.dispatchEvent(new CustomEvent("easel", { detail: { place } }));
+    tellOfChange();
     const has = picture !== null;
     const needing = ["brush", "eraser", "lasso", "pick", "invert", "fill", "maskfile", "extend"];
     tools.enable({
@@ -162,6 +162,14 @@ export function mount(root, options, events, value) {
       clear: has && !strokes.isEmpty,
     });
     save();
+  }
+
+  let told = "";
+
+  function tellOfChange() {
+    const now = `${picture?.name} ${picture?.width} ${picture?.height} ${strokes.key}`;
+    if (told && now !== told) document.dispatchEvent(new CustomEvent("easel", { detail: { place } }));
+    told = now;
   }
 
   // ---- Keys ----

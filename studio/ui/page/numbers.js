@@ -134,4 +134,13 @@ document.addEventListener("form", () => setTimeout(() => {
   for (const [field, { value }] of faults) if (!field.isConnected || field.value !== value) acquit(field);
 }));
 document.addEventListener("input", ({ target }) => target.matches?.(FIELDS) && acquit(target));
-document.addEventListener("change", ({ target }) => target.matches?.(FIELDS) && judge(target));
+
+// A sentence that comes while a button is held down would move the button away from under the pointer.
+let isPressed = false;
+addEventListener("pointerdown", () => (isPressed = true), { capture: true });
+for (const kind of ["pointerup", "pointercancel"]) addEventListener(kind, () => (isPressed = false), { capture: true });
+document.addEventListener("change", ({ target }) => {
+  if (!target.matches?.(FIELDS)) return;
+  if (isPressed) addEventListener("pointerup", () => setTimeout(() => judge(target)), { once: true });
+  else judge(target);
+});
