@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from studio.errors import RecipeError, about
-from studio.recipe import MAX_PICTURES, RANDOM_SEEDS, Recipe
+from studio.recipe import MAX_PICTURES, MAX_PROMPT, RANDOM_SEEDS, Recipe
 from studio.wildcards import without_weight
 
 LABELS = {
@@ -153,6 +153,8 @@ def parse(
     changes: Changes = MappingProxyType({}),
 ) -> list[Value]:
     """The values of one axis. Raises RecipeError."""
+    if len(text) > MAX_PROMPT:
+        raise RecipeError(f"{LABELS[name]} has {len(text):,} characters, and the most is {MAX_PROMPT:,}. Shorten it.")
     words = split(text, choices.get(name, ()) if name in NAMED else ())
     if not words:
         raise RecipeError(f"{LABELS[name]} has no values. Type some, such as {EXAMPLES[name]}.")

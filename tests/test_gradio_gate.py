@@ -46,6 +46,7 @@ OURS = {
     "POST /pictures/{picture_id}/rating",
     "POST /pictures/{picture_id}/recall",
     "GET /ratings",
+    "POST /recipes",
     "POST /sheets",
     "GET /sheets/{place}.png",
     "POST /sources",

@@ -153,9 +153,9 @@ def pinned() -> gr.HTML:
     )
 
 
-def slider(field: str, value: float, least: float, most: float) -> gr.HTML:
+def slider(label: str, field: str, value: float, least: float, most: float) -> gr.HTML:
     """A slider for the field of a number with this id. The value is what the field holds."""
-    options = {"field": field, "least": least, "most": most}
+    options = {"label": f"{label} slider", "field": field, "least": least, "most": most}
     return gr.HTML(
         str(value),
         html_template='<input type="range" class="slider">',

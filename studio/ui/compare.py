@@ -14,7 +14,7 @@ from studio import axes, sheets
 from studio.engine import Job
 from studio.errors import JobMissing, RecipeError, StudioError
 from studio.events import Failed
-from studio.recipe import Recipe
+from studio.recipe import MAX_PROMPT, Recipe
 from studio.ui import form, painting, styling
 from studio.ui.canvas import comparison, notice, offers, strip
 from studio.ui.filling import AT_ONCE, Answer
@@ -104,7 +104,7 @@ def _connect_axes(settings: Settings, answer: Answer, offered: dict[str, gr.HTML
 
     def toggle(setting: Any, text: Any, model: Any, event: gr.EventData) -> str:
         names, name = _names(str(setting), str(model or ""), studio), str(event._data["name"])
-        chosen = axes.split(str(text or ""), names)
+        chosen = axes.split(str(text or "")[:MAX_PROMPT], names)
         kept = [each for each in chosen if each != name] if name in chosen else [*chosen, name]
         return ", ".join(map(axes.quoted, kept))
 
@@ -182,7 +182,7 @@ def _names(setting: str, model: str, studio: Studio) -> list[str]:
 def _offered(setting: Any, text: Any, model: Any, studio: Studio) -> str:
     """The names for an axis, and which of them are typed, as `canvas.offers` takes them."""
     names = _names(str(setting), str(model or ""), studio)
-    chosen = axes.split(str(text or ""), names)
+    chosen = axes.split(str(text or "")[:MAX_PROMPT], names)
     return json.dumps([[name, name in chosen] for name in names]) if names else ""
 
 

@@ -111,7 +111,7 @@ class Settings:
         """The share of the steps that is run, and a line that says how many steps that makes."""
         with gr.Row(elem_classes="together sliding"):
             self.fields["strength"] = form.number("strength", value, step=0.01)
-            self.slider = slider(f"{self.place}-strength", value, 0, 1)
+            self.slider = slider(form.NUMBERS["strength"], f"{self.place}-strength", value, 0, 1)
         steps = self.first["steps"]
         self.steps_run = notice(f"{int(steps * value + ROUNDING)} of {steps} steps are run")
 

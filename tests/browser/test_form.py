@@ -9,6 +9,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from studio import metadata, numerals
+from studio.recipe import Recipe
 from tests.browser.conftest import Studio, panel, visit
 from tests.browser.test_compare import cells, generate, open_compare
 from tests.browser.test_inpainting import bring_in, open_tab
@@ -291,6 +292,33 @@ def test_a_picture_sent_to_the_easel_gives_the_words_back(page: Page) -> None:
     expect(answer(page, "image_to_image")).to_contain_text("Filled in from the picture on the easel: Prompt")
     answer(page, "image_to_image").get_by_role("button", name="Undo").click()
     expect(tab.get_by_label("Prompt", exact=True)).to_have_value("mine")
+
+
+DROP = """(target, bytes) => {
+    const data = new DataTransfer();
+    data.items.add(new File([new Uint8Array(bytes)], "made.png", { type: "image/png" }));
+    const how = { dataTransfer: data, bubbles: true, cancelable: true };
+    const isTaken = !target.dispatchEvent(new DragEvent("dragover", how));
+    target.dispatchEvent(new DragEvent("drop", how));
+    return isTaken;
+}"""
+
+
+def test_a_picture_that_is_dropped_fills_the_form_in(page: Page, tmp_path: Path, faults: list[str]) -> None:
+    info = metadata.png_text(Recipe(prompt="a kite", steps=7, seed=2**60 + 1), 7)
+    Image.new("RGB", (8, 8)).save(tmp_path / "made.png", pnginfo=info)
+    Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
+    fill(page, Prompt="mine")
+    prompt = field(page, "Prompt")
+    assert prompt.evaluate(DROP, list((tmp_path / "made.png").read_bytes()))
+    expect(prompt).to_have_value("a kite")
+    expect(field(page, "Seed")).to_have_value(str(2**60 + 1))
+    answer(page).get_by_role("button", name="Undo").click()
+    expect(prompt).to_have_value("mine")
+    here(page).locator(".stage").evaluate(DROP, list((tmp_path / "bare.png").read_bytes()))
+    expect(here(page).locator(".stage-words")).to_contain_text("That picture does not say how it was made.")
+    expect(prompt).to_have_value("mine")
+    faults[:] = [fault for fault in faults if "422" not in fault]  # Chromium's own line for the refused request
 
 
 # ---- Presses ----

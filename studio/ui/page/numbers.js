@@ -47,12 +47,11 @@ export function type(field, text) {
 }
 
 /** Fill `root` with a slider for the field with the id `field`; `given` tells what that field holds. */
-export function slide(root, { field, least, most }, given) {
+export function slide(root, { label, field, least, most }, given) {
   const range = root.querySelector(".slider");
   Object.assign(range, { min: least, max: most, step: 0.01 });
   const input = () => document.querySelector(`#${field} input`);
-  // Named by the field, so that it is not one more of that name.
-  range.setAttribute("aria-label", "Slide");
+  range.setAttribute("aria-label", label);
   const follow = () => {
     const number = numberOf(given.get());
     if (number !== null) range.value = number;

@@ -1,10 +1,12 @@
 // The pictures in the making. One tile for each job: noise first, then what the model sees in it, then the picture.
 
+import { listenForDrops } from "./bring.js";
 import { icon } from "./icons.js";
 import { act, isConnected, isMoving, jobs, listen, shown } from "./live.js";
 import { isMenuOpen } from "./menu.js";
-import { actions, show } from "./pictures.js";
+import { actions, show, useSettings } from "./pictures.js";
 import { offer } from "./places.js";
+import { post } from "./server.js";
 import { makeStars, rate, starsOfKey } from "./stars.js";
 import { makeTimeline, noiseField } from "./timeline.js";
 import { facts, make, setText, sizeOf, standing, standingOfAll, stepsRun, stoppedAtStep } from "./words.js";
@@ -39,6 +41,7 @@ export function mount(root, options, events) {
   section.append(tiles, make("div", { class: "stage-bar" }, words, noise.element, turn, buttons), spoken);
   offer(options.place, "use", (recipe) => events.use_settings({ recipe }));
   offer(options.place, "model", (model) => events.choose_model({ model }));
+  if (options.place === "text_to_image") takeSettings(section.closest(".workplace") ?? section, events, (sentence) => trouble.say(sentence));
 
   const tileOf = new Map();
   let arranged = null;
@@ -134,12 +137,28 @@ export function mount(root, options, events) {
   draw();
 }
 
+/** A picture that is dropped on the tab fills in the form with how it was made. */
+function takeSettings(tab, events, say) {
+  listenForDrops(tab, {
+    async file(file) {
+      try {
+        const { recipe, note } = await post("/recipes", file);
+        useSettings(recipe, events);
+        say(note);
+      } catch (error) {
+        say(error.message);
+      }
+    },
+    picture: ({ recipe }) => useSettings(recipe, events),
+  });
+}
+
 /**
  * Obey the tab's Stop button, and while `section` is seen, the keys: Escape stops, with Ctrl Enter starts.
  * The answer tells whether pictures were asked for of which nothing is known yet. These are stopped as soon as they are.
  */
 export function takeOrders(section, options, stopAll, draw = () => {}) {
-  let coming = null; // the ids that were there when Generate was pressed
+  let coming = null; // the ids that were there when Generate, or a fork, was pressed
   let isUnwanted = false;
 
   function stop() {
@@ -149,7 +168,8 @@ export function takeOrders(section, options, stopAll, draw = () => {}) {
 
   document.addEventListener("click", (event) => {
     if (event.target.closest?.(`#${options.stop}`)) stop();
-    if (!event.target.closest?.(`#${options.start}`)) return;
+    const forks = section.contains(event.target) && event.target.closest(".timeline [data-once]");
+    if (!forks && !event.target.closest?.(`#${options.start}`)) return;
     [coming, isUnwanted] = [new Set(shown.get(options.place)), false];
     draw();
   });
