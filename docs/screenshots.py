@@ -38,11 +38,7 @@ def panel(page: Page, place: str) -> Locator:
 def fill(tab: Locator, **values: object) -> None:
     """Fill in fields by their labels."""
     for name, value in values.items():
-        label = name.replace("_", " ")
-        found = (
-            tab.get_by_role("spinbutton", name=label) if label == "Strength" else tab.get_by_label(label, exact=True)
-        )
-        found.first.fill(str(value))
+        tab.get_by_label(name.replace("_", " "), exact=True).first.fill(str(value))
 
 
 def finished(page: Page, place: str, pictures: int) -> None:

@@ -87,7 +87,7 @@ def _read(inside: str, tag: str) -> Lora:
     named = dict(part.split("=", 1) for part in rest if "=" in part)
     plain = [part for part in rest if "=" not in part]
     if not name:
-        raise RecipeError(f"{tag[:60]} names no LoRA. Write, say, <lora:name:0.8>.")
+        raise RecipeError(f"{tag[:60]} names no LoRA. Write, say, <lora:name:0.8>.", "prompt")
     text = _weight(named.get("te", plain[0] if plain else "1"), tag)
     # A third number is a rank in webui's tags, which nothing here makes use of.
     return Lora(name, text, _weight(named.get("unet", plain[1] if len(plain) > 1 else str(text)), tag))
@@ -119,10 +119,10 @@ def _weight(text: str, tag: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        raise RecipeError(f"{text[:40]!r} in {tag[:60]} is no weight. Write, say, <lora:name:0.8>.") from None
+        raise RecipeError(f"{text[:40]!r} in {tag[:60]} is no weight. Write, say, <lora:name:0.8>.", "prompt") from None
     if not abs(value) <= MAX_WEIGHT:
         raise RecipeError(
-            f"The weight {text[:40]} in {tag[:60]} is out of range. Use -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}."
+            f"The weight {text[:40]} in {tag[:60]} is out of range. Use -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}.", "prompt"
         )
     return value
 

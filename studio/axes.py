@@ -1,4 +1,4 @@
-"""Axes of a comparison: what a person types ("3-9 +1.5", "4 random", "cat, dog") → a grid of recipes.
+"""Axes of a comparison: what a person types ("3-9 +1.5", "4 random", "cat, dog", "0,5; 0,7") → a grid of recipes.
 
 An axis is one setting with several values. Up to three axes are crossed: the first gives the columns, the second the
 rows, and a third puts several rows in place of each. Alternatives in the prompt itself, `a {red|blue} apple`, are axes
@@ -9,14 +9,15 @@ import itertools
 import math
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
-from studio.errors import RecipeError
-from studio.recipe import MAX_PICTURES, RANDOM_SEEDS, Recipe
+from studio.errors import RecipeError, about
+from studio.recipe import MAX_PICTURES, MAX_PROMPT, RANDOM_SEEDS, Recipe
 from studio.wildcards import without_weight
 
 LABELS = {
@@ -53,6 +54,17 @@ EXAMPLES = {
 }
 """What could be typed for each."""
 
+BEGINNINGS = {
+    "guidance_scale": "1, 4, 7",
+    "guidance_end": "0.4, 0.6, 1",
+    "guidance_rescale": "0, 0.5, 1",
+    "seed": "1-3",
+    "steps": "4, 8, 20",
+    "strength": "0.3-0.9 +0.2",
+    "lora": "0.2-1 +0.4",
+}
+"""Values to begin with, of settings for which some suit every picture."""
+
 NAMED = ("sampler", "schedule", "model", "style")
 """Axes whose values are names. One that does more than set a field of its own name is handed in, as `Changes`."""
 
@@ -72,8 +84,11 @@ _NUMBER = r"\d{1,20}(?:\.\d{1,6})?"
 _SIGNED = rf"-?{_NUMBER}"
 _RANGE = re.compile(rf"({_SIGNED})\s*(?:-|–|\.\.)\s*({_SIGNED})(?:\s*\+\s*({_NUMBER}))?")
 _LORA = re.compile(r"<(?:lora|lyco):([^:<>]+)((?::[^<>]*)?)>", re.IGNORECASE)
-_RANDOM = re.compile(r"(\d{1,4})\s+random(?:\s+seeds?)?")
-_SIZE = re.compile(r"(\d{1,5})\s*[x×]\s*(\d{1,5})")
+_RANDOM = re.compile(r"(\d{1,4})\s+random(?:\s+seeds?)?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,5})\s*[xX×✕*хХ]\s*(\d{1,5})")  # the last two are Cyrillic
+_MARKS = ",;，；、"
+_QUOTED = re.compile(rf"\s*[\"“„]([^\"“”„]*)[\"“”]\s*(?=[{_MARKS}]|$)")
+_PLAIN = re.compile(rf"[^{_MARKS}]*")
 _BRACES = re.compile(r"\{(?!\s*[\d-]+\s*\$\$|(?<=\$\{)\s*[^\W\d]\w*\s*(?:\?=|=|:))([^{}]*\|[^{}]*)\}")
 """Alternatives that are an axis: not those of which several are chosen, nor the value of a variable."""
 
@@ -116,7 +131,11 @@ def plan(
             raise RecipeError(f"{name!r:.40} is no setting that can be compared.")
         if names.count(name) > 1:
             raise RecipeError(f"{LABELS[name]} is chosen twice. Choose another setting for one of the axes.")
-    axes = [parse(name, text, centre, choices, changes) for name, text in chosen] + alternatives(centre.prompt)
+    axes = []
+    for name, text in chosen:
+        with about(name):
+            axes.append(parse(name, text, centre, choices, changes))
+    axes += alternatives(centre.prompt)
     count = math.prod(map(len, axes))
     if count > MAX_PICTURES:
         raise RecipeError(f"That makes {count:,} pictures, and {MAX_PICTURES} are the most. Take fewer values.")
@@ -134,7 +153,9 @@ def parse(
     changes: Changes = MappingProxyType({}),
 ) -> list[Value]:
     """The values of one axis. Raises RecipeError."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    if len(text) > MAX_PROMPT:
+        raise RecipeError(f"{LABELS[name]} has {len(text):,} characters, and the most is {MAX_PROMPT:,}. Shorten it.")
+    words = split(text, choices.get(name, ()) if name in NAMED else ())
     if not words:
         raise RecipeError(f"{LABELS[name]} has no values. Type some, such as {EXAMPLES[name]}.")
     if name == "prompt":
@@ -144,11 +165,64 @@ def parse(
     if name in NAMED:
         values = [_named(name, word, choices.get(name, ()), changes.get(name)) for word in words]
     elif name == "lora":
-        values = _weights(words, centre)
+        values = _weights(text, centre)
     else:
         values = [value for word in words for value in _values(name, word)]
     unique = {value.label: value for value in values}
     return list(unique.values())
+
+
+def split(text: str, known: Sequence[str] = ()) -> list[str]:
+    """The values in what was typed, in their order.
+
+    Commas or semicolons separate them; where there are semicolons, a comma is a part of a value: `0,5; 0,7`. What
+    stands in quotes is one value. known: the names that there are, which may hold such marks too; the longest that fits
+    is meant.
+    """
+    pieces = list(_pieces(text))
+    if not known and any(text[end : end + 1] in (";", "；") for _, end, _ in pieces if end < len(text)):
+        pieces = [each for each in _joined(pieces, text) if each[2]]
+    names = {_plain_name(name): name for name in known}
+    longest = 1 + max((sum(map(name.count, _MARKS)) for name in known), default=0)
+    found, at = [], 0
+    while at < len(pieces):
+        # As many pieces as make a name; one is taken in any case, known or not.
+        ends = range(min(at + longest, len(pieces)), at + 1, -1)
+        spans = ((end, text[pieces[at][0] : pieces[end - 1][1]]) for end in ends)
+        at, word = next((each for each in spans if _plain_name(each[1]) in names), (at + 1, pieces[at][2]))
+        found.append(names.get(_plain_name(word), word))
+    return [each for each in found if each]
+
+
+def quoted(name: str) -> str:
+    """The name as `split` reads it back."""
+    return f'"{name}"' if any(mark in name for mark in _MARKS) else name
+
+
+def _pieces(text: str) -> Iterator[tuple[int, int, str]]:
+    """Begin, end and text of what stands between marks."""
+    at = 0
+    while at <= len(text):
+        found = _QUOTED.match(text, at)
+        piece = found or _PLAIN.match(text, at)
+        assert piece  # the plain one may be empty
+        yield at, piece.end(), (found[1] if found else piece[0]).strip()
+        at = piece.end() + 1
+
+
+def _joined(pieces: Sequence[tuple[int, int, str]], text: str) -> Iterator[tuple[int, int, str]]:
+    """Pieces with only commas between them as one."""
+    group: list[tuple[int, int, str]] = []
+    for piece in pieces:
+        group.append(piece)
+        if text[piece[1] : piece[1] + 1] in (";", "；", ""):
+            start, end = group[0][0], group[-1][1]
+            yield start, end, piece[2] if len(group) == 1 else text[start:end].strip(f" {_MARKS}")
+            group = []
+
+
+def _plain_name(name: str) -> str:
+    return re.sub(r"\s*,\s*", ",", name.strip().casefold())
 
 
 def alternatives(prompt: str) -> list[list[Value]]:
@@ -189,21 +263,22 @@ def _replacements(words: Sequence[str], centre: Recipe) -> list[Value]:
     return [Value(word, replaced(word)) for word in dict.fromkeys(words)]
 
 
-def _weights(words: Sequence[str], centre: Recipe) -> list[Value]:
+def _weights(text: str, centre: Recipe) -> list[Value]:
     """Weights of a LoRA, which stands in the prompt as `<lora:name:weight>`; `name:` before the first says which."""
     there = list(dict.fromkeys(found[1].strip() for found in _LORA.finditer(centre.prompt)))
     if not there:
         raise RecipeError(
             "The prompt has no LoRA. Write one into it, such as <lora:name:0.8>, and its weight can vary."
         )
-    asked, colon, first = words[0].rpartition(":")
-    if colon and not (named := [each for each in there if each.lower() == asked.strip().lower()]):
-        raise RecipeError(f"The prompt has no LoRA {asked.strip()[:60]!r}. It has: {', '.join(there)}.")
+    asked, colon, typed = text.rpartition(":")
+    asked = asked.strip().strip('"“”')
+    if colon and not (named := [each for each in there if _plain_name(each) == _plain_name(asked)]):
+        raise RecipeError(f"The prompt has no LoRA {asked[:60]!r}. It has: {', '.join(there)}.")
     if not colon and len(there) > 1:
         example = f"{there[0]}: 0.2-1 +0.2"
         raise RecipeError(f"The prompt has several LoRAs: {', '.join(there)}. Say which one, such as {example}.")
     lora = named[0] if colon else there[0]
-    numbers = [number for word in [first.strip(), *words[1:]] for number in _numbers("lora", word)]
+    numbers = [number for word in split(typed) or [""] for number in _numbers("lora", word)]
     return [Value(f"{lora} {_plain(number)}", _weighing(lora, _plain(number))) for number in numbers]
 
 
@@ -229,7 +304,7 @@ def _named(name: str, word: str, choices: Sequence[str], change: Callable[[Recip
     for choice in choices:
         if choice.lower() == word.lower():
             return Value(choice, _changing(change, choice) if change else _setting(name, choice))
-    known = ", ".join(choices[:12]) + (" and others" if len(choices) > 12 else "")
+    known = ", ".join(map(quoted, choices[:12])) + (" and others" if len(choices) > 12 else "")
     raise RecipeError(f"There is no {name} {word[:60]!r}. There are: {known}.")
 
 
@@ -242,16 +317,17 @@ def _changing(change: Callable[[Recipe, str], Recipe], choice: str) -> Callable[
 
 
 def _size(word: str) -> Value:
-    if not (found := _SIZE.fullmatch(word)):
+    if not (found := _SIZE.fullmatch(_plain_digits(word))):
         raise RecipeError(f"{word[:40]!r} is no size. Write width x height, such as 128x96.")
     width, height = int(found[1]), int(found[2])
     return Value(f"{width} × {height}", lambda recipe: replace(recipe, width=width, height=height))
 
 
 def _numbers(name: str, word: str) -> list[Decimal]:
-    if re.fullmatch(_SIGNED, word) and _is_allowed(name, word):
-        return [Decimal(word)]
-    if not (found := _RANGE.fullmatch(word)) or not _is_allowed(name, found[1], found[2]):
+    plain = _plain_digits(word)
+    if re.fullmatch(_SIGNED, plain) and _is_allowed(name, plain):
+        return [Decimal(plain)]
+    if not (found := _RANGE.fullmatch(plain)) or not _is_allowed(name, found[1], found[2]):
         raise RecipeError(f"{word[:40]!r} is no number or range for {LABELS[name]}. Write, say, {EXAMPLES[name]}.")
     first, last, step = Decimal(found[1]), Decimal(found[2]), Decimal(found[3] or 1)
     if not step:
@@ -261,6 +337,11 @@ def _numbers(name: str, word: str) -> list[Decimal]:
         raise RecipeError(f"The range {word!r} has {count:,} values, and {MAX_PICTURES} pictures are the most.")
     step = step if last >= first else -step
     return [first + step * number for number in range(count)]
+
+
+def _plain_digits(word: str) -> str:
+    """With a point as decimal mark, and without the wide signs of Asian keyboards."""
+    return unicodedata.normalize("NFKC", word).replace(",", ".").replace("\u2212", "-")
 
 
 def _is_allowed(name: str, *numbers: str) -> bool:

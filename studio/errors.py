@@ -19,9 +19,29 @@ The message of each is a whole sentence (or two) that says what was wrong and wh
 shown to the person as it stands, so it holds no traceback and no name of a Python object.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 
 class StudioError(Exception):
-    """The root: its text can be shown to the person who caused it."""
+    """The root: its text can be shown to the person who caused it.
+
+    fields: names of the settings that it is about, as in `Recipe` and in a tab's form, if it is about some.
+    """
+
+    def __init__(self, sentence: str = "", *fields: str) -> None:
+        super().__init__(sentence)
+        self.fields = fields
+
+
+@contextlib.contextmanager
+def about(*fields: str) -> Iterator[None]:
+    """What goes wrong within is about these settings, unless it names its own."""
+    try:
+        yield
+    except StudioError as error:
+        error.fields = error.fields or fields
+        raise
 
 
 class RecipeError(StudioError):

@@ -9,6 +9,7 @@ exact recipe is stored as JSON under a private keyword and read from there first
 """
 
 import contextlib
+import io
 import json
 import logging
 import re
@@ -22,7 +23,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from studio import __version__, disk, foreign
-from studio.errors import RecipeError
+from studio.errors import RecipeError, SourceError
 from studio.foreign import NEGATIVE, Found
 from studio.recipe import Recipe
 from studio.schedules import SCHEDULES
@@ -80,6 +81,22 @@ def read(path: Path) -> tuple[Recipe, int] | None:
         # Pillow raises OSError, SyntaxError, ValueError, zlib.error, struct.error and more, as the damage is.
         log.debug("No text could be read from %s: %r", path, error)
         return None
+
+
+def told(data: bytes) -> tuple[Recipe, str]:
+    """The recipe in a PNG file that a person brought, and the note beside it. Raises SourceError if there is none."""
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            found, note = from_info(image.info), note_of(image.info)
+    except Exception as error:  # as in `read`
+        log.debug("No text could be read from what was brought: %r", error)
+        found, note = None, ""
+    if not found:
+        raise SourceError(
+            "That picture does not say how it was made. A PNG of this studio, or of a tool that writes what A1111 "
+            "writes, fills in the form; a picture to start from belongs onto the easel of Image to image."
+        )
+    return found[0], note
 
 
 def is_whole(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """What can be written in a prompt beside words: weights, BREAK, words that take turns, and several prompts in one.
 
     (word)  (word:1.2)  [word]      more weight: times 1.1, times 1.2, divided by 1.1; nested ones multiply
-    \\(  \\)  \\[  \\]  \\:  \\|         the sign itself
+    \\(  \\)  \\[  \\]  \\:  \\|  \\AND   the sign, or the word, itself
     BREAK                           what follows begins a new chunk of the text encoder
     [a|b|c]                         a in the first step, b in the second, c in the third, a in the fourth …
     [a:b:0.4]  [a:b:8]              a for the first 40% of the steps, or for 8 steps, then b
@@ -36,7 +36,7 @@ MAX_COMPOSED = 16
 
 _SIGNS = re.compile(r"\\.|[()\[\]:|]|[^\\()\[\]:|]+|\\", re.DOTALL)
 _WEIGHTS = re.compile(
-    r"""(?P<escaped>\\[()\[\]{}:|\\])
+    r"""(?P<escaped>\\(?:[()\[\]{}:|\\]|AND\b))
     | (?P<open>[(\[])
     | :\s*+(?P<weight>[+-]?(?:\d++(?:\.\d*+)?|\.\d++))\s*+\)
     | (?P<close>[)\]])
@@ -46,7 +46,7 @@ _WEIGHTS = re.compile(
 _PARTS = re.compile(r"\\.|[()\[\]]|::(?P<weight>[+-]?(?:\d++(?:\.\d*+)?|\.\d++))?", re.DOTALL)
 _NUMBER = re.compile(r"\s*+[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d{1,3})?\s*+")
 _BREAK = re.compile(r"\bBREAK\b")
-_AND = re.compile(r"\bAND\b")
+_AND = re.compile(r"(?<!\\)\bAND\b")
 _GUIDES = re.compile(r"(?s:(.*?))(?<![:\\\s])\s*+:\s*+([+-]?(?:\d++(?:\.\d*+)?|\.\d++))\s*+")
 
 

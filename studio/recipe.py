@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Self
 
-from studio.errors import RecipeError
+from studio.errors import RecipeError, about
 
-VERSION = 6
+VERSION = 7
 """The version written into JSON. Readers accept this one and older."""
 
 AUTOMATIC = "Automatic"
@@ -33,6 +33,9 @@ MAX_STEPS = 500
 MAX_GUIDANCE = 100.0
 MAX_PROMPT = 10_000
 MAX_PICTURES = 64
+
+ROUNDING = 1e-6
+"""What a product of steps and a share may lack of a whole number: in binary 100 x 0.29 is a little less than 29."""
 
 RANDOM_SEEDS = 2**32
 """Random seeds stay below this, which other programs can use too."""
@@ -121,7 +124,8 @@ class Recipe:
     the recipe's own size; with one the result has the source's size.
     mask: name of a mask as large as the source: 0 keeps a pixel, 255 lets it change wholly, and what lies between lets
     it change in the last steps only (differential diffusion, Levin & Fried, arXiv:2306.00950).
-    strength: 0 to 1, the share of the steps that is really run on the source.
+    strength: 0 to 1, the share of the steps that is really run on the source. At 0 none is: the source goes through the
+    model's autoencoder and back.
     fill: what is put under the mask first: "original" (nothing), "noise", "blur" of the surroundings, or "#rrggbb".
     box: left, top, right and bottom, in pixels of the source, of the part that is worked on at width x height and
     pasted back; None is all of it.
@@ -169,7 +173,7 @@ class Recipe:
         """Whether the step after so many is guided: up to guidance's end, and after a turn behind it with a scale."""
 
         def ended(step: int) -> bool:
-            return step + 1 > self.guidance_end * self.steps_run + 1e-6  # 0.28 * 25 is a little more than 7
+            return step + 1 > self.guidance_end * self.steps_run + ROUNDING
 
         turns = (turn.step for turn in self.turns if turn.guidance_scale is not None)
         return not ended(step) or any(each <= step and ended(each) for each in turns)
@@ -193,8 +197,11 @@ class Recipe:
 
     @property
     def steps_run(self) -> int:
-        """How many of the steps are run: with a source the last `strength` of them, rounded down."""
-        return int(self.steps * self.strength) if self.source else self.steps
+        """How many of the steps are run: with a source the last `strength` of them, rounded down.
+
+        The same sum as `stepsRun` in studio/ui/page/words.js.
+        """
+        return int(self.steps * self.strength + ROUNDING) if self.source else self.steps
 
     @property
     def part(self) -> tuple[int, int, int, int]:
@@ -209,7 +216,7 @@ class Recipe:
     def check(self) -> Self:
         """Return self if every value is in its range; otherwise raise RecipeError with a sentence for each fault."""
         if faults := _faults(self):
-            raise RecipeError(" ".join(faults))
+            raise RecipeError(" ".join(sentence for _, sentence in faults), *(field for field, _ in faults if field))
         return self
 
     def to_json(self) -> str:
@@ -229,7 +236,8 @@ class Recipe:
         """Read `to_json`'s text. Raises RecipeError if it is not a recipe, or is one of a later version.
 
         Names that are missing take their default, so that recipes of older versions stay readable. Those before
-        version 6 had no schedule, and keep the one that they were drawn with.
+        version 6 had no schedule, and keep the one that they were drawn with; those before version 7 keep their steps,
+        and AND as the word that it was.
         """
         try:
             values = json.loads(text)
@@ -241,7 +249,8 @@ class Recipe:
                 f"This recipe has version {version}, and this studio reads up to version {VERSION}: "
                 "it was made by a newer Emerge Studio."
             )
-        return cls.from_values(values if version >= 6 else {"schedule": AS_PUBLISHED, **values})
+        found = cls.from_values(values if version >= 6 else {"schedule": AS_PUBLISHED, **values})
+        return found if version >= 7 else found._as_before_7()
 
     @classmethod
     def from_values(cls, values: dict[str, Any]) -> Self:
@@ -249,7 +258,18 @@ class Recipe:
         unknown = values.keys() - {field.name for field in dataclasses.fields(cls)}
         if unknown:
             raise RecipeError(f"A recipe has no setting named {', '.join(sorted(map(repr, unknown)))}.")
-        return cls(**{name: _as_field(name, value) for name, value in values.items()}).check()
+        return cls(**{name: _as_setting(name, value) for name, value in values.items()}).check()
+
+    def _as_before_7(self) -> Self:
+        """As drawn then: a step was lost where the product was rounded below a whole number, and AND was a word."""
+        run = int(self.steps * self.strength)
+        strength = self.strength if run == self.steps_run else run / self.steps
+        turns = tuple(dataclasses.replace(turn, prompt=turn.prompt and _with_word(turn.prompt)) for turn in self.turns)
+        return dataclasses.replace(self, strength=strength, prompt=_with_word(self.prompt), turns=turns)
+
+
+def _with_word(prompt: str) -> str:
+    return re.sub(r"\bAND\b", r"\\AND", prompt)
 
 
 _TEXT = {
@@ -266,6 +286,15 @@ _TEXT = {
     "kind",
 }
 _WHOLE = {"width", "height", "steps", "seed", "clip_skip"}
+
+
+Fault = tuple[str, str]
+"""The setting that is wrong ("" if none by itself is), and a sentence on it."""
+
+
+def _as_setting(name: str, value: Any) -> Any:
+    with about(name):
+        return _as_field(name, value)
 
 
 def _as_field(name: str, value: Any) -> Any:
@@ -347,46 +376,55 @@ def _word(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _faults(recipe: Recipe) -> list[str]:
+def _faults(recipe: Recipe) -> list[Fault]:
     return (
         _faults_of_values(recipe) + _faults_of_turns(recipe) + _faults_of_source(recipe) + _faults_of_controls(recipe)
     )
 
 
-def _faults_of_values(recipe: Recipe) -> list[str]:
+def _faults_of_values(recipe: Recipe) -> list[Fault]:
     faults = [
-        f"The {name} of {pixels} pixels is not possible. Use a multiple of 8 from 64 to {MAX_SIDE}."
+        (name, f"The {name} of {pixels} pixels is not possible. Use a multiple of 8 from 64 to {MAX_SIDE}.")
         for name, pixels in (("width", recipe.width), ("height", recipe.height))
         if pixels % 8 or not 64 <= pixels <= MAX_SIDE
     ]
     if not 1 <= recipe.steps <= MAX_STEPS:
-        faults.append(f"{recipe.steps:,} steps cannot be run. Use 1 to {MAX_STEPS}.")
+        faults.append(("steps", f"{recipe.steps:,} steps cannot be run. Use 1 to {MAX_STEPS}."))
     if not 0 <= recipe.guidance_scale <= MAX_GUIDANCE:
-        faults.append(f"A guidance scale of {recipe.guidance_scale:g} makes no picture. Use 0 to {MAX_GUIDANCE:g}.")
+        sentence = f"A guidance scale of {recipe.guidance_scale:g} makes no picture. Use 0 to {MAX_GUIDANCE:g}."
+        faults.append(("guidance_scale", sentence))
     if not 0 <= recipe.guidance_end <= 1:
-        faults.append(f"Guidance cannot end at {recipe.guidance_end:g}. Use 0 (before the first step) to 1 (the last).")
+        sentence = f"Guidance cannot end at {recipe.guidance_end:g}. Use 0 (before the first step) to 1 (the last)."
+        faults.append(("guidance_end", sentence))
     if recipe.guidance_rescale is not None and not 0 <= recipe.guidance_rescale <= 1:
-        faults.append(f"Guidance cannot be rescaled by {recipe.guidance_rescale:g}. Use 0 (not at all) to 1 (wholly).")
+        sentence = f"Guidance cannot be rescaled by {recipe.guidance_rescale:g}. Use 0 (not at all) to 1 (wholly)."
+        faults.append(("guidance_rescale", sentence))
     if not 0 <= recipe.seed <= MAX_SEED:
-        faults.append(f"The seed {recipe.seed} is out of range. Use 0 to {MAX_SEED}.")
+        faults.append(("seed", f"The seed {recipe.seed} is out of range. Use 0 to {MAX_SEED}."))
     if not 1 <= recipe.clip_skip <= MAX_CLIP_SKIP:
-        faults.append(f"A clip skip of {recipe.clip_skip} is not possible. Use 1 (nothing skipped) to {MAX_CLIP_SKIP}.")
-    for name, text in (("prompt", recipe.prompt), ("negative prompt", recipe.negative_prompt)):
+        sentence = f"A clip skip of {recipe.clip_skip} is not possible. Use 1 (nothing skipped) to {MAX_CLIP_SKIP}."
+        faults.append(("clip_skip", sentence))
+    for name, text in (("prompt", recipe.prompt), ("negative_prompt", recipe.negative_prompt)):
         if len(text) > MAX_PROMPT:
-            faults.append(f"The {name} has {len(text):,} characters, and the most is {MAX_PROMPT:,}. Shorten it.")
+            sentence = f"The {_word(name)} has {len(text):,} characters, and the most is {MAX_PROMPT:,}. Shorten it."
+            faults.append((name, sentence))
         if any("\ud800" <= letter <= "\udfff" for letter in text):
-            faults.append(f"The {name} holds half a character. Type it anew.")
+            faults.append((name, f"The {_word(name)} holds half a character. Type it anew."))
     return faults
 
 
-def _faults_of_turns(recipe: Recipe) -> list[str]:
+def _faults_of_turns(recipe: Recipe) -> list[Fault]:
+    return [("turns", sentence) for sentence in _sentences_on_turns(recipe)]
+
+
+def _sentences_on_turns(recipe: Recipe) -> list[str]:
     steps = [turn.step for turn in recipe.turns]
     if len(steps) > MAX_STEPS or steps != sorted(set(steps)):
         return ["Changes on the way must come in the order of their steps, one for each step."]
     if steps and not 0 <= steps[0] <= steps[-1] < MAX_STEPS:
         return [f"A change on the way can come after 0 to {MAX_STEPS - 1} steps."]
     own = _faults_of_values(recipe)
-    found = [fault for step in steps for fault in _faults_of_values(recipe.at(step)) if fault not in own]
+    found = [fault[1] for step in steps for fault in _faults_of_values(recipe.at(step)) if fault not in own]
     for strength, seed in (turn.noise for turn in recipe.turns if turn.noise):
         if not 0 < strength <= 1:
             found.append(f"Fresh noise of strength {strength:g} is out of range. Use more than 0, and at most 1.")
@@ -395,26 +433,24 @@ def _faults_of_turns(recipe: Recipe) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _faults_of_source(recipe: Recipe) -> list[str]:
+def _faults_of_source(recipe: Recipe) -> list[Fault]:
     faults = []
     if not 0 <= recipe.strength <= 1:
-        faults.append(f"A strength of {recipe.strength:g} is out of range. Use 0 to 1.")
+        faults.append(("strength", f"A strength of {recipe.strength:g} is out of range. Use 0 to 1."))
     if not FILL.fullmatch(recipe.fill):
         known = "original, noise, blur or a colour like #3366cc"
-        faults.append(f"{recipe.fill[:40]!r} is nothing to fill with. Use {known}.")
+        faults.append(("fill", f"{recipe.fill[:40]!r} is nothing to fill with. Use {known}."))
     for name, text in (("start picture", recipe.source), ("mask", recipe.mask)):
         if text and not SOURCE_NAME.fullmatch(text):
-            faults.append(f"{text[:60]!r} is not the name of a {name}.")
+            faults.append(("", f"{text[:60]!r} is not the name of a {name}."))
     if faults:
         return faults
     if recipe.mask and not recipe.source:
-        return ["There is a mask, but no picture that it belongs to. Choose a start picture."]
-    if recipe.source:
-        faults += _faults_of_sizes(recipe, size_of(recipe.source))
-    return faults
+        return [("", "There is a mask, but no picture that it belongs to. Choose a start picture.")]
+    return [("", sentence) for sentence in _faults_of_sizes(recipe)] if recipe.source else []
 
 
-def _faults_of_controls(recipe: Recipe) -> list[str]:
+def _faults_of_controls(recipe: Recipe) -> list[Fault]:
     faults = []
     if len(recipe.controls) > MAX_CONTROLS:
         faults.append(f"{len(recipe.controls)} controls are too many. Use up to {MAX_CONTROLS}.")
@@ -431,11 +467,11 @@ def _faults_of_controls(recipe: Recipe) -> list[str]:
             faults.append(
                 f"A control cannot go from {control.start:g} to {control.end:g}. Use shares of the steps from 0 to 1."
             )
-    return list(dict.fromkeys(faults))
+    return [("controls", fault) for fault in dict.fromkeys(faults)]
 
 
-def _faults_of_sizes(recipe: Recipe, size: tuple[int, int]) -> list[str]:
-    across, down = size
+def _faults_of_sizes(recipe: Recipe) -> list[str]:
+    size = across, down = size_of(recipe.source)
     if not recipe.mask:
         if size == (recipe.width, recipe.height):
             return []

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from studio import numerals
 from studio.errors import RecipeError
 from studio.recipe import Turn
 
@@ -60,17 +61,14 @@ def _text(value: Any) -> str:
 
 
 def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise RecipeError(f"{text[:40]!r} is no guidance scale. Write a number, such as 7.5.") from None
+    if (value := numerals.number(text)) is None:
+        raise RecipeError(f"{text[:40]!r} is no guidance scale. Write a number, such as 7.5.")
+    return value
 
 
 def _noise(text: str) -> tuple[float, int]:
     strength, _, seed = text.partition(" seed ")
-    try:
-        return float(strength), int(seed)
-    except ValueError:
-        raise RecipeError(
-            f"{text[:40]!r} is no fresh noise. Write its strength and its seed, such as '0.5 seed 12'."
-        ) from None
+    value = numerals.number(strength)
+    if value is None or not seed.strip().isdecimal():
+        raise RecipeError(f"{text[:40]!r} is no fresh noise. Write its strength and its seed, such as '0.5 seed 12'.")
+    return value, int(seed)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from studio import addons, controls, faults, memory, originals, prompts
 from studio.addons import File, Lora
-from studio.errors import OutOfMemory, RecipeError
+from studio.errors import OutOfMemory, RecipeError, about
 from studio.families import Guide, Model, Row, adapters
 from studio.families.base import tensors
 from studio.families.stock import Stock
@@ -239,23 +239,29 @@ class TorchWorker:
         for sampler in (recipe.sampler, *(turn.sampler for turn in recipe.turns if turn.sampler)):
             if sampler not in family.samplers:
                 known = ", ".join(family.samplers)
-                raise RecipeError(f"{family.family} has no sampler {sampler[:40]!r}. Choose one of {known}.")
+                sentence = f"{family.family} has no sampler {sampler[:40]!r}. Choose one of {known}."
+                raise RecipeError(sentence, "sampler" if sampler == recipe.sampler else "turns")
         family.check(recipe)
         facts = entry.facts
         for now in (recipe, *(recipe.at(turn.step) for turn in (Turn(0), *recipe.turns))):
-            check_schedule(family.samplers, now.sampler, now.schedule)
-            prompts.check(now.prompt)
-            prompts.check(now.negative_prompt)
+            with about("schedule"):
+                check_schedule(family.samplers, now.sampler, now.schedule)
+            with about("prompt"):
+                prompts.check(now.prompt)
+            with about("negative_prompt"):
+                prompts.check(now.negative_prompt)
         for name in filter(None, (recipe.source, recipe.mask)):
             self._sources.path(name)
         if facts and recipe.negative_prompt and not facts.negative_prompt:
-            raise RecipeError(f"{recipe.model} takes no negative prompt. Clear it, and say what to draw instead.")
+            sentence = f"{recipe.model} takes no negative prompt. Clear it, and say what to draw instead."
+            raise RecipeError(sentence, "negative_prompt")
         if recipe.guidance_rescale is not None and not family.rescales_guidance:
-            raise RecipeError(f"{recipe.model} does not rescale guidance. Leave that field empty.")
+            raise RecipeError(f"{recipe.model} does not rescale guidance. Leave that field empty.", "guidance_rescale")
         if facts and (recipe.width % facts.multiple or recipe.height % facts.multiple):
             raise RecipeError(
                 f"{recipe.width}x{recipe.height} is no size for {recipe.model}: "
-                f"both sides must be multiples of {facts.multiple}."
+                f"both sides must be multiples of {facts.multiple}.",
+                *(side for side in ("width", "height") if getattr(recipe, side) % facts.multiple),
             )
 
         self._check_addons(recipe, family)
@@ -266,19 +272,25 @@ class TorchWorker:
         prompts = {recipe.at(step).prompt for step in steps}
         loras = [lora for prompt in prompts for lora in addons.split(prompt)[1]]
         if loras and not family.takes_loras:
-            raise RecipeError(f"{recipe.model} takes no LoRAs. Take {loras[0].name} out of the prompt.")
+            raise RecipeError(f"{recipe.model} takes no LoRAs. Take {loras[0].name} out of the prompt.", "prompt")
         base = self._models.entry(recipe.model).base
-        for lora in addons.located(loras, self._models.seen("lora")) if loras else ():
-            adapters.check(lora, recipe.model, base)
+        with about("prompt"):
+            for lora in addons.located(loras, self._models.seen("lora")) if loras else ():
+                adapters.check(lora, recipe.model, base)
         if family.reads_embeddings and (found := self._models.seen("embedding")):
             negatives = {recipe.at(step).negative_prompt for step in steps}
             fits = addons.belongs(self._models.entry(recipe.model).config)
-            addons.embeddings_in(prompts | negatives, found, self._models.allow_pickles, fits)
+            with about("prompt"):
+                addons.embeddings_in(prompts | negatives, found, self._models.allow_pickles, fits)
         if recipe.clip_skip != 1 and not family.skips_clip:
-            raise RecipeError(f"{recipe.model} has no clip skip. Set it to 1.")
+            raise RecipeError(f"{recipe.model} has no clip skip. Set it to 1.", "clip_skip")
         if recipe.vae:
-            self._vae(recipe)
+            with about("vae"):
+                self._vae(recipe)
+        with about("controls"):
+            self._check_controls(recipe, family)
 
+    def _check_controls(self, recipe: Recipe, family: type[Model]) -> None:
         for control in recipe.controls:
             if not family.takes_controls:
                 raise RecipeError(f"{recipe.model} takes no controls. Take them away, or choose another model.")

@@ -189,3 +189,66 @@ def test_weights_and_variables_are_chances_business_and_no_words_of_an_axis() ->
     assert [value.label for value in axis] == ["red", "blue"] and [value.label for value in other] == ["cat", "dog"]
     changed = other[1].change(axis[1].change(Recipe(prompt="{3::red|.5 :: blue} ${x={cat|dog}} ${y=a|b}")))
     assert changed.prompt == "blue ${x=dog} ${y=a|b}"
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("1;2;3", ["1", "2", "3"]),
+        ("1, 2", ["1", "2"]),
+        ("0,5; 0,7", ["0,5", "0,7"]),
+        ("1，2、3", ["1", "2", "3"]),
+        ('"red, old", blue', ["red, old", "blue"]),
+        ("“red; old”; blue", ["red; old", "blue"]),
+        ("red, old; blue", ["red, old", "blue"]),
+        ('say "hi", bye', ['say "hi"', "bye"]),
+        (" , ; ", []),
+    ],
+)
+def test_values_are_told_apart(text: str, values: list[str]) -> None:
+    assert axes.split(text) == values
+
+
+@pytest.mark.parametrize(
+    "text", ["sd, my, model", "my,model; sd", 'sd; "my, model"', "MY, MODEL, sd", "sd, “my, model”", "my, model;sd"]
+)
+def test_names_with_commas_can_be_compared(text: str) -> None:
+    names = {**CHOICES, "model": ["my", "sd", "my, model", "a; b"]}
+    found = axes.plan(CENTRE, [("model", text)], names).columns
+    assert set(found) == {"sd", "my, model"}
+    assert axes.plan(CENTRE, [("model", "a; b, my")], names).columns == ("a; b", "my")
+
+
+def test_a_name_is_quoted_so_that_it_is_read_back() -> None:
+    names = ["sd", "my, model", "a; b"]
+    assert axes.split(", ".join(map(axes.quoted, names)), names) == names
+    with pytest.raises(RecipeError, match=r'There are: sd, "my, model", "a; b"\.'):
+        axes.plan(CENTRE, [("model", "none")], {**CHOICES, "model": names})
+
+
+@pytest.mark.parametrize("text", ["512x256", "512X256", "512 × 256", "512*256", "512х256", "５１２ｘ２５６"])
+def test_sizes_in_the_ways_they_are_typed(text: str) -> None:
+    [[recipe]] = axes.plan(CENTRE, [("size", text)], CHOICES).recipes
+    assert (recipe.width, recipe.height) == (512, 256)
+
+
+def test_numbers_with_a_decimal_comma() -> None:
+    assert labels("guidance_scale", "0,5; 1,5-3,5 +1") == [
+        "guidance 0.5",
+        "guidance 1.5",
+        "guidance 2.5",
+        "guidance 3.5",
+    ]
+    assert labels("guidance_scale", "1,5") == ["guidance 1", "guidance 5"], "commas separate where nothing else does"
+
+
+def test_a_lora_with_a_comma_in_its_name() -> None:
+    centre = Recipe(prompt="a cat <lora:my, ink:1> <lora:oil:1>")
+    assert axes.plan(centre, [("lora", "my, ink: 0.2, 0.4")], CHOICES).columns == ("my, ink 0.2", "my, ink 0.4")
+
+
+@pytest.mark.parametrize(("name", "text"), [("seed", "1-x"), ("sampler", "Fast"), ("size", "big"), ("lora", "1")])
+def test_what_cannot_be_read_names_its_axis(name: str, text: str) -> None:
+    with pytest.raises(RecipeError) as raised:
+        axes.plan(CENTRE, [("steps", "4"), (name, text)], CHOICES)
+    assert raised.value.fields == (name,)

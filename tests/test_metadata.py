@@ -16,7 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from studio import __version__, metadata
-from studio.errors import RecipeError
+from studio.errors import RecipeError, SourceError
 from studio.library import Library
 from studio.models.manager import Manager
 from studio.models.signatures import signatures
@@ -264,3 +264,15 @@ def test_a_hostile_text_is_refused_quickly(tmp_path: Path, text: str) -> None:
     start = time.process_time()
     assert metadata.read(path) is None
     assert time.process_time() - start < 2
+
+
+def test_what_a_file_that_was_brought_says(tmp_path: Path) -> None:
+    own = store(tmp_path / "own.png", ORDINARY, 20).read_bytes()
+    assert metadata.told(own) == (ORDINARY, "")
+    foreign = store_texts(tmp_path / "foreign.png", parameters="a cat\nSteps: 7, Sampler: Euler, CFG scale: 4, Seed: 5")
+    recipe, _ = metadata.told(foreign.read_bytes())
+    assert (recipe.prompt, recipe.steps, recipe.seed) == ("a cat", 7, 5)
+    bare = store_texts(tmp_path / "bare.png").read_bytes()
+    for data in (b"", b"no picture", own[:60], bare):
+        with pytest.raises(SourceError, match="does not say how it was made"):
+            metadata.told(data)

@@ -1,16 +1,19 @@
 """Recipes back in a form: what isn't here is said, and never keeps the rest from being filled in."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
 import pytest
 
+from studio.errors import RecipeError
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.models.nearest import is_same, nearest
 from studio.recipe import Recipe
-from studio.ui import painting
+from studio.ui import form, image_to_image, painting
+from studio.ui.filling import brought_to
 from studio.ui.recalled import recalled
 from tests import weights
 
@@ -167,5 +170,60 @@ def test_the_form_is_filled_in_with_all_of_it(models: Manager) -> None:
     fields = settings.form
     updates, said = painting.settings_of(replace(MADE, model="gone"), models, fields, "sd")
     assert updates[fields["prompt"]] == "a fox" and updates[fields["seed"]] == str(2**60 + 1)
-    assert updates[fields["model"]]["value"] == "sd" and updates[fields["width"]] == 544
+    assert updates[fields["model"]]["value"] == "sd" and updates[fields["width"]] == "544"
     assert "is not here" in said
+
+
+def laid_out(models: Manager) -> painting.Settings:
+    with gr.Blocks():
+        settings = painting.Settings("text_to_image", models)
+        settings.prompts()
+        settings.choice_of_model()
+        settings.size()
+        settings.sampling()
+    return settings
+
+
+def test_a_form_keeps_what_is_missing(models: Manager) -> None:
+    fields = laid_out(models).form
+    values = form.restored({"model": "gone", "vae": "kl-gone", "sampler": "Fast", "steps": "33", "width": 64})
+    updates = brought_to(fields, models, values)
+    assert updates[fields["model"]]["value"] == "gone"
+    assert updates[fields["model"]]["choices"][0] == ("gone (not here)", "gone")
+    assert updates[fields["sampler"]]["value"] == "Fast" and updates[fields["steps"]] == "33"
+    assert updates[fields["vae"]]["value"] == "kl-gone"
+    assert ("kl-gone (not here)", "kl-gone") in updates[fields["vae"]]["choices"]
+
+
+def test_a_field_says_what_it_cannot_read() -> None:
+    assert form.typed("guidance_scale", "7,5") == 7.5 and form.typed("guidance_rescale", " ") is None
+    for name, text, told in [
+        ("width", "1.024,5", "Width is no number: '1.024,5'"),
+        ("steps", "", "Steps is empty"),
+        ("steps", None, "Steps is empty"),
+    ]:
+        with pytest.raises(RecipeError, match=re.escape(told)) as raised:
+            form.typed(name, text)
+        assert raised.value.fields == (name,)
+    with pytest.raises(RecipeError, match="Grow must be a whole number, not 1,5"):
+        form.whole("grow", "1,5", -5, 5)
+
+
+@pytest.mark.parametrize(
+    ("size", "to", "fit", "said"),
+    [
+        ((1000, 10), (1024, 64), "crop", "84 % of the picture's width is cut off."),
+        ((1000, 10), (1024, 64), "pad", "84 % of the result, above and below, is white: the picture does not fill it."),
+        ((300, 200), (304, 192), "crop", "5 % of the picture's height is cut off."),
+        ((300, 200), (304, 192), "stretch", "The picture is stretched: it becomes 6 % wider than its shape."),
+        ((1001, 1000), (1000, 1000), "crop", "Less than 1 % of the picture's width is cut off."),
+        ((512, 256), (256, 128), "crop", ""),
+    ],
+)
+def test_what_becomes_of_a_start_picture(size: tuple[int, int], to: tuple[int, int], fit: str, said: str) -> None:
+    assert image_to_image.fitting(*size, *to, fit) == said
+
+
+def test_a_narrow_picture_keeps_as_much_of_its_length_as_the_model_can_draw(models: Manager) -> None:
+    assert painting.suited_size(models, "sketchbook", 1000, 10) == (1024, 64)
+    assert painting.suited_size(models, "sketchbook", 300, 200) == (304, 192)

@@ -3,11 +3,12 @@
 import dataclasses
 import json
 import math
+from typing import Any
 
 import pytest
 
+from studio import prompts, turns
 from studio import recipe as module
-from studio import turns
 from studio.errors import RecipeError
 from studio.recipe import Recipe, Turn
 
@@ -53,7 +54,7 @@ def test_what_is_no_recipe_is_refused(text: str) -> None:
 
 
 def test_a_recipe_of_a_newer_studio_is_refused_with_both_versions() -> None:
-    with pytest.raises(RecipeError, match=r"version 999.*up to version 6"):
+    with pytest.raises(RecipeError, match=r"version 999.*up to version 7"):
         Recipe.from_json('{"version": 999}')
 
 
@@ -279,3 +280,61 @@ def test_seeds_that_a_page_would_round_go_there_as_text() -> None:
     for seed in ("", "x", "-1", "1.5", "²", str(2**64), "9" * 21):
         with pytest.raises(RecipeError):
             Recipe.from_values({"seed": seed})
+
+
+SOURCE = f"64x64-{'0' * 24}"
+
+
+def test_no_step_is_lost_to_rounding() -> None:
+    for steps in range(1, module.MAX_STEPS + 1):
+        for hundredths in range(101):
+            run = Recipe(steps=steps, strength=hundredths / 100, source=SOURCE).steps_run
+            assert run == steps * hundredths // 100, (steps, hundredths)
+
+
+def test_recipes_of_older_versions_keep_their_number_of_steps() -> None:
+    values = {"steps": 100, "strength": 0.29, "source": SOURCE, "width": 64, "height": 64}
+    assert Recipe.from_json(json.dumps({"version": 7, **values})).steps_run == 29
+    old = Recipe.from_json(json.dumps({"version": 6, **values}))
+    assert old.steps_run == 28 and old.strength == 0.28
+    again = Recipe.from_json(old.to_json())
+    assert again == old
+    kept = Recipe.from_json(json.dumps({"version": 6, **values, "strength": 0.3}))
+    assert kept.strength == 0.3 and kept.steps_run == 30
+
+
+@pytest.mark.parametrize(
+    ("values", "fields"),
+    [
+        ({"width": 100}, ("width",)),
+        ({"steps": 0, "guidance_scale": -1.0}, ("steps", "guidance_scale")),
+        ({"steps": 2.5}, ("steps",)),
+        ({"seed": -1}, ("seed",)),
+        ({"prompt": "x" * 10_001}, ("prompt",)),
+        ({"strength": 2.0}, ("strength",)),
+        ({"turns": [{"step": 3, "guidance_scale": 1000.0}]}, ("turns",)),
+        ({"controls": [{"model": "", "picture": "x"}]}, ("controls",)),
+        ({"mask": SOURCE}, ()),
+    ],
+)
+def test_an_error_names_the_fields_that_are_to_blame(values: dict[str, Any], fields: tuple[str, ...]) -> None:
+    with pytest.raises(RecipeError) as raised:
+        Recipe.from_values(values)
+    assert tuple(dict.fromkeys(raised.value.fields)) == fields
+
+
+def test_changes_on_the_way_take_a_decimal_comma() -> None:
+    [turn] = turns.parse("7: guidance 7,5")
+    assert turn.guidance_scale == 7.5
+    [turn] = turns.parse("7: noise 0,5 seed 12")
+    assert turn.noise == (0.5, 12)
+
+
+def test_and_stays_the_word_that_it_was_before_version_7() -> None:
+    old = Recipe.from_json(
+        json.dumps({"version": 6, "prompt": "a cat AND a dog", "turns": [{"step": 2, "prompt": "AND"}]})
+    )
+    assert old.prompt == r"a cat \AND a dog" and old.turns[0].prompt == r"\AND"
+    assert prompts.composed(old.prompt) == ((old.prompt, 1.0),) and prompts.plain(old.prompt) == "a cat AND a dog"
+    assert Recipe.from_json(old.to_json()) == old
+    assert len(prompts.composed(Recipe.from_json(json.dumps({"version": 7, "prompt": "a AND b"})).prompt)) == 2

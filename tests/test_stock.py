@@ -562,3 +562,11 @@ def test_out_of_memory_has_its_name(shelf: Shelf, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(OutOfMemory):
             shelf.worker.step([run])
     assert run.done == 0 and not threads()
+
+
+def test_diffusers_runs_as_many_steps_as_the_recipe_says() -> None:
+    """Its image-to-image pipelines begin at `int(steps * strength)` from the end."""
+    for steps in (3, 20, 25, 100, 500):
+        for hundredths in range(1, 101):
+            recipe = Recipe(steps=steps, strength=hundredths / 100, source=f"64x64-{'0' * 24}")
+            assert int(steps * stock._strength(recipe)) == recipe.steps_run, (steps, hundredths)

@@ -216,7 +216,7 @@ def scan(folders: Iterable[Path]) -> list[Entry]:
 def family(entry: Entry) -> type[Model]:
     """The family that runs this entry. Raises ModelError with the entry's problem, if it has one."""
     if entry.problem:
-        raise ModelError(entry.problem)
+        raise ModelError(entry.problem, "model")
     return next(each for each in FAMILIES if each.family == entry.family)
 
 

@@ -113,7 +113,7 @@ class Manager:
             found = {each.name: each for each in self.entries()}
             if name not in found:
                 names = ", ".join(each for each in found if not found[each].problem)
-                raise ModelMissing(f"There is no model named {name!r}. There are: {names or 'none'}.")
+                raise ModelMissing(f"There is no model named {name!r}. There are: {names or 'none'}.", "model")
             entry = found[name]
         return entry
 

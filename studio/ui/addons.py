@@ -30,18 +30,17 @@ def fields(place: str, models: Manager, into: dict[str, Component]) -> None:
         if len(choices) == 1:
             notice(NO_VAES)
         with gr.Row(elem_classes="together"):
-            into["clip_skip"] = gr.Number(1, label=form.NUMBERS["clip_skip"], step=1, min_width=0)
-            into["guidance_rescale"] = gr.Number(
-                None, label=form.NUMBERS["guidance_rescale"], placeholder="its own", step=0.1, min_width=0
-            )
+            into["clip_skip"] = form.number("clip_skip", 1)
+            into["guidance_rescale"] = form.number("guidance_rescale", None, step=0.1, placeholder="its own")
 
 
 def refreshed(models: Manager, into: form.Form, values: dict[str, Any]) -> dict[Component, Any]:
     """Updates for what is on disk now. values: those that the form is to have, by name."""
     choices = _vaes(models)
     vae = values.get("vae", "")
-    known = any(vae == name for _, name in choices)
-    return into.update({"vae": gr.update(choices=choices, value=vae if known else "")})
+    if all(vae != name for _, name in choices):
+        choices.append((f"{vae} (not here)", vae))
+    return into.update({"vae": gr.update(choices=choices, value=vae)})
 
 
 def _vaes(models: Manager) -> list[tuple[str, str]]:

@@ -16,6 +16,8 @@ HEAD = """
 <link rel="stylesheet" href="/page/models.css">
 <link rel="modulepreload" href="/page/stage.js">
 <link rel="modulepreload" href="/page/easel.js">
+<script type="module" src="/page/presses.js"></script>
+<script type="module" src="/page/numbers.js"></script>
 <link rel="icon" type="image/svg+xml" href="/page/icon.svg">
 <meta name="color-scheme" content="light dark">
 """

@@ -9,7 +9,7 @@ They are functions, because Gradio writes a .pyi file beside every module that d
 
 import json
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -27,6 +27,9 @@ EVENTS: dict[str, dict[str, tuple[type, ...]]] = {
     "loaded": {"width": (int,), "height": (int,), "recipe": (dict, ABSENT)},
     "vary": {"picture": (dict,), "strength": NUMBER},
     "brought": {"added": (int, ABSENT), "told": (str, ABSENT)},
+    "undo": {"values": (dict,)},
+    "shows": {"width": (int,), "height": (int,)},
+    "toggle": {"name": (str,)},
 }
 """The events of the components below, and what each carries: names and types. What else is sent never arrives."""
 
@@ -79,10 +82,11 @@ def easel(place: str, mode: Literal["paint", "mask"], start: str) -> gr.HTML:
 
     start: the id of the Generate button. Events: `start` once it was pressed and what was painted is in
     `studio.sources`, with the names `source` and `mask` (empty if there is none); `loaded` with `name`, `width` and
-    `height` of another picture, and `recipe` if it is one of the library; `vary` with `picture` and `strength`.
+    `height` of another picture, and `recipe` if it is one of the library; `shows` with the size of what it shows now,
+    after a reload too; `vary` with `picture` and `strength`.
     The value, JSON with `source` and `mask`, puts these on the easel.
     """
-    events = _events(("start", "loaded", "vary"))
+    events = _events(("start", "loaded", "shows", "vary"))
     options = json.dumps({"place": place, "mode": mode, "start": start})
     return gr.HTML(
         "",
@@ -124,12 +128,61 @@ def held(model: str | None) -> gr.HTML:
     )
 
 
-def notice(value: str = "", *, alert: bool = False, elem_id: str | None = None) -> gr.HTML:
+def answer(place: str) -> gr.HTML:
+    """What went wrong or was done, above a tab's buttons (`studio.ui.filling.Answer`); empty most of the time.
+
+    The value is JSON: `sentence`; `alert` if something went wrong, and `fields`, the names of those that are to blame;
+    `before`, the values that the event `undo` brings back. An alert stands until one of its fields changes.
+    """
+    return gr.HTML(
+        html_template='<section class="answer" aria-label="Answers"></section>',
+        js_on_load=_given("answer.js", "undo", options=place),
+        apply_default_css=False,
+        elem_id=f"{place}-notice",
+        elem_classes="sentence",
+    )
+
+
+def pinned() -> gr.HTML:
+    """That the seed, the value, is kept, where Generate is. Its button triggers `let_go`."""
+    return gr.HTML(
+        html_template='<p class="pinned" role="note"></p>',
+        js_on_load=_given("answer.js", "let_go", function="pin"),
+        apply_default_css=False,
+        elem_classes="sentence",
+    )
+
+
+def slider(label: str, field: str, value: float, least: float, most: float) -> gr.HTML:
+    """A slider for the field of a number with this id. The value is what the field holds."""
+    options = {"label": f"{label} slider", "field": field, "least": least, "most": most}
+    return gr.HTML(
+        str(value),
+        html_template='<input type="range" class="slider">',
+        js_on_load=_given("numbers.js", options=options, function="slide"),
+        apply_default_css=False,
+        min_width=0,
+    )
+
+
+def offers(label: str) -> gr.HTML:
+    """Names to choose from for a list in a field beside it. The value is JSON: of each, [name, whether it is there].
+
+    Event `toggle` carries the `name` that was pressed.
+    """
+    return gr.HTML(
+        html_template=f'<div class="offers" role="group" aria-label="{label}"></div>',
+        js_on_load=_given("offers.js", "toggle"),
+        apply_default_css=False,
+        elem_classes="sentence",
+    )
+
+
+def notice(value: str = "", *, elem_id: str | None = None) -> gr.HTML:
     """A sentence for the person, empty most of the time. The value is plain text."""
-    role = "alert" if alert else "note"
     return gr.HTML(
         value,
-        html_template=f'<p class="notice" role="{role}"></p>',
+        html_template='<p class="notice" role="note"></p>',
         js_on_load="""
             const sentence = element.querySelector(".notice");
             const show = () => { sentence.textContent = props.value || ""; };
@@ -140,6 +193,13 @@ def notice(value: str = "", *, alert: bool = False, elem_id: str | None = None) 
         elem_id=elem_id,
         elem_classes="sentence",
     )
+
+
+def _given(script: str, *names: str, options: Any = None, function: str = "mount") -> str:
+    """The script that fills a component in by what its value is. names: of its events."""
+    given = '{ get: () => props.value || "", watch: (listener) => watch("value", listener) }'
+    values = f"element, {json.dumps(options)}, {given}, {_events(names)}"
+    return f'import("/page/{script}").then(({{ {function} }}) => {function}({values}));'
 
 
 def _mount(script: str, options: dict[str, str], *more: str) -> str:

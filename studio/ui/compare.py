@@ -1,7 +1,8 @@
 """The compare tab: a grid of pictures over two or three settings, all of them alive at once."""
 
 import contextlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -11,12 +12,13 @@ from gradio.components import Component
 
 from studio import axes, sheets
 from studio.engine import Job
-from studio.errors import JobMissing, StudioError
+from studio.errors import JobMissing, RecipeError, StudioError
 from studio.events import Failed
-from studio.recipe import Recipe
+from studio.recipe import MAX_PROMPT, Recipe
 from studio.ui import form, painting, styling
-from studio.ui.canvas import comparison, notice, strip
-from studio.ui.painting import AT_ONCE, Settings, Studio
+from studio.ui.canvas import comparison, notice, offers, strip
+from studio.ui.filling import AT_ONCE, Answer
+from studio.ui.painting import Settings, Studio
 from studio.web.live import Layout, owner_of
 
 PLACE = "compare"
@@ -39,7 +41,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
                 settings.prompts()
                 styling.choice(settings, studio)
                 settings.choice_of_model()
-                _axis_fields(settings)
+                offered = _axis_fields(settings)
                 summary = notice()
                 # Not a gr.State, for which every page would hold one more connection open.
                 start_from = gr.BrowserState({}, storage_key=f"emerge.{PLACE}.start", secret="emerge")
@@ -48,26 +50,89 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
                 styling.panel(page, settings, studio)
                 settings.fields["pictures"].visible = False
                 warnings = notice(painting.problems(studio.models.entries()))
-            start, failure = painting.actions(PLACE)
+            start, answer = painting.actions(settings, unless=AXES, start_from=start_from)
         with gr.Column(elem_classes="pictures", min_width=0):
             cells, recent = comparison(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
-    _connect_summary(cells, settings.form, start_from, summary, studio)
-    _connect_start(start, settings.form, start_from, failure, studio)
-    _connect_centre((cells, recent), settings, start_from, failure)
-    painting.connect_model(settings, failure)
+    _connect_summary(cells, settings.form, start_from, summary, offered, studio)
+    _connect_axes(settings, answer, offered, studio)
+    _connect_start(start, settings.form, start_from, answer, studio)
+    _connect_centre((cells, recent), settings, start_from, answer)
+    painting.connect_model(settings, answer)
     painting.connect_lengths(settings, studio)
-    painting.connect_seed(settings, failure, studio.live)
+    painting.connect_seed(settings, answer, studio.live)
     painting.connect_memory(page, saved, settings, warnings)
 
 
-def _axis_fields(settings: Settings) -> None:
+def _axis_fields(settings: Settings) -> dict[str, gr.HTML]:
+    """Each axis: a setting, its values, and the names that these can be. Returns the last, by axis."""
     choices = [("none", ""), *((label, name) for name, label in axes.LABELS.items())]
+    offered = {}
     for axis, title, (name, text) in zip(AXES, ("Columns", "Rows", "And"), FIRST, strict=True):
         with gr.Row(elem_classes="together"):
             settings.fields[axis] = gr.Dropdown(choices, value=name, label=title, filterable=False, min_width=0)
             settings.fields[f"{axis}_values"] = gr.Textbox(
-                text, label=f"{title}: values", show_label=False, max_lines=1, min_width=0, elem_classes="axis-values"
+                text,
+                label=f"{title}: values",
+                placeholder=axes.EXAMPLES.get(name),
+                show_label=False,
+                max_lines=1,
+                min_width=0,
+                elem_classes="axis-values",
             )
+        # Whose values they are: a list tells of a choice when one leaves it, too.
+        settings.fields[f"{axis}_before"] = gr.Textbox(name, visible=False)
+        offered[axis] = offers(f"{title}: names")
+    return offered
+
+
+def _connect_axes(settings: Settings, answer: Answer, offered: dict[str, gr.HTML], studio: Studio) -> None:
+    """Another setting brings values that suit it, unless those that are there do; and names can be pressed."""
+    fields = settings.form
+
+    def choose(values: dict[Component, Any], axis: str) -> dict[Component, Any]:
+        named = fields.named(values)
+        setting = named[axis]
+        if setting == named[f"{axis}_before"]:
+            return {answer.component: gr.skip()}
+        text = str(named[f"{axis}_values"] or "")
+        if setting:
+            text = _suited(setting, text, named, studio)
+        field = text
+        updates = fields.update({f"{axis}_values": field, f"{axis}_before": setting})
+        before = {**values, fields[axis]: named[f"{axis}_before"]}
+        return answer.filled(before, updates, f"as suits {axes.LABELS.get(setting, 'none')}")
+
+    def toggle(setting: Any, text: Any, model: Any, event: gr.EventData) -> str:
+        names, name = _names(str(setting), str(model or ""), studio), str(event._data["name"])
+        chosen = axes.split(str(text or "")[:MAX_PROMPT], names)
+        kept = [each for each in chosen if each != name] if name in chosen else [*chosen, name]
+        return ", ".join(map(axes.quoted, kept))
+
+    for axis in AXES:
+        trio = [fields[axis], fields[f"{axis}_values"], fields["model"]]
+        fields[axis].input(partial(choose, axis=axis), inputs=answer.inputs, outputs=answer.outputs, **AT_ONCE)
+        offered[axis].toggle(toggle, inputs=trio, outputs=fields[f"{axis}_values"], **AT_ONCE)
+
+
+def _suited(setting: str, text: str, named: dict[str, Any], studio: Studio) -> str:
+    """Values for an axis of this setting: those that are there if they can be read for it, else some to begin with."""
+    names = _names(setting, str(named["model"] or ""), studio)
+    centre = Recipe(prompt=str(named["prompt"] or ""), source=f"64x64-{'0' * 24}")
+    try:
+        with_values = axes.parse(setting, text, centre, {setting: names})
+    except RecipeError:
+        with_values = []
+    if with_values and setting not in ("prompt", "size"):
+        return text
+    if setting in axes.NAMED:
+        return ", ".join(map(axes.quoted, names[:3]))
+    if setting == "size":
+        facts = studio.models.facts(str(named["model"] or ""))
+        sizes = (form.size_of_shape(shape, facts.width, facts.height) for shape in ("1:1", "3:2", "2:3"))
+        return ", ".join(f"{width}x{height}" for width, height in sizes)
+    if setting == "prompt":
+        return axes.quoted(centre.prompt.split()[-1]) if centre.prompt.strip() else ""
+    return axes.BEGINNINGS[setting]
 
 
 def _read(values: dict[str, Any], start_from: Any, studio: Studio) -> tuple[axes.Grid, sheets.Plan, Any]:
@@ -78,10 +143,24 @@ def _read(values: dict[str, Any], start_from: Any, studio: Studio) -> tuple[axes
     [centre], previews = form.read({**form.worded(values, studio.styles, studio.models), "pictures": 1}, **source)
     plan = sheets.Plan(centre, tuple(chosen))
     changes: axes.Changes = {"style": _styled(studio), "model": partial(form.on_model, studio.models)}
-    grid = axes.plan(centre, chosen, _choices(chosen, centre.model, studio), changes)
+    with _about_axes(values):
+        grid = axes.plan(centre, chosen, _choices(chosen, centre.model, studio), changes)
     # Each picture makes its own choices, by its own seed; the plan keeps what was typed.
     made = tuple(tuple(form.with_choices_made(each, studio.wildcards) for each in row) for row in grid.recipes)
     return replace(grid, recipes=made), plan, previews
+
+
+@contextlib.contextmanager
+def _about_axes(values: dict[str, Any]) -> Iterator[None]:
+    """What is wrong with a setting that is varied is wrong with the values of its axis."""
+    fields = {values[axis]: f"{axis}_values" for axis in AXES if values[axis]}
+    if "size" in fields:
+        fields |= {"width": fields["size"], "height": fields["size"]}
+    try:
+        yield
+    except StudioError as error:
+        error.fields = tuple(dict.fromkeys(fields.get(name, name) for name in error.fields))
+        raise
 
 
 def _choices(chosen: list[tuple[str, str]], model: str, studio: Studio) -> dict[str, list[str]]:
@@ -95,6 +174,18 @@ def _choices(chosen: list[tuple[str, str]], model: str, studio: Studio) -> dict[
     return choices
 
 
+def _names(setting: str, model: str, studio: Studio) -> list[str]:
+    """The names that there are for a setting; none if its values are no names."""
+    return _choices([(setting, "")], model, studio).get(setting, [])
+
+
+def _offered(setting: Any, text: Any, model: Any, studio: Studio) -> str:
+    """The names for an axis, and which of them are typed, as `canvas.offers` takes them."""
+    names = _names(str(setting), str(model or ""), studio)
+    chosen = axes.split(str(text or "")[:MAX_PROMPT], names)
+    return json.dumps([[name, name in chosen] for name in names]) if names else ""
+
+
 def _styled(studio: Studio) -> Callable[[Recipe, str], Recipe]:
     def change(recipe: Recipe, name: str) -> Recipe:
         worded = form.worded({**asdict(recipe), "styles": [name]}, studio.styles, studio.models)
@@ -104,9 +195,14 @@ def _styled(studio: Studio) -> Callable[[Recipe, str], Recipe]:
 
 
 def _connect_summary(
-    cells: gr.HTML, fields: form.Form, start_from: gr.BrowserState, summary: gr.HTML, studio: Studio
+    cells: gr.HTML,
+    fields: form.Form,
+    start_from: gr.BrowserState,
+    summary: gr.HTML,
+    offered: dict[str, gr.HTML],
+    studio: Studio,
 ) -> None:
-    """How many pictures it will be and how long they will take, or what is wrong, while one types.
+    """How many pictures it will be and how long they will take, or what is wrong, while one types; and names to press.
 
     Once more when pictures have ended: then more is known of how long they take.
     """
@@ -125,16 +221,25 @@ def _connect_summary(
             words.append("each from the picture sent here")
         return ", ".join(words)
 
+    # In one function: of two that wait for the last change of one field, Gradio calls each because of the other.
+    def tell(values: dict[Component, Any]) -> dict[Component, Any]:
+        named = fields.named(values)
+        names = {
+            each: _offered(named[axis], named[f"{axis}_values"], named["model"], studio)
+            for axis, each in offered.items()
+        }
+        return {summary: sum_up(values), **names}
+
     watched = [name for name in fields.components if name not in ("previews", "negative_prompt")]
     gr.on(
         [fields[name].change for name in watched],
-        sum_up,
+        tell,
         inputs={*fields, start_from},
-        outputs=summary,
+        outputs=[summary, *offered.values()],
         trigger_mode="always_last",
         **AT_ONCE,
     )
-    cells.ended(sum_up, inputs={*fields, start_from}, outputs=summary, **AT_ONCE)
+    cells.ended(tell, inputs={*fields, start_from}, outputs=[summary, *offered.values()], **AT_ONCE)
 
 
 def _duration(seconds: float) -> str:
@@ -147,17 +252,17 @@ def _duration(seconds: float) -> str:
 
 
 def _connect_start(
-    start: gr.Button, fields: form.Form, start_from: gr.BrowserState, failure: gr.HTML, studio: Studio
+    start: gr.Button, fields: form.Form, start_from: gr.BrowserState, answer: Answer, studio: Studio
 ) -> None:
     def generate(values: dict[Component, Any], request: gr.Request) -> dict[Component, Any]:
         owner = owner_of(request.request)
         try:
             _start(fields.named(values), values[start_from], owner, studio)
         except StudioError as error:
-            return {failure: str(error)}
-        return {failure: ""}
+            return answer.refused(error)
+        return answer.nothing()
 
-    start.click(generate, inputs={*fields, start_from}, outputs=[failure], **AT_ONCE)
+    start.click(generate, inputs={*fields, start_from}, outputs=[answer.component], **AT_ONCE)
 
 
 def _start(values: dict[str, Any], start_from: Any, owner: str, studio: Studio) -> None:
@@ -216,39 +321,37 @@ def _layout(grid: axes.Grid, plan: sheets.Plan, jobs: list[Job]) -> Layout:
 
 
 def _connect_centre(
-    pictures: tuple[gr.HTML, gr.HTML], settings: Settings, start_from: gr.BrowserState, failure: gr.HTML
+    pictures: tuple[gr.HTML, gr.HTML], settings: Settings, start_from: gr.BrowserState, answer: Answer
 ) -> None:
     """Any picture's recipe can be the one that the grid is about."""
     fields, models = settings.form, settings.models
 
-    def use_settings(model: Any, event: gr.EventData) -> dict[Component, Any]:
+    def use_settings(values: dict[Component, Any], event: gr.EventData) -> dict[Component, Any]:
         try:
             recipe = Recipe.from_values(event._data["recipe"])
-            updates, said = painting.settings_of(recipe, models, fields, model)
+            updates, said = painting.settings_of(recipe, models, fields, values[fields["model"]])
         except StudioError as error:
-            return {failure: str(error)}
-        return {**updates, start_from: _kept(recipe), failure: said}
+            return answer.refused(error)
+        return answer.filled(values, updates | {start_from: _kept(recipe)}, "from that picture", said)
 
     def reuse_seed(event: gr.EventData) -> Any:
         return str(event._data["recipe"].get("seed", ""))
 
-    def restore(model: Any, event: gr.EventData) -> dict[Component, Any]:
+    def restore(values: dict[Component, Any], event: gr.EventData) -> dict[Component, Any]:
         """A contact sheet was dropped on the grid."""
         try:
             plan = sheets.from_values(event._data)
-            updates, said = painting.settings_of(plan.centre, models, fields, model)
+            updates, said = painting.settings_of(plan.centre, models, fields, values[fields["model"]])
         except StudioError as error:
-            return {failure: str(error)}
+            return answer.refused(error)
         padded = [*plan.axes, *[("", "")] * len(AXES)]
-        values: dict[str, Any] = {}
         for axis, (name, text) in zip(AXES, padded, strict=False):
-            values |= {axis: name, f"{axis}_values": text}
-        return {**updates, **fields.update(values), start_from: _kept(plan.centre), failure: said}
+            updates |= fields.update({axis: name, f"{axis}_before": name, f"{axis}_values": text})
+        return answer.filled(values, updates | {start_from: _kept(plan.centre)}, "from that sheet", said)
 
-    model = [fields["model"]]
-    pictures[0].restore(restore, inputs=model, outputs=[*fields, start_from, failure], **AT_ONCE)
+    pictures[0].restore(restore, inputs=answer.inputs, outputs=answer.outputs, **AT_ONCE)
     for each in pictures:
-        each.use_settings(use_settings, inputs=model, outputs=[*fields, start_from, failure], **AT_ONCE)
+        each.use_settings(use_settings, inputs=answer.inputs, outputs=answer.outputs, **AT_ONCE)
         each.reuse_seed(reuse_seed, outputs=settings.fields["seed"], **AT_ONCE)
 
 

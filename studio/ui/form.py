@@ -10,9 +10,9 @@ from typing import Any, get_args
 import gradio as gr
 from gradio.components import Component
 
-from studio import samplers, styles, turns
+from studio import numerals, samplers, styles, turns
 from studio.engine import PreviewKind
-from studio.errors import RecipeError, StudioError
+from studio.errors import RecipeError, StudioError, about
 from studio.models import catalog
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
@@ -40,6 +40,9 @@ NUMBERS = {
 
 OPTIONAL = ("guidance_rescale",)
 """Numbers that may be left empty."""
+
+LONGEST_NUMBER = 40
+"""Characters of a number's field that are kept over a reload."""
 
 SHAPES = ("9:16", "2:3", "3:4", "1:1", "4:3", "3:2", "16:9")
 """Width to height, from tall to wide."""
@@ -89,7 +92,25 @@ class Form:
 
     def update(self, values: dict[str, Any]) -> dict[Component, Any]:
         """What a handler returns to set the components of these names."""
-        return {self.components[name]: value for name, value in values.items() if name in self.components}
+        return {self.components[name]: _shown(name, value) for name, value in values.items() if name in self.components}
+
+
+def _shown(name: str, value: Any) -> Any:
+    """The value, or the update, as the field of this name takes it: numbers as text."""
+    if name not in NUMBERS:
+        return value
+    if isinstance(value, dict):
+        return {**value, "value": _shown(name, value["value"])} if "value" in value else value
+    return numerals.written(value) if isinstance(value, int | float) else value or ""
+
+
+def number(name: str, value: float | None, step: float = 1, **more: Any) -> gr.Textbox:
+    """A field for a number. It is a text for Gradio: browsers make another number of a decimal comma, or none.
+
+    step: what the arrow keys add (studio/ui/page/numbers.js).
+    """
+    classes = ["number", f"step-{step:g}"]
+    return gr.Textbox(_shown(name, value), label=NUMBERS[name], max_lines=1, min_width=0, elem_classes=classes, **more)
 
 
 def read(values: dict[str, Any], **chosen: Any) -> tuple[list[Recipe], PreviewKind]:
@@ -99,18 +120,17 @@ def read(values: dict[str, Any], **chosen: Any) -> tuple[list[Recipe], PreviewKi
     """
     names = {*asdict(Recipe()), "pictures", "previews"}
     values = {name: value for name, value in values.items() if name in names}
-    pictures, previews = values.pop("pictures"), values.pop("previews")
+    pictures, previews = whole("pictures", values.pop("pictures"), 1, MAX_PICTURES), values.pop("previews")
     values["seed"] = _seed(values["seed"])
-    values["turns"] = turns.parse(str(values.get("turns") or ""))
+    with about("turns"):
+        values["turns"] = turns.parse(str(values.get("turns") or ""))
     values["controls"] = _controls(values.get("controls"))
     if not values["model"]:
-        raise RecipeError("No model is chosen. Choose one first.")
+        raise RecipeError("No model is chosen. Choose one first.", "model")
     first = Recipe.from_values({name: typed(name, value) for name, value in values.items()} | chosen)
-    if not isinstance(pictures, int | float) or not 1 <= pictures <= MAX_PICTURES or pictures != int(pictures):
-        raise RecipeError(f"The number of pictures must be a whole number from 1 to {MAX_PICTURES}.")
     if previews not in get_args(PreviewKind):
         raise RecipeError("Previews can be clean, noisy or off.")
-    return [replace(first, seed=first.seed + index) for index in range(int(pictures))], previews
+    return [replace(first, seed=first.seed + index) for index in range(pictures)], previews
 
 
 def worded(values: dict[str, Any], known: Styles, models: Manager) -> dict[str, Any]:
@@ -132,32 +152,42 @@ def chosen_styles(names: Any, known: Styles) -> list[Style]:
     found = known.all() if names else {}
     for name in names or ():
         if name not in found:
-            raise StudioError(f"There is no style {str(name)[:60]!r} any more. Choose another one.")
+            raise StudioError(f"There is no style {str(name)[:60]!r} any more. Choose another one.", "styles")
     return [found[name] for name in names or ()]
 
 
 def with_choices_made(recipe: Recipe, wildcards: Wildcards) -> Recipe:
     """The recipe with its wildcards and `{a|b}` chosen by its seed. Raises RecipeError."""
-    prompt, negative = (wildcards.resolve(getattr(recipe, name), recipe.seed, name) for name in PROMPTS)
+    words: dict[str, Any] = {}
+    for name in PROMPTS:
+        with about(name):
+            words[name] = wildcards.resolve(getattr(recipe, name), recipe.seed, name)
     turns = []
     for turn in recipe.turns:
         texts = {name: getattr(turn, name) for name in PROMPTS if getattr(turn, name) is not None}
-        texts = {name: wildcards.resolve(text, recipe.seed, name) for name, text in texts.items()}
+        with about("turns"):
+            texts = {name: wildcards.resolve(text, recipe.seed, name) for name, text in texts.items()}
         turns.append(replace(turn, **texts))
-    return replace(recipe, prompt=prompt, negative_prompt=negative, turns=tuple(turns)).check()
+    return replace(recipe, **words, turns=tuple(turns)).check()
 
 
 def typed(name: str, value: Any) -> Any:
-    """The value, if it is of the kind that the field is for. Raises RecipeError."""
+    """What was typed into the field, as the field means it: a number where it is for one. Raises RecipeError."""
     if name not in NUMBERS:
         return "" if value is None and name != "box" else value
-    if value is None or value == "":
+    text = str("" if value is None else value).strip()
+    if not text:
         if name in OPTIONAL:
             return None
-        raise RecipeError(f"{NUMBERS[name]} is empty. Fill in a number.")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise RecipeError(f"{NUMBERS[name]} is not a number. Fill in one.")
-    return value
+        raise RecipeError(f"{NUMBERS[name]} is empty. Fill in a number.", name)
+    found = numerals.number(text)
+    if found is None:
+        raise RecipeError(
+            f"{NUMBERS[name]} is no number: {text[:40]!r}. Write it in digits, such as 7.5 or 7,5, and without marks "
+            "between thousands.",
+            name,
+        )
+    return found
 
 
 def _seed(text: Any) -> int:
@@ -166,7 +196,8 @@ def _seed(text: Any) -> int:
     if not text:
         return random.randrange(RANDOM_SEEDS)
     if not text.isdecimal():
-        raise RecipeError(f"The seed must be a whole number, not {text[:40]!r}. Empty means a new one each time.")
+        sentence = f"The seed must be a whole number, not {text[:40]!r}. Empty means a new one each time."
+        raise RecipeError(sentence, "seed")
     return int(text)
 
 
@@ -175,29 +206,31 @@ def _controls(text: Any) -> Any:
     try:
         return json.loads(text) if text else []
     except (ValueError, TypeError, RecursionError):
-        raise RecipeError("The controls cannot be read. Take them away and add them anew.") from None
+        raise RecipeError("The controls cannot be read. Take them away and add them anew.", "controls") from None
 
 
 def whole(name: str, value: Any, least: int, most: int) -> int:
     """A whole number of this range from a tab's own field. Raises RecipeError."""
-    value = typed(name, value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
-        raise RecipeError(f"{NUMBERS[name]} must be a whole number, not {value!r:.40}.")
-    if not least <= value <= most:
-        raise RecipeError(f"{NUMBERS[name]} can be {least} to {most}, not {int(value)}.")
-    return int(value)
+    number = typed(name, value)
+    if not number.is_integer():
+        raise RecipeError(f"{NUMBERS[name]} must be a whole number, not {str(value)[:40]}.", name)
+    if not least <= number <= most:
+        raise RecipeError(f"{NUMBERS[name]} can be {least} to {most}, not {numerals.written(number)}.", name)
+    return int(number)
 
 
 def restored(saved: Any) -> dict[str, Any]:
     """The values among `saved` (from a browser, so it could be anything) that a form can show."""
     if not isinstance(saved, dict):
         return {}
-    return {name: value for name, value in saved.items() if _fits(name, value)}
+    found = {name: value for name, value in saved.items() if _fits(name, value)}
+    return {name: _shown(name, value) for name, value in found.items()}
 
 
 def _fits(name: str, value: Any) -> bool:
-    if name in NUMBERS:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+    if name in NUMBERS:  # a number, as fields held them before they held text
+        is_text = isinstance(value, str) and len(value) <= LONGEST_NUMBER
+        return is_text or (isinstance(value, int | float) and not isinstance(value, bool))
     if name in CHOICES:
         return value in [choice for _, choice in CHOICES[name]]
     if name == "styles":
@@ -230,11 +263,18 @@ def defaults(models: Manager, model: str) -> dict[str, Any]:
 
 
 def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any]) -> dict[str, Any]:
-    """The values as updates of a form in which this model is chosen: its samplers, and only what it makes use of."""
+    """The values as updates of a form in which this model is chosen: its samplers, and only what it makes use of.
+
+    A model that is not here keeps its name and all its values.
+    """
     entry = _entry(entries, model)
-    updates = {**values, "model": gr.update(choices=usable(entries), value=model)}
+    names: list[Any] = usable(entries)
+    if model and not entry:
+        names.insert(0, (f"{model} (not here)", model))
+    updates = {**values, "model": gr.update(choices=names, value=model), "suited": model}
     for name in ("sampler", "schedule"):
-        labels, value = choices(entries, model, name), values.get(name)
+        value = values.get(name)
+        labels = choices(entries, model, name) if entry else [value]
         updates[name] = gr.update(choices=labels, **({"value": value} if value in labels else {}))
     negative = {"value": values["negative_prompt"]} if "negative_prompt" in values else {}
     updates["negative_prompt"] = gr.update(visible=entry is None or _takes_negative(entry), **negative)

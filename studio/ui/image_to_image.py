@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -9,16 +10,21 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from studio import masks
+from studio import masks, numerals
 from studio.engine import PreviewKind
 from studio.errors import SourceError, StudioError
+from studio.models.manager import Manager
 from studio.recipe import RANDOM_SEEDS, Recipe, size_of
 from studio.ui import form, painting, styling
 from studio.ui.canvas import canvas, easel, notice, strip
-from studio.ui.painting import AT_ONCE, Settings, Studio
+from studio.ui.filling import AT_ONCE, Answer
+from studio.ui.painting import Settings, Studio
 from studio.web.live import owner_of
 
 PLACE = "image_to_image"
+
+MUCH = 0.2
+"""The share of a picture that is not cropped off without being asked for."""
 
 VARIATIONS = 4
 """How many variations of a picture are made at once."""
@@ -38,22 +44,24 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
                 settings.fields["fit"] = gr.Radio(
                     list(form.FITS), value="crop", label="If the picture has another shape", elem_classes="shapes"
                 )
+                fitting = notice()
                 settings.sampling()
                 styling.panel(page, settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
-            _, failure = painting.actions(PLACE)
+            _, answer = painting.actions(settings)
         with gr.Column(elem_classes="pictures with-easel", min_width=0):
             start_picture = easel(PLACE, "paint", f"{PLACE}-start")
             pictures = canvas(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
-    painting.connect_start(start_picture.start, settings, failure, studio, partial(_read, studio))
-    _connect_variations(start_picture, failure, studio)
-    painting.connect_loaded(start_picture, settings, failure, sized=True)
-    painting.connect_model(settings, failure)
+    painting.connect_start(start_picture.start, settings, answer, studio, partial(_read, studio))
+    _connect_variations(start_picture, answer, studio)
+    painting.connect_loaded(start_picture, settings, answer, partial(_suited, studio.models))
+    _connect_fit(start_picture, settings, fitting)
+    painting.connect_model(settings, answer)
     painting.connect_lengths(settings, studio)
     painting.connect_strength(settings)
-    painting.connect_seed(settings, failure, studio.live)
-    painting.connect_steering(pictures[0], settings, failure, studio)
-    painting.connect_pictures(pictures, settings, failure, start_picture)
+    painting.connect_seed(settings, answer, studio.live)
+    painting.connect_steering(pictures[0], settings, answer, studio)
+    painting.connect_pictures(pictures, settings, answer, start_picture)
     painting.connect_memory(page, saved, settings, warnings)
 
 
@@ -61,6 +69,55 @@ def _read(studio: Studio, values: dict[str, Any], handed: dict[str, Any]) -> tup
     """The recipes of the form, each from the picture on the easel at the size asked for."""
     width, height = (form.whole(side, values[side], 64, 4096) for side in ("width", "height"))
     return form.read(values, source=_fitted(studio, handed.get("source"), width, height, values["fit"]))
+
+
+def _suited(models: Manager, values: dict[str, Any], width: int, height: int) -> dict[str, Any]:
+    """The size for a picture, and a way to bring it there that does not cut off much of it."""
+    size = painting.suited_size(models, values["model"], width, height)
+    found = dict(zip(("width", "height"), size, strict=True))
+    pads = values["fit"] == "crop" and max(lost(width, height, *size)) > MUCH
+    return {**found, "fit": "pad"} if pads else found
+
+
+def lost(width: int, height: int, across: float, down: float) -> tuple[float, float]:
+    """The shares of a picture's width and height that are cut off when it is cropped to the shape of across x down."""
+    return max(0.0, 1 - height * across / (down * width)), max(0.0, 1 - width * down / (across * height))
+
+
+def fitting(width: int, height: int, across: float, down: float, fit: str) -> str:
+    """What is done to a picture that is brought to across x down; nothing to say if it keeps its shape."""
+    sides = lost(width, height, across, down)
+    share = max(sides)
+    if share == 0:
+        return ""
+    is_width = sides[0] > 0
+    percent = f"{100 * share:.0f} %" if share >= 0.005 else "Less than 1 %"
+    if fit == "crop":
+        return f"{percent} of the picture's {'width' if is_width else 'height'} is cut off."
+    if fit == "pad":
+        where = "above and below" if is_width else "on the left and right"
+        return f"{percent} of the result, {where}, is white: the picture does not fill it."
+    longer = f"{100 * share / (1 - share):.0f} %" if share >= 0.005 else "less than 1 %"
+    return f"The picture is stretched: it becomes {longer} {'higher' if is_width else 'wider'} than its shape."
+
+
+def _connect_fit(start_picture: gr.HTML, settings: Settings, line: gr.HTML) -> None:
+    """The line that says what becomes of the picture on the easel at the size asked for."""
+    fields = settings.fields
+    shown = gr.Textbox(visible="hidden")
+    inputs = [shown, fields["width"], fields["height"], fields["fit"]]
+
+    def shows(event: gr.EventData) -> str:
+        return f"{event._data['width']}x{event._data['height']}"
+
+    def say(size: Any, across: Any, down: Any, fit: Any) -> str:
+        asked = [numerals.number(str(side or "")) or 0 for side in (across, down)]
+        if not (shown := re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", str(size or ""))) or min(asked) < 1:
+            return ""
+        return fitting(int(shown[1]), int(shown[2]), asked[0], asked[1], str(fit))
+
+    start_picture.shows(shows, outputs=shown, **AT_ONCE)
+    gr.on([each.change for each in inputs], say, inputs=inputs, outputs=line, trigger_mode="always_last", **AT_ONCE)
 
 
 def _fitted(studio: Studio, name: Any, width: int, height: int, fit: str) -> str:
@@ -75,7 +132,7 @@ def _fitted(studio: Studio, name: Any, width: int, height: int, fit: str) -> str
         return studio.sources.add_image(masks.fitted(studio.sources.open(name), width, height, fit))
 
 
-def _connect_variations(start_picture: gr.HTML, failure: gr.HTML, studio: Studio) -> None:
+def _connect_variations(start_picture: gr.HTML, answer: Answer, studio: Studio) -> None:
     def vary(event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
         owner = owner_of(request.request)
         try:
@@ -87,7 +144,7 @@ def _connect_variations(start_picture: gr.HTML, failure: gr.HTML, studio: Studio
             recipes = [replace(recipe, seed=random.randrange(RANDOM_SEEDS)) for _ in range(VARIATIONS)]
             studio.live.show(owner, PLACE, studio.engine.submit(recipes, owner))
         except StudioError as error:
-            return {failure: str(error)}
-        return {failure: ""}
+            return answer.refused(error)
+        return answer.remark(fitting(kept.width, kept.height, width, height, "crop"))
 
-    start_picture.vary(vary, outputs=[failure], **AT_ONCE)
+    start_picture.vary(vary, outputs=[answer.component], **AT_ONCE)

@@ -62,19 +62,19 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
                 settings.sampling()
                 styling.panel(page, settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
-            _, failure = painting.actions(PLACE)
+            _, answer = painting.actions(settings)
         with gr.Column(elem_classes="pictures with-easel", min_width=0):
             brush = easel(PLACE, "mask", f"{PLACE}-start")
             pictures = canvas(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
     _connect_intents(intents, advice, settings)
-    painting.connect_start(brush.start, settings, failure, studio, partial(_read, studio))
-    painting.connect_loaded(brush, settings, failure, sized=False)
-    painting.connect_model(settings, failure)
+    painting.connect_start(brush.start, settings, answer, studio, partial(_read, studio))
+    painting.connect_loaded(brush, settings, answer)
+    painting.connect_model(settings, answer)
     painting.connect_lengths(settings, studio)
     painting.connect_strength(settings)
-    painting.connect_seed(settings, failure, studio.live)
-    painting.connect_steering(pictures[0], settings, failure, studio)
-    painting.connect_pictures(pictures, settings, failure, brush, _restored(studio))
+    painting.connect_seed(settings, answer, studio.live)
+    painting.connect_steering(pictures[0], settings, answer, studio)
+    painting.connect_pictures(pictures, settings, answer, brush, _restored(studio))
     painting.connect_memory(page, saved, settings, warnings)
 
 
@@ -92,9 +92,9 @@ def _mask_fields(settings: Settings) -> None:
     fields["repaint"] = gr.Radio(list(form.SIDES), value="inside", label="Repaint", elem_classes="shapes")
     with gr.Row(elem_classes="together"):
         for name, value in (("grow", 0), ("feather", 6), ("margin", 32)):
-            fields[name] = gr.Number(value, label=form.NUMBERS[name], min_width=0)
+            fields[name] = form.number(name, value)
         side = _side(settings.first["width"], settings.first["height"])
-        fields["side"] = gr.Number(side, label=form.NUMBERS["side"], step=8, min_width=0)
+        fields["side"] = form.number("side", side, step=8)
     fields["start_from"].change(
         js="(chosen) => ({ __type__: 'update', visible: chosen === 'colour' })",
         inputs=fields["start_from"],
@@ -110,8 +110,9 @@ def _side(width: int, height: int) -> int:
 
 def _connect_intents(buttons: list[gr.Button], advice: gr.HTML, settings: Settings) -> None:
     for button, (values, sentence) in zip(buttons, INTENTS.values(), strict=True):
-        outputs = [*(settings.fields[name] for name in values), advice]
-        button.click(js=f"() => {json.dumps([*values.values(), sentence])}", outputs=outputs, **IN_PAGE)
+        updates = settings.form.update(values)
+        script = f"() => {json.dumps([*updates.values(), sentence])}"
+        button.click(js=script, outputs=[*updates, advice], **IN_PAGE)
 
 
 def _read(studio: Studio, values: dict[str, Any], handed: dict[str, Any]) -> tuple[list[Recipe], PreviewKind]:

@@ -4,35 +4,29 @@ import json
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import gradio as gr
 from gradio.components import Component
 
-from studio import masks, tokens, turns, wildcard_files
+from studio import masks, numerals, tokens, turns, wildcard_files
 from studio.addons import remark
 from studio.engine import Engine, Job, PreviewKind
 from studio.errors import JobMissing, StudioError
 from studio.library import Library
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
-from studio.recipe import AS_PUBLISHED, AUTOMATIC, RANDOM_SEEDS, Recipe
+from studio.recipe import AS_PUBLISHED, AUTOMATIC, RANDOM_SEEDS, ROUNDING, Recipe
 from studio.sources import Sources
 from studio.styles import Styles
 from studio.ui import addons, form
-from studio.ui.canvas import held, notice
+from studio.ui.canvas import held, notice, pinned, slider
+from studio.ui.filling import AT_ONCE, Answer, brought_to
 from studio.ui.recalled import recalled
 from studio.web.live import Live, owner_of
 from studio.wildcards import Wildcards
 
-# Handlers go straight to their thread: the engine is the only queue that matters. Values come as they were sent:
-# they are judged by the recipe's own check, in its own words.
-AT_ONCE: dict[str, Any] = {
-    "queue": False,
-    "preprocess": False,
-    "show_progress": "hidden",
-    "api_visibility": "private",
-}
 IN_PAGE: dict[str, Any] = {"fn": None, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -66,6 +60,7 @@ class Settings:
         self.place, self.models = place, models
         self.fields: dict[str, Component] = {}
         self.shapes: gr.Radio | None = None
+        self.examples: list[gr.Button] = []
         self.names = form.usable(models.entries())
         self.model = self.names[0] if self.names else None
         self.first = {**asdict(Recipe()), **(form.defaults(models, self.model) if self.model else {})}
@@ -87,8 +82,7 @@ class Settings:
         if examples:
             with gr.Row(elem_classes="examples"):
                 for text in examples:
-                    example = gr.Button(text, size="sm", min_width=0, scale=0)
-                    example.click(js=f"() => {json.dumps(text)}", outputs=self.fields["prompt"], **IN_PAGE)
+                    self.examples.append(gr.Button(text, size="sm", min_width=0, scale=0))
         self.fields["negative_prompt"] = gr.Textbox(
             label="Negative prompt", placeholder="What to keep away from", lines=1, max_lines=6
         )
@@ -96,6 +90,8 @@ class Settings:
 
     def choice_of_model(self) -> None:
         self.fields["model"] = gr.Dropdown(self.names, value=self.model, label="Model", filterable=len(self.names) > 8)
+        # Whose settings the form has: a list tells of a choice when one leaves it, too.
+        self.fields["suited"] = gr.Textbox(self.model, visible=False)
         self.fields["model"].change(
             js="(model) => model", inputs=self.fields["model"], outputs=held(self.model), **IN_PAGE
         )
@@ -109,23 +105,22 @@ class Settings:
     def size(self) -> None:
         with gr.Row(elem_classes="together"):
             for name in ("width", "height"):
-                self.fields[name] = gr.Number(self.first[name], label=form.NUMBERS[name], step=8, min_width=0)
+                self.fields[name] = form.number(name, self.first[name], step=8)
 
     def strength(self, value: float) -> None:
         """The share of the steps that is run, and a line that says how many steps that makes."""
-        self.fields["strength"] = gr.Slider(0, 1, value, step=0.01, label=form.NUMBERS["strength"], min_width=0)
+        with gr.Row(elem_classes="together sliding"):
+            self.fields["strength"] = form.number("strength", value, step=0.01)
+            self.slider = slider(form.NUMBERS["strength"], f"{self.place}-strength", value, 0, 1)
         steps = self.first["steps"]
-        self.steps_run = notice(f"{int(steps * value)} of {steps} steps are run")
+        self.steps_run = notice(f"{int(steps * value + ROUNDING)} of {steps} steps are run")
 
     def sampling(self) -> None:
         """Steps, guidance, sampler, number of pictures, kind of preview and seed."""
         with gr.Row(elem_classes="together"):
-            self.fields["steps"] = gr.Number(self.first["steps"], label=form.NUMBERS["steps"], min_width=0)
-            guidance = form.NUMBERS["guidance_scale"]
-            self.fields["guidance_scale"] = gr.Number(
-                self.first["guidance_scale"], label=guidance, step=0.5, min_width=0
-            )
-            self.fields["pictures"] = gr.Number(1, label=form.NUMBERS["pictures"], min_width=0)
+            self.fields["steps"] = form.number("steps", self.first["steps"])
+            self.fields["guidance_scale"] = form.number("guidance_scale", self.first["guidance_scale"], step=0.5)
+            self.fields["pictures"] = form.number("pictures", 1)
         with gr.Row(elem_classes="together"):
             # The choices are filled in when the page is loaded, and with every other model.
             sampler = self.first["sampler"]
@@ -137,8 +132,7 @@ class Settings:
                 [schedule], value=schedule, label="Schedule", filterable=False, min_width=0
             )
         with gr.Row(elem_classes="together"):
-            end = form.NUMBERS["guidance_end"]
-            self.fields["guidance_end"] = gr.Number(self.first["guidance_end"], label=end, step=0.1, min_width=0)
+            self.fields["guidance_end"] = form.number("guidance_end", self.first["guidance_end"], step=0.1)
             self.fields["previews"] = gr.Dropdown(
                 list(form.PREVIEWS), value="clean", label="Preview", filterable=False, min_width=0
             )
@@ -152,14 +146,30 @@ class Settings:
         addons.fields(self.place, self.models, self.fields)
 
 
-def actions(place: str) -> tuple[gr.Button, gr.HTML]:
-    """Generate and Stop below the settings, and above them what went wrong."""
+def missing(model: str) -> str:
+    """What there is to say of a model that the form was set to, and that is not here, or cannot be used, any more."""
+    return (
+        f"The model {model[:80]!r} is not here now. Its settings are kept: put it back and reload the page, or choose "
+        "another model."
+    )
+
+
+def actions(settings: Settings, unless: Iterable[str] = (), **beside: gr.BrowserState) -> tuple[gr.Button, Answer]:
+    """Generate and Stop below the settings, and above them the form's answers, and the seed if one is kept.
+
+    unless: fields that may hold "seed", and then vary it. beside: what else the form is filled in with.
+    """
+    place, seed = settings.place, settings.fields["seed"]
     with gr.Column(elem_classes="actions", min_width=0):
-        failure = notice(alert=True, elem_id=f"{place}-notice")
+        answer, pin = Answer(place, settings.form, settings.models, beside), pinned()
         with gr.Row(elem_classes="buttons"):
             start = gr.Button("Generate", variant="primary", elem_id=f"{place}-start", min_width=0, scale=3)
             gr.Button("Stop", variant="secondary", elem_id=f"{place}-stop", min_width=0, scale=1)
-    return start, failure
+    watched = [seed, *(settings.fields[name] for name in unless)]
+    varied = '(seed, ...varied) => (varied.includes("seed") ? "" : (seed ?? "").trim())'
+    gr.on([each.change for each in watched], js=varied, inputs=watched, outputs=pin, **IN_PAGE)
+    pin.let_go(js="() => null", outputs=seed, **IN_PAGE)
+    return start, answer
 
 
 def problems(entries: Sequence[Entry]) -> str:
@@ -175,7 +185,7 @@ def problems(entries: Sequence[Entry]) -> str:
 def connect_start(
     trigger: Callable[..., Any],
     settings: Settings,
-    failure: gr.HTML,
+    answer: Answer,
     studio: Studio,
     read: Callable[[dict[str, Any], dict[str, Any]], tuple[list[Recipe], PreviewKind]],
 ) -> None:
@@ -193,32 +203,53 @@ def connect_start(
             recipes = [form.with_choices_made(recipe, studio.wildcards) for recipe in recipes]
             studio.live.show(owner, settings.place, studio.engine.submit(recipes, owner, previews))
         except StudioError as error:
-            return {failure: str(error)}
-        return {failure: remark(recipes[0].negative_prompt)}
+            return answer.refused(error)
+        return answer.remark(remark(recipes[0].negative_prompt))
 
-    trigger(generate, inputs=set(fields), outputs=[failure], **AT_ONCE)
+    trigger(generate, inputs=set(fields), outputs=[answer.component], **AT_ONCE)
 
 
-def connect_model(settings: Settings, failure: gr.HTML, stage: gr.HTML | None = None) -> None:
+def connect_model(settings: Settings, answer: Answer, stage: gr.HTML | None = None) -> None:
     """Another model brings its own size, steps, guidance and samplers. stage: tells of one chosen in the models tab."""
     fields, models = settings.form, settings.models
     shapes = [settings.shapes] if settings.shapes else []
 
-    def choose(model: str) -> dict[Component, Any]:
+    def suit(values: dict[Component, Any], model: str) -> dict[Component, Any]:
         try:
             suited = form.defaults(models, model)
         except StudioError as error:
-            return {failure: str(error)}
+            return answer.refused(error)
         size = (suited["width"], suited["height"])
         updates = fields.update(form.for_model(models.entries(), model, suited))
-        return {**updates, **{each: form.shape_of_size(*size, size) for each in shapes}, failure: ""}
+        before = {**values, fields["model"]: values[fields["suited"]]}
+        filled = answer.filled(before, updates, f"as suits {model}")
+        return {**filled, **{each: form.shape_of_size(*size, size) for each in shapes}}
 
-    def chosen(event: gr.EventData) -> dict[Component, Any]:
-        return choose(str(event._data["model"]))
+    def choose(values: dict[Component, Any]) -> dict[Component, Any]:
+        named = fields.named(values)
+        if not named["model"] or named["model"] == named["suited"]:
+            return {answer.component: gr.skip()}
+        return suit(values, str(named["model"]))
 
-    fields["model"].input(choose, inputs=[fields["model"]], outputs=[*fields, *shapes, failure], **AT_ONCE)
+    def chosen(values: dict[Component, Any], event: gr.EventData) -> dict[Component, Any]:
+        return suit(values, str(event._data["model"]))
+
+    outputs = [*answer.outputs, *shapes]
+    fields["model"].input(choose, inputs=answer.inputs, outputs=outputs, **AT_ONCE)
     if stage:
-        stage.choose_model(chosen, outputs=[*fields, *shapes, failure], **AT_ONCE)
+        stage.choose_model(chosen, inputs=answer.inputs, outputs=outputs, **AT_ONCE)
+
+
+def connect_examples(settings: Settings, answer: Answer) -> None:
+    """An example takes the prompt's place, which can be taken back."""
+    prompt = settings.fields["prompt"]
+
+    def use(values: dict[Component, Any], text: str) -> dict[Component, Any]:
+        return answer.filled(values, {prompt: text}, "from the example") if values[prompt] else {prompt: text}
+
+    for example in settings.examples:
+        handler = partial(use, text=str(example.value))
+        example.click(handler, inputs=answer.inputs, outputs=[prompt, answer.component], **AT_ONCE)
 
 
 def connect_shape(settings: Settings) -> None:
@@ -236,7 +267,8 @@ def connect_shape(settings: Settings) -> None:
         return form.size_of_shape(shape, *native(model))
 
     def size_to_shape(width: Any, height: Any, model: str) -> str | None:
-        return form.shape_of_size(width, height, native(model))
+        across, down = (numerals.number(str(side or "")) for side in (width, height))
+        return form.shape_of_size(across, down, native(model))
 
     size = [fields["width"], fields["height"]]
     assert settings.shapes, "the tab has no shapes to connect"
@@ -287,30 +319,30 @@ def connect_lengths(settings: Settings, studio: Studio) -> None:
 def connect_strength(settings: Settings) -> None:
     """The line under the strength follows it; the same sum as in `Recipe.steps_run`."""
     pair = [settings.fields["strength"], settings.fields["steps"]]
-    words = """(strength, steps) => {
-        const run = Math.floor(steps * strength);
-        return run ? `${run} of ${steps} steps are run` : "No step is run: the picture comes back unchanged";
+    words = """async (strength, steps) => {
+        const { stepsSaid } = await import("/page/numbers.js");
+        return [stepsSaid(strength, steps), strength];
     }"""
     gr.on(
         [each.change for each in pair],
         js=words,
         inputs=pair,
-        outputs=settings.steps_run,
+        outputs=[settings.steps_run, settings.slider],
         trigger_mode="always_last",
         **IN_PAGE,
     )
 
 
-def connect_seed(settings: Settings, failure: gr.HTML, live: Live) -> None:
+def connect_seed(settings: Settings, answer: Answer, live: Live) -> None:
     def last(request: gr.Request) -> dict[Component, Any]:
         shown = live.shown(owner_of(request.request), settings.place)
         if not shown:
-            return {failure: "No picture was made here yet whose seed could be used again."}
-        return {seed: str(shown[0].recipe.seed), failure: ""}
+            return answer.remark("No picture was made here yet whose seed could be used again.")
+        return {seed: str(shown[0].recipe.seed), **answer.nothing()}
 
     seed = settings.fields["seed"]
     settings.dice.click(js="() => null", outputs=seed, **IN_PAGE)
-    settings.last.click(last, outputs=[seed, failure], **AT_ONCE)
+    settings.last.click(last, outputs=[seed, answer.component], **AT_ONCE)
 
 
 def settings_of(
@@ -322,7 +354,6 @@ def settings_of(
     values = {
         **asdict(recipe),
         "seed": str(recipe.seed),
-        "pictures": 1,
         "turns": turns.written(recipe.turns),
         "styles": [],
     }
@@ -333,7 +364,7 @@ def settings_of(
 def connect_pictures(
     pictures: Iterable[gr.HTML],
     settings: Settings,
-    failure: gr.HTML,
+    answer: Answer,
     start_picture: gr.HTML | None = None,
     own: Callable[[Recipe], dict[str, Any]] = lambda recipe: {},
 ) -> None:
@@ -344,13 +375,13 @@ def connect_pictures(
     fields, models = settings.form, settings.models
     easels = [start_picture] if start_picture else []
 
-    def use_settings(model: Any, event: gr.EventData) -> dict[Component, Any]:
+    def use_settings(values: dict[Component, Any], event: gr.EventData) -> dict[Component, Any]:
         try:
             recipe = Recipe.from_values(event._data["recipe"])
-            updates, said = settings_of(recipe, models, fields, model)
-            updates |= {**fields.update(own(recipe)), failure: said}
+            updates, said = settings_of(recipe, models, fields, values[fields["model"]])
+            updates = answer.filled(values, updates | fields.update(own(recipe)), "from that picture", said)
         except StudioError as error:
-            return {failure: str(error)}
+            return answer.refused(error)
         if recipe.source:
             # The number makes it another value, so that the same picture can be asked for twice.
             value = {"source": recipe.source, "mask": recipe.mask, "nonce": random.random()}
@@ -361,11 +392,11 @@ def connect_pictures(
         return str(event._data["recipe"].get("seed", ""))
 
     for each in pictures:
-        each.use_settings(use_settings, inputs=[fields["model"]], outputs=[*fields, *easels, failure], **AT_ONCE)
+        each.use_settings(use_settings, inputs=answer.inputs, outputs=[*answer.outputs, *easels], **AT_ONCE)
         each.reuse_seed(reuse_seed, outputs=fields["seed"], **AT_ONCE)
 
 
-def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studio: Studio) -> None:
+def connect_steering(stage: gr.HTML, settings: Settings, answer: Answer, studio: Studio) -> None:
     """Fork a picture at one of its steps, or change it from its next step on, by what the form says now."""
     fields, names = settings.form, ("prompt", "negative_prompt", "guidance_scale", "sampler", "schedule")
     inputs = {fields[name] for name in names}
@@ -386,7 +417,7 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
             found["noise"] = (strength, random.randrange(RANDOM_SEEDS))
         return found
 
-    def fork(values: dict[Component, Any], event: gr.EventData, request: gr.Request) -> str:
+    def fork(values: dict[Component, Any], event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
         try:
             job, step = own(event, request), int(event._data["step"])
             remembered = studio.engine.remembered(job.id, step)
@@ -394,50 +425,59 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
             shown = studio.live.shown(job.owner, settings.place)
             studio.live.show(job.owner, settings.place, [*(shown if job in shown else [job]), forked])
         except StudioError as error:
-            return str(error)
+            return answer.refused(error)
         if remembered == step:
-            return ""
+            return answer.nothing()
         if remembered:
-            return f"It goes on from step {remembered}, the nearest one before that is remembered."
-        return "The steps before it are run again: they are no longer remembered."
+            return answer.remark(f"It goes on from step {remembered}, the nearest one before that is remembered.")
+        return answer.remark("The steps before it are run again: they are no longer remembered.")
 
-    def turn(values: dict[Component, Any], event: gr.EventData, request: gr.Request) -> str:
+    def turn(values: dict[Component, Any], event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
         try:
             job = own(event, request)
             studio.engine.change(job.id, changes(job, values, event))
         except StudioError as error:
-            return str(error)
-        return ""
+            return answer.refused(error)
+        return answer.nothing()
 
-    stage.fork(fork, inputs=inputs, outputs=failure, **AT_ONCE)
-    stage.turn(turn, inputs=inputs, outputs=failure, **AT_ONCE)
+    stage.fork(fork, inputs=inputs, outputs=[answer.component], **AT_ONCE)
+    stage.turn(turn, inputs=inputs, outputs=[answer.component], **AT_ONCE)
 
 
-def connect_loaded(start_picture: gr.HTML, settings: Settings, failure: gr.HTML, sized: bool) -> None:
-    """What another picture on the easel changes: the size, if `sized`; and a picture of ours brings its words along."""
-    fields, models = settings.form, settings.models
+def connect_loaded(
+    start_picture: gr.HTML,
+    settings: Settings,
+    answer: Answer,
+    sized: Callable[[dict[str, Any], int, int], dict[str, Any]] = lambda values, width, height: {},
+) -> None:
+    """What another picture on the easel changes: a picture of ours brings its words along.
 
-    def loaded(model: str, event: gr.EventData) -> dict[Component, Any]:
-        data, values = event._data, {}
+    sized: the form's values and the picture's width and height → what else changes.
+    """
+    fields = settings.form
+
+    def loaded(values: dict[Component, Any], event: gr.EventData) -> dict[Component, Any]:
+        data, updates = event._data, {}
         try:
             if data.get("recipe"):
                 recipe = Recipe.from_values(data["recipe"])
-                values = {name: getattr(recipe, name) for name in ("prompt", "negative_prompt")}
-            if sized:
-                sides = (min(max(data[side], 1), 65536) for side in ("width", "height"))
-                size = suited_size(models, model, *sides)
-                values |= dict(zip(("width", "height"), size, strict=True))
+                updates = {name: getattr(recipe, name) for name in ("prompt", "negative_prompt")}
+            width, height = (min(max(data[side], 1), 65536) for side in ("width", "height"))
+            updates |= sized(fields.named(values), width, height)
         except StudioError as error:
-            return {failure: str(error)}
-        return {**fields.update(values), failure: ""}
+            return answer.refused(error)
+        return answer.filled(values, fields.update(updates), "from the picture on the easel")
 
-    start_picture.loaded(loaded, inputs=[fields["model"]], outputs=[*fields, failure], **AT_ONCE)
+    start_picture.loaded(loaded, inputs=answer.inputs, outputs=answer.outputs, **AT_ONCE)
 
 
 def suited_size(models: Manager, model: Any, width: int, height: int) -> tuple[int, int]:
     """The size to make a picture of this shape at: as it is, if the model can, but no larger than it is made for."""
     known = models.facts(str(model or ""))
-    return masks.work_size(width, height, min(width * height, known.width * known.height), known.multiple)
+    # A narrow strip is enlarged to the least height that there is, so that less of its length is lost.
+    enlarged = max(1, masks.MIN_SIDE / min(width, height)) ** 2
+    pixels = min(round(width * height * enlarged), known.width * known.height)
+    return masks.work_size(width, height, pixels, known.multiple)
 
 
 def connect_memory(page: gr.Blocks, saved: gr.BrowserState, settings: Settings, warnings: gr.HTML) -> None:
@@ -447,17 +487,19 @@ def connect_memory(page: gr.Blocks, saved: gr.BrowserState, settings: Settings, 
     def restore(memory: Any) -> dict[Component, Any]:
         entries = models.entries()
         names = form.usable(entries)
-        # A number that was given no value since the page was made would show 0.
-        values = dict.fromkeys(form.OPTIONAL) | form.restored(memory)
+        values = form.restored(memory)
         model = values.get("model")
-        if model not in names:
-            model = names[0] if names else None
-            values |= form.defaults(models, model) if model else {}
-        updates = {**fields.update(form.for_model(entries, model, values)), warnings: problems(entries)}
-        return {**updates, **addons.refreshed(models, fields, values)}
+        if not model and names:
+            values |= {"model": names[0], **form.defaults(models, names[0])}
+        said = [missing(model)] if model and model not in names else []
+        return {**brought_to(fields, models, values), warnings: "\n".join([*said, problems(entries)]).strip()}
 
     names = json.dumps(list(fields.components))
-    remember = f"(...values) => Object.fromEntries({names}.map((name, index) => [name, values[index]]))"
+    remember = f"""(...values) => {{
+        const named = Object.fromEntries({names}.map((name, index) => [name, values[index]]));
+        document.dispatchEvent(new CustomEvent("form", {{ detail: {{ place: "{place}", values: named }} }}));
+        return named;
+    }}"""
     # Whoever waits until the form can be used finds the names of the tabs that are ready on the root element.
     ready = f"""() => {{
         const {{ dataset }} = document.documentElement;

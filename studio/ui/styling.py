@@ -10,7 +10,8 @@ from studio.errors import StudioError
 from studio.styles import Style
 from studio.ui import form
 from studio.ui.canvas import notice, styles_bringer
-from studio.ui.painting import AT_ONCE, Settings, Studio
+from studio.ui.filling import AT_ONCE
+from studio.ui.painting import Settings, Studio
 
 
 def choice(settings: Settings, studio: Studio) -> None:

@@ -180,8 +180,6 @@ KINDS: Mapping[type[Component], Callable[[Any], bool]] = {
     gradio.Textbox: _text,
     gradio.HTML: _text,
     gradio.ColorPicker: _text,
-    gradio.Number: _plain_value,
-    gradio.Slider: _plain_value,
     gradio.Radio: _plain_value,
     gradio.Dropdown: _plain_value,
     gradio.BrowserState: _memory,

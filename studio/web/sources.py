@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse
 
-from studio import masks
+from studio import masks, metadata
 from studio.errors import SourceError
 from studio.library import Library
 from studio.recipe import MAX_SIDE, size_of
@@ -23,6 +23,8 @@ ADVICE = "Save it smaller, as JPEG for example."
 def routes(sources: Sources, library: Library, uploads: Uploads) -> APIRouter:
     """`/sources` to bring in a start picture, `/sources/masks` for masks, `/sources/{name}/extended`, and the files.
 
+    `/recipes` reads how a picture was made.
+
     Files are sent as the body itself, with no form around them.
     """
     router = APIRouter()
@@ -33,6 +35,13 @@ def routes(sources: Sources, library: Library, uploads: Uploads) -> APIRouter:
             return JSONResponse(await run_in_threadpool(from_library, picture))
         async with uploads.body(request, MAX_UPLOAD, ADVICE) as data:
             return JSONResponse(_described(await run_in_threadpool(sources.add, data, background)))
+
+    @router.post("/recipes")
+    async def told(request: Request) -> JSONResponse:
+        """What a picture's file says of how it was made. The file is not kept."""
+        async with uploads.body(request, MAX_UPLOAD, ADVICE) as data:
+            recipe, note = await run_in_threadpool(metadata.told, data)
+        return JSONResponse({"recipe": recipe.for_page(), "note": note})
 
     def from_library(picture: str) -> dict[str, Any]:
         return _described(sources.add(library.content(picture)))

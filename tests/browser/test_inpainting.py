@@ -74,12 +74,7 @@ def mask_of(tab: Locator) -> np.ndarray:
 
 def fill(tab: Locator, **values: Any) -> None:
     for name, value in values.items():
-        label = name.replace("_", " ")
-        # A slider's number is labelled "number input for Strength".
-        found = (
-            tab.get_by_role("spinbutton", name=label) if label == "Strength" else tab.get_by_label(label, exact=True)
-        )
-        found.first.fill(str(value))
+        tab.get_by_label(name.replace("_", " "), exact=True).first.fill(str(value))
 
 
 def generate(tab: Locator, state: str = "finished", count: int = 1) -> None:

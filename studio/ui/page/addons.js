@@ -1,6 +1,7 @@
 // Add-ons in a tab's form: LoRAs that are written into the prompt, and pictures that guide the drawing.
 
 import { icon } from "./icons.js";
+import { numberField, read, type } from "./numbers.js";
 import { post } from "./server.js";
 import { make, setText } from "./words.js";
 
@@ -23,7 +24,7 @@ export async function loras(element, place) {
   const section = element.querySelector(".loras");
   const search = make("input", { type: "search", placeholder: "Search LoRAs", class: "addon-field" });
   search.setAttribute("aria-label", "Search LoRAs");
-  const weight = make("input", { type: "number", value: "0.8", step: "0.1", title: "Weight of the LoRA that is added", class: "addon-field addon-number" });
+  const weight = numberField({ step: 0.1, value: "0.8", title: "Weight of the LoRA that is added", class: "addon-field addon-number" });
   weight.setAttribute("aria-label", "LoRA weight");
   const list = make("ul", { class: "lora-list" });
   const nothing = make("p", { class: "addon-hint" });
@@ -41,7 +42,10 @@ export async function loras(element, place) {
     const button = make("button", { type: "button", class: "lora", title: "Add it to the prompt" }, make("span", {}, lora.name));
     const told = [lora.base, lora.words.length ? `says: ${lora.words.join(", ")}` : ""].filter(Boolean).join(" · ");
     if (told) button.append(make("small", {}, told));
-    button.addEventListener("click", () => write(place, `<lora:${lora.name}:${Number(weight.value) || 1}>`));
+    button.addEventListener("click", () => {
+      const number = read(weight);
+      if (number !== undefined) write(place, `<lora:${lora.name}:${number}>`);
+    });
     return button;
   };
   search.addEventListener("input", () => show());
@@ -57,8 +61,7 @@ export async function loras(element, place) {
 function write(place, tag) {
   const prompt = document.querySelector(`#${place}-prompt textarea`);
   if (!prompt) return;
-  prompt.value = `${prompt.value.trimEnd()} ${tag}`.trimStart();
-  prompt.dispatchEvent(new Event("input", { bubbles: true }));
+  type(prompt, `${prompt.value.trimEnd()} ${tag}`.trimStart());
 }
 
 /** The pictures that guide the drawing. `held` has get(), set(list) and watch(listener) for what the form holds. */
@@ -70,7 +73,7 @@ export async function controls(element, held) {
   chooser.setAttribute("aria-label", "Control picture file");
   const sentence = make("p", { class: "addon-hint", role: "status" });
   section.append(rows, add, chooser, sentence);
-  const read = () => {
+  const listed = () => {
     try {
       return held.get();
     } catch {
@@ -82,7 +85,7 @@ export async function controls(element, held) {
   let written = null;
 
   const change = (index, values) => {
-    const list = read();
+    const list = listed();
     if (index < 0) list.push(values);
     else if (values) list[index] = { ...list[index], ...values };
     else list.splice(index, 1);
@@ -130,8 +133,11 @@ export async function controls(element, held) {
     const kind = select("Prepared by", kinds, control.kind, (value) => change(index, { kind: value }));
     kind.hidden = adapter;
     const numbers = [["weight", "Weight", 2], ["start", "From", 1], ["end", "To", 1]].map(([name, label, most]) => {
-      const field = make("input", { type: "number", min: 0, max: most, step: 0.05, value: control[name], class: "addon-field" });
-      field.addEventListener("change", () => change(index, { [name]: Number(field.value) }));
+      const field = numberField({ least: 0, most, step: 0.05, value: control[name], class: "addon-field" });
+      field.addEventListener("change", () => {
+        const number = read(field);
+        if (number !== undefined) change(index, { [name]: number });
+      });
       return make("label", {}, make("span", {}, label), field);
     });
     const away = make("button", { type: "button", class: "act", title: "Take this control away" }, icon("drop"));
@@ -142,14 +148,14 @@ export async function controls(element, held) {
   };
 
   function show() {
-    const list = read();
+    const list = listed();
     rows.replaceChildren(...list.map(row));
     const none = !models.controlnets.length && !models.ip_adapters.length;
     add.hidden = none;
     if (none) setText(sentence, NO_MODELS);
   }
   held.watch(() => {
-    if (JSON.stringify(read()) !== written) show();
+    if (JSON.stringify(listed()) !== written) show();
   });
   const refresh = async (again) => {
     models = await found(again);

@@ -2,6 +2,7 @@
 
 import { icon } from "./icons.js";
 import { heading, item, opens } from "./menu.js";
+import { numberField, numberOf, read } from "./numbers.js";
 import { isTyping } from "./pen.js";
 import { make, setText, sizeOf } from "./words.js";
 
@@ -160,13 +161,13 @@ async function takePhoto(take) {
 
 function askForBlank(take, settings) {
   const { width, height, colour } = { width: 512, height: 512, colour: "#ffffff", ...settings.sheet };
-  const number = (label, value) => make("input", { type: "number", value, min: LEAST, max: MOST, step: 8, "aria-label": label });
+  const number = (label, value) => numberField({ value, least: LEAST, most: MOST, step: 8, "aria-label": label });
   const [across, down] = [number("Sheet width", width), number("Sheet height", height)];
   const paint = make("input", { type: "color", value: colour, "aria-label": "Sheet colour" });
   const shapes = SHAPES.map(([x, y]) => {
     const button = make("button", { type: "button", class: "shape" }, `${x}:${y}`);
     button.addEventListener("click", () => {
-      const side = Math.sqrt(Number(across.value) * Number(down.value) || 512 * 512);
+      const side = Math.sqrt((numberOf(across.value) ?? 0) * (numberOf(down.value) ?? 0) || 512 * 512);
       across.value = Math.max(8, Math.round((side * Math.sqrt(x / y)) / 8) * 8);
       down.value = Math.max(8, Math.round((side * Math.sqrt(y / x)) / 8) * 8);
     });
@@ -178,12 +179,12 @@ function askForBlank(take, settings) {
   const ok = make("button", { type: "button", class: "act strong" }, "Put on the easel");
   const { close } = openDialog("A blank sheet", make("div", { class: "blank-shapes" }, ...shapes), fields, problem, ok);
   ok.addEventListener("click", () => {
-    const size = [Number(across.value), Number(down.value)];
-    if (!size.every((side) => Number.isInteger(side) && side >= LEAST && side <= MOST)) {
+    const [width, height] = [read(across), read(down)];
+    if (width === undefined || height === undefined) {
       setText(problem, `Width and height are whole numbers from ${LEAST} to ${MOST}.`);
       return;
     }
-    settings.sheet = { width: size[0], height: size[1], colour: paint.value };
+    settings.sheet = { width, height, colour: paint.value };
     close();
     take.blank(settings.sheet);
   });

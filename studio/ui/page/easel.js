@@ -21,7 +21,7 @@ const SHOWN = 900;
 /**
  * Fill `root` with the easel of a tab. `options`: place, mode ("paint" or "mask"), start (the id of its Generate button).
  * `events`: start({source, mask}); loaded({name, width, height, recipe}), the recipe only of pictures of the library, and
- * no name for a blank sheet; vary({picture, strength}), the picture one of the library.
+ * no name for a blank sheet; shows({width, height}); vary({picture, strength}), the picture one of the library.
  * `value`: get() and watch(listener) for what the server puts on the easel, {source, mask}.
  */
 export function mount(root, options, events, value) {
@@ -152,6 +152,7 @@ export function mount(root, options, events, value) {
   /** After every change of what is painted, and of the picture. */
   function changed() {
     section.dataset.strokes = strokes.entries.length;
+    tellOfChange();
     const has = picture !== null;
     const needing = ["brush", "eraser", "lasso", "pick", "invert", "fill", "maskfile", "extend"];
     tools.enable({
@@ -161,6 +162,14 @@ export function mount(root, options, events, value) {
       clear: has && !strokes.isEmpty,
     });
     save();
+  }
+
+  let told = "";
+
+  function tellOfChange() {
+    const now = `${picture?.name} ${picture?.width} ${picture?.height} ${strokes.key}`;
+    if (told && now !== told) document.dispatchEvent(new CustomEvent("easel", { detail: { place } }));
+    told = now;
   }
 
   // ---- Keys ----
@@ -242,6 +251,7 @@ export function mount(root, options, events, value) {
     zooms.hidden = false;
     tools.setLonger(Math.max(width, height));
     view.setSize(width, height);
+    events.shows({ width, height });
   }
 
   /** Do something that brings a picture in, say so meanwhile, and say what went wrong. */
@@ -293,9 +303,11 @@ export function mount(root, options, events, value) {
   async function takeValue(now) {
     if (!now?.source) return;
     const entries = now.mask ? [{ kind: "mask", name: now.mask }] : [];
+    const before = { picture, entries: strokes.entries };
     try {
       await put({ name: now.source, ...namedSize(now.source), colour: "" }, { entries });
       say("");
+      offerBack(before);
     } catch (error) {
       say(error.message);
     }
@@ -361,8 +373,8 @@ export function mount(root, options, events, value) {
   async function restore() {
     try {
       if (memory.picture) await put(memory.picture, { entries: memory.entries });
-    } catch {
-      // The picture is not there any more: begin empty.
+    } catch (error) {
+      say(error.message);
     }
     section.dataset.ready = "true";
     changed();

@@ -285,7 +285,7 @@ export function mount(root, options, events) {
     setText(again, gone === 1 ? "Show the hidden one" : `Show ${gone} hidden`);
     const stop = document.getElementById(options.stop);
     const isMovingNow = moving().length > 0;
-    if (stop) stop.disabled = !isMovingNow;
+    if (stop) stop.disabled = !isMovingNow && !isComing();
     if (hasMoved && !isMovingNow) events.ended({});
     hasMoved = isMovingNow;
     speak(now);
@@ -439,7 +439,7 @@ export function mount(root, options, events) {
     for (const { id } of hidden()) dropped.delete(id);
     drawSoon();
   });
-  takeOrders(section, options, () => each(moving(), "pause"));
+  const isComing = takeOrders(section, options, () => each(moving(), "pause"), () => drawSoon());
   listen((change) => {
     if (change.kind === "jobs") [section.dataset.ready, hasAll] = ["true", true];
     if (change.kind === "shown" && options.place in change.data.shown) hasAll = false;

@@ -1,6 +1,7 @@
 // What only the easel for masks has: masks as files, and a picture that is extended beyond its sides.
 
 import { heading, item, opens } from "./menu.js";
+import { numberField, read } from "./numbers.js";
 import { fileOf } from "./server.js";
 import { make } from "./words.js";
 
@@ -61,7 +62,7 @@ export function maskMenuOn(button, section, strokes, take, settings, changed) {
 export function extendFormOn(button, sizeOfPicture, extend) {
   opens(button, (close) => {
     const { width, height } = sizeOfPicture();
-    const inputs = SIDES.map((side) => make("input", { type: "number", min: 0, max: MOST, step: 8, value: 0, "aria-label": `Extend ${side}` }));
+    const inputs = SIDES.map((side) => numberField({ least: 0, most: MOST, step: 8, value: 0, "aria-label": `Extend ${side}` }));
     const fields = inputs.map((input, at) => {
       const name = SIDES[at][0].toUpperCase() + SIDES[at].slice(1);
       return make("label", { class: `extend-${SIDES[at]}` }, make("span", {}, name), input);
@@ -78,9 +79,10 @@ export function extendFormOn(button, sizeOfPicture, extend) {
     };
     const go = make("button", { type: "button", class: "act strong" }, "Extend");
     go.addEventListener("click", () => {
-      const pixels = (input) => Math.max(0, Math.round(Number(input.value) || 0));
+      const pixels = inputs.map(read);
+      if (pixels.includes(undefined)) return;
       close();
-      extend(Object.fromEntries(SIDES.map((side, at) => [side, pixels(inputs[at])])));
+      extend(Object.fromEntries(SIDES.map((side, at) => [side, pixels[at]])));
     });
     return [
       heading("Pixels to add on each side"),

@@ -3,6 +3,7 @@
 import { icon } from "./icons.js";
 import { pictureOf } from "./models.js";
 import { ask, follow, onTask } from "./models-server.js";
+import { numberField, read } from "./numbers.js";
 import { ask as askTab } from "./places.js";
 import { make, setText, size } from "./words.js";
 
@@ -183,7 +184,7 @@ function defaults(each, more, say) {
   const row = make("div", { class: "models-defaults" });
   const used = FIELDS.filter(([name]) => name in more.suited);
   for (const [name, label, kind] of used) {
-    const field = kind === "select" ? make("select") : make("input", { type: "number", min: 0, step: STEPS[name] ?? 1 });
+    const field = kind === "select" ? make("select") : numberField({ least: 0, step: STEPS[name] ?? 1, empty: true });
     if (kind === "select") {
       const options = more[`${name}s`].map((label) => make("option", { value: label }, label));
       field.append(make("option", { value: "" }, `${more.suited[name]} (its own)`), ...options);
@@ -195,7 +196,8 @@ function defaults(each, more, say) {
   }
 
   async function keep() {
-    const values = Object.fromEntries(used.map(([name, , kind]) => [name, kind === "select" || inputs[name].value === "" ? inputs[name].value : Number(inputs[name].value)]));
+    const values = Object.fromEntries(used.map(([name, , kind]) => [name, kind === "select" ? inputs[name].value : read(inputs[name])]));
+    if (Object.values(values).includes(undefined)) return;
     try {
       await ask(`/models/defaults?key=${encodeURIComponent(each.key)}`, { method: "POST", body: values });
       setText(saved, "Kept");

@@ -23,7 +23,7 @@ export function actions(picture, events, done = () => {}) {
 }
 
 /** Settings with a start picture belong to the tab that works from one; others are used where the person is. */
-function useSettings(recipe, events) {
+export function useSettings(recipe, events) {
   if (recipe.source) ask(recipe.mask ? "inpainting" : "image_to_image", "use", recipe);
   else events.use_settings({ recipe });
 }

@@ -1,10 +1,12 @@
 // The pictures in the making. One tile for each job: noise first, then what the model sees in it, then the picture.
 
+import { listenForDrops } from "./bring.js";
 import { icon } from "./icons.js";
 import { act, isConnected, isMoving, jobs, listen, shown } from "./live.js";
 import { isMenuOpen } from "./menu.js";
-import { actions, show } from "./pictures.js";
+import { actions, show, useSettings } from "./pictures.js";
 import { offer } from "./places.js";
+import { post } from "./server.js";
 import { makeStars, rate, starsOfKey } from "./stars.js";
 import { makeTimeline, noiseField } from "./timeline.js";
 import { facts, make, setText, sizeOf, standing, standingOfAll, stepsRun, stoppedAtStep } from "./words.js";
@@ -31,6 +33,7 @@ export function mount(root, options, events) {
   drop.title = "Forget where it stands. The partial picture stays among the recent ones.";
   const buttons = make("div", { class: "acts" }, go, drop);
   const turn = make("button", { type: "button", class: "act" }, icon("fork"), make("span", {}, "Change from here on"));
+  turn.dataset.once = "";
   turn.title = "From the next step on, use the prompt, the guidance and the sampler as they are on the left now";
   const noise = noiseField();
   const spoken = make("p", { class: "only-spoken", role: "status", "aria-live": "polite" });
@@ -38,6 +41,7 @@ export function mount(root, options, events) {
   section.append(tiles, make("div", { class: "stage-bar" }, words, noise.element, turn, buttons), spoken);
   offer(options.place, "use", (recipe) => events.use_settings({ recipe }));
   offer(options.place, "model", (model) => events.choose_model({ model }));
+  if (options.place === "text_to_image") takeSettings(section.closest(".workplace") ?? section, events, (sentence) => trouble.say(sentence));
 
   const tileOf = new Map();
   let arranged = null;
@@ -63,7 +67,7 @@ export function mount(root, options, events) {
     buttons.hidden = paused().length === 0 || moving().length > 0;
     turn.hidden = noise.element.hidden = moving().length === 0;
     const stop = document.getElementById(options.stop);
-    if (stop) stop.disabled = moving().length === 0;
+    if (stop) stop.disabled = moving().length === 0 && !isComing();
     speak(standingJobs);
   }
 
@@ -116,10 +120,13 @@ export function mount(root, options, events) {
     setText(spoken, text);
   }
 
-  takeOrders(section, options, () => each(moving(), "pause"));
+  const isComing = takeOrders(section, options, () => each(moving(), "pause"), drawSoon);
   go.addEventListener("click", () => each(paused(), "resume"));
   drop.addEventListener("click", () => each(paused(), "cancel"));
-  turn.addEventListener("click", () => moving().forEach((job) => events.turn({ job: job.id, noise: noise.strength() })));
+  turn.addEventListener("click", () => {
+    const strength = noise.strength();
+    if (strength !== undefined) moving().forEach((job) => events.turn({ job: job.id, noise: strength }));
+  });
   addEventListener("resize", layOut);
   listen((change) => {
     if (change.kind === "jobs") section.dataset.ready = "true";
@@ -130,22 +137,67 @@ export function mount(root, options, events) {
   draw();
 }
 
-/** Obey the tab's Stop button, and while `section` is seen, the keys: Escape stops, with Ctrl Enter starts. */
-export function takeOrders(section, options, stop) {
+/** A picture that is dropped on the tab fills in the form with how it was made. */
+function takeSettings(tab, events, say) {
+  listenForDrops(tab, {
+    async file(file) {
+      try {
+        const { recipe, note } = await post("/recipes", file);
+        useSettings(recipe, events);
+        say(note);
+      } catch (error) {
+        say(error.message);
+      }
+    },
+    picture: ({ recipe }) => useSettings(recipe, events),
+  });
+}
+
+/**
+ * Obey the tab's Stop button, and while `section` is seen, the keys: Escape stops, with Ctrl Enter starts.
+ * The answer tells whether pictures were asked for of which nothing is known yet. These are stopped as soon as they are.
+ */
+export function takeOrders(section, options, stopAll, draw = () => {}) {
+  let coming = null; // the ids that were there when Generate, or a fork, was pressed
+  let isUnwanted = false;
+
+  function stop() {
+    isUnwanted = coming !== null;
+    stopAll();
+  }
+
   document.addEventListener("click", (event) => {
     if (event.target.closest?.(`#${options.stop}`)) stop();
+    const forks = section.contains(event.target) && event.target.closest(".timeline [data-once]");
+    if (!forks && !event.target.closest?.(`#${options.start}`)) return;
+    [coming, isUnwanted] = [new Set(shown.get(options.place)), false];
+    draw();
+  });
+  document.addEventListener("refused", ({ detail }) => {
+    if (detail.place !== options.place) return;
+    coming = null;
+    draw();
+  });
+  listen((change) => {
+    if (change.kind === "connection") coming = null;
+    if (coming === null || change.kind !== "shown" || !(options.place in change.data.shown)) return;
+    const ids = change.data.shown[options.place].filter((id) => !coming.has(id));
+    if (ids.length === 0) return;
+    coming = null;
+    if (isUnwanted) ids.forEach((id) => act({ id }, "pause"));
   });
 
   function onKey(event) {
     if (!isOnPage(section) || document.querySelector("dialog[open]")) return;
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
-      document.getElementById(options.start)?.click();
+      if (!event.repeat) document.getElementById(options.start)?.click();
     }
     if (event.key === "Escape" && !closesSomething(event)) stop();
   }
   // While capturing, so that an open list still looks open when Escape comes to close it.
   document.addEventListener("keydown", onKey, { capture: true });
+  return () => coming !== null;
 }
 
 /** Whether an element is seen: its tab is open, or it fills the screen. */

@@ -1,14 +1,15 @@
 // The way a picture came out of the noise, step by step: to look at, to play, to save, and to take up again from.
 
 import { icon } from "./icons.js";
+import { numberField, read } from "./numbers.js";
 import { make, setText, stepsRun } from "./words.js";
 
-/** A small field for the strength of fresh noise, 0 to 1: the element, and what it says now. */
+/** A small field for the strength of fresh noise, 0 to 1: the element, and what it says now; undefined if that is no number. */
 export function noiseField() {
-  const input = make("input", { type: "number", min: 0, max: 1, step: 0.05, value: 0 });
+  const input = numberField({ least: 0, most: 1, step: 0.05, value: 0 });
   const element = make("label", { class: "noise" }, make("span", {}, "Fresh noise"), input);
   element.title = "How much of the noise in it is drawn anew there: 0 none, 1 all of it";
-  return { element, strength: () => Number(input.value) };
+  return { element, strength: () => read(input) };
 }
 
 /** Milliseconds for which each step is shown when it plays. */
@@ -107,7 +108,11 @@ export function makeTimeline(job, show, fork = null) {
   // The arrows would lead to the next picture, where it is shown large.
   range.addEventListener("keydown", (event) => event.key.startsWith("Arrow") && event.stopPropagation());
   play.addEventListener("click", () => (playing ? stop() : start()));
-  again.addEventListener("click", () => fork(step(), noise.strength()));
+  again.dataset.once = "";
+  again.addEventListener("click", () => {
+    const strength = noise.strength();
+    if (strength !== undefined) fork(step(), strength);
+  });
   setText(place, `${last} / ${total}`);
   again.disabled = last >= total;
   return element;

@@ -40,8 +40,11 @@ export function sizeOf(recipe) {
   return recipe.mask ? namedSize(recipe.source) : { width: recipe.width, height: recipe.height };
 }
 
-/** How many of a recipe's steps are run. */
-export const stepsRun = (recipe) => (recipe.source ? Math.trunc(recipe.steps * recipe.strength) : recipe.steps);
+/** What a product of steps and a share may lack of a whole number: in binary 100 × 0.29 is a little less than 29. */
+const ROUNDING = 1e-6;
+
+/** How many of a recipe's steps are run: the same sum as `Recipe.steps_run` in studio/recipe.py. */
+export const stepsRun = (recipe) => (recipe.source ? Math.trunc(recipe.steps * recipe.strength + ROUNDING) : recipe.steps);
 
 /** What decided a picture besides its prompts, in one line. */
 export function facts(recipe) {

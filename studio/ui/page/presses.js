@@ -1,0 +1,29 @@
+// What a press is not: a key that an input method reads, a second click of a double one, a key that is held down, the Tab
+// that leaves a list. Other scripts never hear of it.
+
+/** Buttons that make a picture each time they are pressed. */
+const MAKING = "[data-once], .buttons > .primary";
+
+const isComposing = (event) => event.isComposing || event.keyCode === 229;
+
+/** Gradio's lists open with any key, when they were just left, too. */
+const leavesList = (event) => event.key === "Tab" && event.target.matches?.("[role=combobox]");
+
+addEventListener(
+  "keydown",
+  (event) => {
+    if (isComposing(event) || leavesList(event)) event.stopImmediatePropagation();
+    if (event.key === "Enter" && event.repeat && event.target.closest?.(MAKING)) event.preventDefault();
+  },
+  { capture: true },
+);
+
+addEventListener(
+  "click",
+  (event) => {
+    if (event.detail < 2 || !event.target.closest?.(MAKING)) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  },
+  { capture: true },
+);
