@@ -91,16 +91,15 @@ def _connect_axes(settings: Settings, answer: Answer, offered: dict[str, gr.HTML
 
     def choose(values: dict[Component, Any], axis: str) -> dict[Component, Any]:
         named = fields.named(values)
-        setting = named[axis]
-        if setting == named[f"{axis}_before"]:
+        setting, former = named[axis], named[f"{axis}_before"]
+        if setting == former:
             return {answer.component: gr.skip()}
-        text = str(named[f"{axis}_values"] or "")
-        if setting:
-            text = _suited(setting, text, named, studio)
-        field = text
-        updates = fields.update({f"{axis}_values": field, f"{axis}_before": setting})
-        before = {**values, fields[axis]: named[f"{axis}_before"]}
-        return answer.filled(before, updates, f"as suits {axes.LABELS.get(setting, 'none')}")
+        updates = fields.update({f"{axis}_before": setting})
+        if setting not in axes.LABELS:
+            return {**updates, **answer.nothing()}
+        text = _suited(setting, str(named[f"{axis}_values"] or ""), named, studio)
+        updates |= fields.update({f"{axis}_values": text})
+        return answer.filled({**values, fields[axis]: former}, updates, f"as suits {axes.LABELS[setting]}")
 
     def toggle(setting: Any, text: Any, model: Any, event: gr.EventData) -> str:
         names, name = _names(str(setting), str(model or ""), studio), str(event._data["name"])
@@ -118,11 +117,8 @@ def _suited(setting: str, text: str, named: dict[str, Any], studio: Studio) -> s
     """Values for an axis of this setting: those that are there if they can be read for it, else some to begin with."""
     names = _names(setting, str(named["model"] or ""), studio)
     centre = Recipe(prompt=str(named["prompt"] or ""), source=f"64x64-{'0' * 24}")
-    try:
-        with_values = axes.parse(setting, text, centre, {setting: names})
-    except RecipeError:
-        with_values = []
-    if with_values and setting not in ("prompt", "size"):
+    with contextlib.suppress(RecipeError):
+        axes.parse(setting, text, centre, {setting: names})
         return text
     if setting in axes.NAMED:
         return ", ".join(map(axes.quoted, names[:3]))
