@@ -482,7 +482,7 @@ def test_a_late_answer_does_not_take_a_rating_back(page: Page) -> None:
             route.fulfill(response=answer)
     assert answered.value.json()["rating"] == 0
     expect(here(page).locator(".thumbnail").first.locator(".star-mark")).to_have_text("4")
-    expect(tile.locator(".star[data-on]")).to_have_count(4)
+    expect(here(page).locator(".stage-bar .star[data-on]")).to_have_count(4)
     page.unroute_all()
 
 

@@ -2,7 +2,7 @@
 
 import { icon } from "./icons.js";
 import { isMoving } from "./live.js";
-import { makePicture, ratioOf } from "./stage.js";
+import { makePicture, ratioOf } from "./emerging.js";
 import { makeStars, ratingWords } from "./stars.js";
 import { make, setText } from "./words.js";
 

@@ -2,6 +2,7 @@
 
 import { fullButton, isFullKey, toggleFull } from "./full.js";
 import { icon } from "./icons.js";
+import { described, ratioOf } from "./emerging.js";
 import { emptyCell, makeCell } from "./grid-cell.js";
 import { keysPanel, makeSteps } from "./grid-keys.js";
 import { makeLook } from "./grid-look.js";
@@ -12,7 +13,7 @@ import { act, isConnected, isMoving, jobs, layouts, listen, shown } from "./live
 import { item, opens } from "./menu.js";
 import { show } from "./pictures.js";
 import { offer } from "./places.js";
-import { described, isOnPage, lookAtNew, makeTrouble, phase, ratioOf, stands, takeOrders, withNextFrame } from "./stage.js";
+import { isOnPage, lookAtNew, makeTrouble, phase, stands, takeOrders, withNextFrame } from "./stage.js";
 import { rate, ratingOf, watchRatings } from "./stars.js";
 import { make, setText, standingOfAll } from "./words.js";
 

@@ -43,19 +43,52 @@ export function sizeOf(recipe) {
 /** How many of a recipe's steps are run. */
 export const stepsRun = (recipe) => (recipe.source ? Math.trunc(recipe.steps * recipe.strength) : recipe.steps);
 
-/** What decided a picture besides its prompts, in one line. */
-export function facts(recipe) {
+/** What decided a picture besides its prompts, in one line. `forkedAt`: the step it was forked at, if it was. */
+export function facts(recipe, forkedAt) {
   const { width, height } = sizeOf(recipe);
   const steps = recipe.source
     ? `${stepsRun(recipe)} of ${recipe.steps} steps · strength ${recipe.strength}`
     : `${recipe.steps} steps`;
-  const turns = (recipe.turns ?? []).map((turn) => `changed at step ${turn.step}`);
   const end = recipe.guidance_end ?? 1;
   const rescaled = typeof recipe.guidance_rescale === "number" ? `, rescaled ${recipe.guidance_rescale}` : "";
   const guidance = `guidance ${recipe.guidance_scale}${end < 1 ? ` to ${Math.round(100 * end)} %` : ""}${rescaled}`;
   const schedule = ["Automatic", "As published"].includes(recipe.schedule ?? "Automatic") ? "" : ` (${recipe.schedule})`;
-  return [steps, ...turns, guidance, `${recipe.sampler}${schedule}`, `${width} × ${height}`, recipe.model].join("\u00a0· ");
+  return [...changes(recipe, forkedAt), steps, guidance, `${recipe.sampler}${schedule}`, `${width} × ${height}`, recipe.model].join("\u00a0· ");
 }
+
+/** "forked at step 7: guidance 6 → 9", "changed at step 12: fresh noise 0.4": each change on the way, in order. */
+export function changes(recipe, forkedAt) {
+  const turns = recipe.turns ?? [];
+  const steps = [...new Set([...turns.map(({ step }) => step), ...(forkedAt === undefined ? [] : [forkedAt])])].sort((a, b) => a - b);
+  return steps.map((step) => {
+    const what = changesAt(recipe, step);
+    return `${step === forkedAt ? "forked" : "changed"} at step ${step}${what ? `: ${what}` : ""}`;
+  });
+}
+
+/** "guidance 6 → 9, sampler Euler": what changed after exactly so many steps; empty if nothing did. */
+export function changesAt(recipe, step) {
+  const turns = recipe.turns ?? [];
+  const turn = turns.find((each) => each.step === step) ?? {};
+  const before = (name) => turns.filter((each) => each.step < step && given(each[name])).at(-1)?.[name] ?? recipe[name];
+  return Object.entries(CHANGED)
+    .filter(([name]) => given(turn[name]))
+    .map(([name, words]) => words(turn[name], before(name)))
+    .join(", ");
+}
+
+const given = (value) => value !== null && value !== undefined;
+const quoted = (text) => (text ? `“${text}”` : "empty");
+
+/** What can change on the way → how that is said. */
+const CHANGED = {
+  prompt: (now) => `prompt ${quoted(now)}`,
+  negative_prompt: (now) => `negative prompt ${quoted(now)}`,
+  guidance_scale: (now, before) => `guidance ${before} → ${now}`,
+  sampler: (now, before) => `sampler ${before} → ${now}`,
+  schedule: (now, before) => `schedule ${before} → ${now}`,
+  noise: ([strength]) => `fresh noise ${strength}`,
+};
 
 /** How a job stands, in one line. */
 export function standing(job) {
