@@ -82,6 +82,7 @@ def described(picture: Picture) -> dict[str, Any]:
         "width": picture.width,
         "height": picture.height,
         "steps_done": picture.steps_done,
+        "made_at": picture.made_at,
         "recipe": picture.recipe.for_page(),
         "rating": picture.rating,
         "note": picture.note,

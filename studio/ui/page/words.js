@@ -40,6 +40,12 @@ export function sizeOf(recipe) {
   return recipe.mask ? namedSize(recipe.source) : { width: recipe.width, height: recipe.height };
 }
 
+/** The shape of a picture's thumbnail, width / height: a strip of pixels is cut, so that it leaves room for others. */
+export function thumbnailRatio(recipe) {
+  const { width, height } = sizeOf(recipe);
+  return Math.min(Math.max(width / height, 0.5), 2.5);
+}
+
 /** How many of a recipe's steps are run. */
 export const stepsRun = (recipe) => (recipe.source ? Math.trunc(recipe.steps * recipe.strength) : recipe.steps);
 
