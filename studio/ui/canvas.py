@@ -8,8 +8,8 @@ They are functions, because Gradio writes a .pyi file beside every module that d
 """
 
 import json
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 import gradio as gr
 
@@ -107,6 +107,25 @@ def styles_bringer() -> gr.HTML:
         js_on_load=f'import("/page/styles.js").then(({{ mount }}) => mount(element, {_events(("brought",))}));',
         apply_default_css=False,
         min_height=0,
+    )
+
+
+def advice(place: str, intents: Sequence[Mapping[str, Any]]) -> gr.HTML:
+    """What to do next, and which of the buttons in `PLACE-intents` is pressed.
+
+    intents: of each its `name`, its `advice` and the `values` that its settings have. The value is the settings as they
+    are, as JSON in the same order; the first time it may be empty, for the first one's.
+    """
+    options = json.dumps({"place": place, "intents": list(intents)})
+    return gr.HTML(
+        "",
+        html_template='<p class="notice" role="note"></p>',
+        js_on_load=f"""
+            const given = {{ get: () => props.value, watch: (listener) => watch("value", listener) }};
+            import("/page/intents.js").then(({{ mount }}) => mount(element, {options}, given));
+        """,
+        apply_default_css=False,
+        elem_classes="sentence advice",
     )
 
 

@@ -4,7 +4,7 @@ import { icon } from "./icons.js";
 import { heading, item, opens } from "./menu.js";
 import { isTyping } from "./pen.js";
 import { recent } from "./server.js";
-import { make, setText, thumbnailRatio } from "./words.js";
+import { make, onEnter, setText, thumbnailRatio } from "./words.js";
 
 const SHAPES = [[9, 16], [2, 3], [3, 4], [1, 1], [4, 3], [3, 2], [16, 9]];
 const LEAST = 8;
@@ -181,6 +181,7 @@ function askForBlank(take, settings) {
   const problem = make("p", { class: "dialog-problem", role: "alert" });
   const fields = make("div", { class: "blank-fields" }, field("Width", across), field("Height", down), field("Colour", paint));
   const ok = make("button", { type: "button", class: "act strong" }, "Put on the easel");
+  [across, down].forEach((input) => onEnter(input, ok));
   const { close } = openDialog("A blank sheet", make("div", { class: "blank-shapes" }, ...shapes), fields, problem, ok);
   ok.addEventListener("click", () => {
     const size = [Number(across.value), Number(down.value)];

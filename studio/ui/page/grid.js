@@ -22,9 +22,6 @@ const HINT = "Choose what shall differ and press Generate. All pictures come out
 /** Longer side of the smallest picture; on a small screen, its width. */
 const LEAST = { wide: 120, narrow: 112 };
 
-/** Pixels that stay free below the pictures on the full screen. */
-const FULL_BELOW = 12;
-
 /** Fill `root` with the grid of a tab and give its buttons their keys. `options`: place, start, stop. */
 export function mount(root, options, events) {
   const section = root.querySelector(".grid-place-section");
@@ -206,14 +203,12 @@ export function mount(root, options, events) {
 
   // ---- Places and sizes ----
 
-  /** Pixels that there are for the table, without the page having to scroll; on a small screen, a part of it. */
+  /** Pixels that there are for the table: what the section's bar and note leave of its height, which is always the same. */
   function room() {
     const style = getComputedStyle(section);
-    const { top } = box.getBoundingClientRect();
-    const below = parseFloat(style.getPropertyValue("--grid-below")) || 0;
     const width = section.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
-    if (document.fullscreenElement === section) return { width, height: Math.max(innerHeight - top - FULL_BELOW, 200) };
-    return { width, height: Math.max(isNarrow() ? innerHeight * 0.66 : innerHeight - top - scrollY - below, 260) };
+    const bottom = section.getBoundingClientRect().bottom - parseFloat(style.paddingBottom);
+    return { width, height: Math.max(bottom - box.getBoundingClientRect().top, 200) };
   }
 
   /** What was dropped leaves, rows and columns of which nothing is left close, and the others take their room. */

@@ -175,8 +175,12 @@ export function lookAtNew(section, options) {
   });
   listen((change) => {
     if (change.kind !== "shown" || !(options.place in change.data.shown)) return;
-    if (performance.now() - startedAt > 5000 || section.getBoundingClientRect().top >= 0) return;
-    section.scrollIntoView({ block: "start" });
+    if (performance.now() - startedAt > 5000) return;
+    // Once the new pictures have their places.
+    requestAnimationFrame(() => requestAnimationFrame(() => {
+      const { top, bottom } = section.getBoundingClientRect();
+      if (top < 0 || top + Math.min(bottom - top, 200) > innerHeight) section.scrollIntoView({ block: "start", behavior: "instant" });
+    }));
   });
 }
 

@@ -16,6 +16,15 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Let Enter in a field of numbers press `button`, as in any form. */
+export function onEnter(input, button) {
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    button.click();
+  });
+}
+
 /** "0.12 s", "3.4 s", "75 s", "4 min". */
 export function duration(seconds) {
   if (seconds < 1) return `${Math.max(seconds, 0.001).toFixed(seconds < 0.1 ? 3 : 2)} s`;
