@@ -22,6 +22,7 @@ EVENTS: dict[str, dict[str, tuple[type, ...]]] = {
     "turn": {"job": (str,), "noise": (*NUMBER, ABSENT)},
     "choose_model": {"model": (str,)},
     "restore": {"recipe": (dict,), "axes": (list,)},
+    "again": {"jobs": (list,)},
     "ended": {},
     "start": {"source": (str, ABSENT), "mask": (str, ABSENT)},
     "loaded": {"width": (int,), "height": (int,), "recipe": (dict, ABSENT)},
@@ -51,12 +52,12 @@ def canvas(place: str, start: str, stop: str) -> gr.HTML:
 def comparison(place: str, start: str, stop: str) -> gr.HTML:
     """Pictures in rows and columns, all alive at once. As `canvas`, laid out as `Live.show` was told.
 
-    Further events: `restore` carries the `recipe` and the `axes` of a contact sheet that was dropped on it; `ended`
-    comes when nothing of the grid moves any more.
+    Further events: `restore` carries the `recipe` and the `axes` of a contact sheet that was dropped on it; `again` the
+    `jobs`, by id, that were dropped and shall be made after all; `ended` comes when nothing of the grid moves any more.
     """
     return gr.HTML(
         html_template='<section class="grid-place-section" aria-label="Pictures compared"></section>',
-        js_on_load=_mount("grid.js", {"place": place, "start": start, "stop": stop}, "restore", "ended"),
+        js_on_load=_mount("grid.js", {"place": place, "start": start, "stop": stop}, "restore", "again", "ended"),
         apply_default_css=False,
         elem_id=f"{place}-grid",
         elem_classes="canvas",

@@ -53,6 +53,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
             cells, recent = comparison(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
     _connect_summary(cells, settings.form, start_from, summary, studio)
     _connect_start(start, settings.form, start_from, failure, studio)
+    _connect_again(cells, failure, studio)
     _connect_centre((cells, recent), settings, start_from, failure)
     painting.connect_model(settings, failure)
     painting.connect_lengths(settings, studio)
@@ -158,6 +159,30 @@ def _connect_start(
         return {failure: ""}
 
     start.click(generate, inputs={*fields, start_from}, outputs=[failure], **AT_ONCE)
+
+
+def _connect_again(cells: gr.HTML, failure: gr.HTML, studio: Studio) -> None:
+    """Pictures that were dropped from the grid come back to their places. They begin anew, and become the same."""
+
+    def again(event: gr.EventData, request: gr.Request) -> str:
+        owner = owner_of(request.request)
+        try:
+            wanted = [str(each) for each in event._data["jobs"]]
+            layout = studio.live.layout(owner, PLACE)
+            there = {job_id for row in layout["cells"] for job_id in row} if layout else set()
+            dropped = [studio.engine.job(each) for each in wanted if each in there]
+            if not layout or not dropped:
+                return "That grid is not on the page any more."
+            made = studio.engine.submit([job.recipe for job in dropped], owner, dropped[0].previews)
+            anew = dict(zip((job.id for job in dropped), made, strict=True))
+            cells = [[anew[each].id if each in anew else each for each in row] for row in layout["cells"]]
+            staying = [job for job in studio.live.shown(owner, PLACE) if job.id not in anew]
+            studio.live.show(owner, PLACE, [*staying, *made], {**layout, "cells": cells})
+        except StudioError as error:
+            return str(error)
+        return ""
+
+    cells.again(again, outputs=failure, **AT_ONCE)
 
 
 def _start(values: dict[str, Any], start_from: Any, owner: str, studio: Studio) -> None:

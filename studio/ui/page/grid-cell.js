@@ -83,6 +83,8 @@ export function makeCell(job, act, say) {
   return {
     element,
     caption,
+    /** What can be done with it, and its stars. */
+    parts: [own, stars.element],
     update,
     setName(next) {
       name = next;
