@@ -244,7 +244,7 @@ export function show(pictures, index, events, place, over = "") {
   document.body.append(dialog);
   dialog.showModal();
   // Not its first button: a space would press it.
-  room.focus();
+  room.focus({ preventScroll: true });
   return { dialog, current };
 }
 
