@@ -167,7 +167,7 @@ def _connect_again(cells: gr.HTML, failure: gr.HTML, studio: Studio) -> None:
     def again(event: gr.EventData, request: gr.Request) -> str:
         owner = owner_of(request.request)
         try:
-            wanted = [str(each) for each in event._data["jobs"]]
+            wanted = dict.fromkeys(map(str, event._data["jobs"]))
             layout = studio.live.layout(owner, PLACE)
             there = {job_id for row in layout["cells"] for job_id in row} if layout else set()
             dropped = [studio.engine.job(each) for each in wanted if each in there]
