@@ -136,9 +136,10 @@ def test_the_bar_is_about_the_chosen_picture(page: Page) -> None:
     page.keyboard.press("ArrowLeft")
     expect(name).to_have_text("Seed 20")
     page.get_by_role("dialog").get_by_role("button", name="Seed 21").click()
-    expect(name).to_have_text("Seed 21")
+    page.keyboard.press("ArrowRight")
+    expect(name).to_have_text("Seed 22")
     page.keyboard.press("Escape")
-    expect(tab.locator(".tile[data-chosen] .seed-of")).to_have_text("Seed 21")
+    expect(tab.locator(".tile[data-chosen] .seed-of")).to_have_text("Seed 22")
 
 
 def test_sixty_four_are_told_apart_and_nothing_lies_over_them(page: Page) -> None:

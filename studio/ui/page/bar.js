@@ -8,7 +8,7 @@ import { makeTimeline, noiseField } from "./timeline.js";
 import { facts, make, setText, standingOfAll, stoppedAtStep } from "./words.js";
 
 /**
- * The bar. `stage` has large(id, isComparing), resume(), discard(), turn(noise), fork(id, step, noise) and say(sentence).
+ * The bar. `stage` has large(id, over), resume(), discard(), turn(noise), fork(id, step, noise) and say(sentence).
  * Its height does not depend on what there is to say, so that nothing below it moves.
  */
 export function makeBar(events, stage) {

@@ -4,14 +4,14 @@ import { make } from "./words.js";
 
 /**
  * A bar for the buttons and the stars of the cell that has the focus. `partsOf(id)` are the elements of a cell that go there, of
- * which each goes back to where it came from when another cell takes its place. Null where there is a mouse.
+ * which each goes back to where it came from when another cell takes its place, or with clear(). Null where there is a mouse.
  */
 export function makeTouchBar(table, partsOf) {
   if (!matchMedia("(pointer: coarse)").matches) return null;
-  const bar = make("div", { class: "touch-bar", role: "group", "aria-label": "The chosen picture" });
+  const element = make("div", { class: "touch-bar", role: "group", "aria-label": "The chosen picture" });
   let homes = [];
 
-  function giveBack() {
+  function clear() {
     for (const [part, home, next] of homes) home.insertBefore(part, next);
     homes = [];
   }
@@ -19,9 +19,9 @@ export function makeTouchBar(table, partsOf) {
   table.addEventListener("focusin", (event) => {
     const id = event.target.closest(".cell")?.dataset.job;
     if (!id) return;
-    giveBack();
+    clear();
     homes = partsOf(id).map((part) => [part, part.parentElement, part.nextSibling]);
-    bar.replaceChildren(...homes.map(([part]) => part));
+    element.replaceChildren(...homes.map(([part]) => part));
   });
-  return bar;
+  return { element, clear };
 }

@@ -47,7 +47,7 @@ export function mount(root, options, events) {
   const full = fullButton(section);
   section.append(make("div", { class: "grid-bar" }, words, acts, look.bar, sort, sheets, full, keys), note, box, hint, pair, spoken);
   const touchBar = makeTouchBar(table, (id) => cells.get(id)?.parts ?? []);
-  if (touchBar) section.append(touchBar);
+  if (touchBar) section.append(touchBar.element);
   undo.title = "Bring back what was dropped last (Ctrl Z)";
   discard.title = "Drop what is stopped. The partial pictures stay in the library.";
   opens(sort, orderItems, { label: "Sort" });
@@ -144,6 +144,7 @@ export function mount(root, options, events) {
     plan = now && planOf(now, room(), job ? ratioOf(job.recipe) : 1, rank && ((id) => rank(id, scoreOf)));
     section.toggleAttribute("data-list", Boolean(plan?.axis));
     const focused = table.contains(document.activeElement) ? document.activeElement : null;
+    touchBar?.clear();
     table.replaceChildren(...(plan ? fill() : []));
     focused?.isConnected && focused.focus({ preventScroll: true });
     settled = null;
@@ -219,7 +220,7 @@ export function mount(root, options, events) {
     const style = getComputedStyle(section);
     const width = section.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
     const bottom = section.getBoundingClientRect().bottom - parseFloat(style.paddingBottom);
-    return { width, height: Math.max(bottom - box.getBoundingClientRect().top - (touchBar?.offsetHeight ?? 0), 200) };
+    return { width, height: Math.max(bottom - box.getBoundingClientRect().top - (touchBar?.element.offsetHeight ?? 0), 200) };
   }
 
   /** What was dropped leaves, rows and columns of which nothing is left close, and the others take their room. */

@@ -44,6 +44,7 @@ export function mount(root, options, events) {
   const tileOf = new Map();
   let arranged = null;
   let chosen = null; // the id of the job that the bar is about
+  let named = ""; // how many changes on the way each has, of which its name tells the last
   let said = "";
 
   const all = () => (shown.get(options.place) ?? []).map((id) => jobs.get(id)).filter(stands);
@@ -62,6 +63,7 @@ export function mount(root, options, events) {
     const standingJobs = all();
     arrange(standingJobs);
     for (const job of standingJobs) tileOf.get(job.id).update(job);
+    if (turnsOf(standingJobs) !== named) layOut();
     drawBar(standingJobs);
     const stop = document.getElementById(options.stop);
     if (stop) stop.disabled = moving().length === 0;
@@ -106,14 +108,17 @@ export function mount(root, options, events) {
   }
 
   /** Show one large, and with the arrow keys the others, in the making too. The one that was looked at last stays chosen. */
-  function large(id, besides = "") {
+  function large(id, over = "") {
     const those = all().filter((job) => job.state !== "failed");
     const index = those.findIndex((job) => job.id === id);
     if (index < 0) return;
     const names = those.length > 1 ? namesOf(those, false) : [];
     const pictures = those.map((job, at) => ({ ...described(job), job: job.id, name: names[at] }));
-    const view = show(pictures, index, events, options.place, besides);
-    view.dialog.addEventListener("close", () => tileOf.has(view.current().job) && choose(view.current().job));
+    const view = show(pictures, index, events, options.place, over);
+    view.dialog.addEventListener("close", () => {
+      const last = view.current().job;
+      if (last !== id) tileOf.get(last)?.focus();
+    });
   }
 
   function layOut() {
@@ -121,9 +126,10 @@ export function mount(root, options, events) {
     if (section.clientWidth === 0) return;
     const ratio = standingJobs.length ? ratioOf(standingJobs[0].recipe) : 1;
     const { tile } = spread(section, tiles, standingJobs.length, ratio);
+    named = turnsOf(standingJobs);
     const isShort = tile < SHORT;
     const [names, whole] = [namesOf(standingJobs, isShort), namesOf(standingJobs, false)];
-    standingJobs.forEach((job, index) => tileOf.get(job.id).setName(names[index], whole[index]));
+    standingJobs.forEach((job, index) => tileOf.get(job.id)?.setName(names[index], whole[index]));
   }
 
   /** Tell those who cannot see it when it starts, is half way, and ends; no more. */
@@ -145,6 +151,8 @@ export function mount(root, options, events) {
   lookAtNew(section, options);
   draw();
 }
+
+const turnsOf = (some) => some.map(({ recipe }) => recipe.turns?.length ?? 0).join();
 
 /** Obey the tab's Stop button, and while `section` is seen, the keys: Escape stops, with Ctrl Enter starts. */
 export function takeOrders(section, options, stop) {

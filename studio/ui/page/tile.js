@@ -63,6 +63,7 @@ export function makeTile(job, side, stage) {
       setText(name, text);
       name.title = full;
     },
+    focus: () => frame.focus({ preventScroll: true }),
     look: picture.look,
     speaks: () => picture.veil.textContent !== "",
   };
