@@ -138,7 +138,7 @@ def test_a_stopped_picture_can_be_continued_from_the_recent_ones(page: Page) -> 
     start(page)
     wait_for(page, "finished")
     expect(here(page).locator(".tile")).to_have_count(1)
-    here(page).locator(".thumbnail").nth(1).click()
+    here(page).locator(".thumbnail.unfinished").first.click()
     page.get_by_role("dialog").get_by_role("button", name="Continue").click()
     wait_for(page, "step")
     wait_for_step(page, stopped + 1)
