@@ -17,6 +17,7 @@ import secrets
 import sqlite3
 import stat
 import threading
+import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +35,7 @@ from studio.gate import Gate
 from studio.recipe import VERSION as RECIPE_VERSION
 from studio.recipe import Recipe
 
-INDEX_VERSION = 5000 + RECIPE_VERSION
+INDEX_VERSION = 6000 + RECIPE_VERSION
 """Stored in the index; one with another number is thrown away and made again from the files."""
 
 STARS = 5
@@ -135,7 +136,7 @@ class Library:
         except OSError as error:
             raise StorageError(_sentence(error, self.folder)) from error
         try:
-            self._index.run(lambda index: _enter(index, [self._row(picture_id, 0)]))
+            self._index.run(lambda index: _enter(index, [self._row(picture_id, 0, time.time())]))
         except DAMAGE:
             log.exception("The picture %s is kept, but could not be entered in the index.", picture_id)
         return picture_id
@@ -163,7 +164,7 @@ class Library:
     def recent(self, count: int, before: str | None = None) -> list[Picture]:
         """Up to `count` pictures, newest first: of all, or of those made before the one with the id `before`.
 
-        Files that were deleted meanwhile are left out.
+        Files that were deleted meanwhile are left out, and what was stopped and came further since, if it has no stars.
         """
         if before is not None:
             _check_id(before)
@@ -171,7 +172,8 @@ class Library:
         result: list[Picture] = []
         while len(result) < count:
             page = self._select(
-                "WHERE recipe IS NOT NULL AND (made_at, id) < (?, ?) ORDER BY made_at DESC, id DESC LIMIT ?",
+                f"WHERE recipe IS NOT NULL AND (made_at, id) < (?, ?) AND NOT ({_SUPERSEDED}) "
+                "ORDER BY made_at DESC, id DESC LIMIT ?",
                 made_at,
                 last,
                 count - len(result),
@@ -289,14 +291,18 @@ class Library:
             log.warning("The folder %s cannot be looked through: %s.", self.folder, error)
             self._unread = True
             return
-        known = {row[0]: row[1:] for row in index.execute("SELECT id, changed, rating FROM pictures")}
+        now = time.time()
+        columns = "id, changed, rating, made_at > ?"
+        known = {row[0]: row[1:] for row in index.execute(f"SELECT {columns} FROM pictures", (now,))}
         with index:
             index.executemany("DELETE FROM pictures WHERE id = ?", [(each,) for each in known if each not in files])
         rated = self._rated()
         stars = {each: rated.get(each, known[each][1] if each in known else 0) for each in files}
-        fresh = (each for each, changed in files.items() if each not in known or known[each][0] != changed)
+        fresh = (
+            each for each, changed in files.items() if each not in known or known[each][0] != changed or known[each][2]
+        )
         self._unread = False
-        while rows := [self._row(each, stars[each]) for each in itertools.islice(fresh, _AT_ONCE)]:
+        while rows := [self._row(each, stars[each], now) for each in itertools.islice(fresh, _AT_ONCE)]:
             _enter(index, rows)
             self._unread |= None in rows
         _rate(index, {each: stars[each] for each in files if each in known and known[each][1] != stars[each]})
@@ -304,8 +310,11 @@ class Library:
             with contextlib.suppress(OSError):
                 disk.append(self.folder / RATINGS, "".join(lost))
 
-    def _row(self, picture_id: str, stars: int) -> Row | None:
+    def _row(self, picture_id: str, stars: int, latest: float) -> Row | None:
         """The index's row for a file, None if it cannot be read now.
+
+        latest: now, in seconds since 1970. A time after it comes from a clock that was ahead; left as it is, it would
+        keep all new pictures from being the newest.
 
         A file without a recipe has one too, so that it is read only once.
         """
@@ -316,7 +325,7 @@ class Library:
         except OSError as error:
             log.warning("The picture %s cannot be read: %s.", picture_id, error)
             return None
-        made_at = _made_at(picture_id) or changed / 1e9
+        made_at = min(_made_at(picture_id) or changed / 1e9, latest)
         if not found:
             return summed(picture_id, made_at, width, height, 0, None, "", 0, "", changed, stars)
         recipe = metadata.encodable(found[0].to_json())
@@ -362,7 +371,13 @@ _SCHEMA = (
 ) WITHOUT ROWID""",
     "CREATE INDEX pictures_by_time ON pictures (made_at, id)",
     "CREATE INDEX pictures_by_parent ON pictures (parent)",
+    "CREATE INDEX pictures_by_recipe ON pictures (recipe, steps_done)",
 )
+
+_SUPERSEDED = """rating = 0 AND EXISTS (
+    SELECT 1 FROM pictures AS other WHERE other.recipe = pictures.recipe AND other.steps_done > pictures.steps_done
+)"""
+"""Whether a picture was stopped, and the same one came further since."""
 
 
 def _enter(index: sqlite3.Connection, rows: Iterable[Row | None]) -> None:

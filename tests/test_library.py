@@ -9,7 +9,9 @@ import shutil
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,32 @@ def test_recent_is_newest_first_and_paged(library: Library) -> None:
         before = page[-1].id
     assert pages == [added[6:3:-1], added[3:0:-1], added[:1]]
     assert library.recent(0) == []
+
+
+def test_what_was_stopped_leaves_when_the_same_picture_came_further(library: Library) -> None:
+    other = replace(RECIPE, seed=RECIPE.seed + 1)
+    partial, starred, stays = (library.add(picture(), recipe, 4) for recipe in (RECIPE, RECIPE, other))
+    library.rate(starred, 3)
+    finished = library.add(picture(), RECIPE, RECIPE.steps)
+    assert [each.id for each in library.recent(9)] == [finished, stays, starred]
+    assert library.get(partial).steps_done == 4  # its file and its page stay
+
+
+def test_new_pictures_come_before_those_of_a_clock_that_was_ahead(library: Library, folder: Path) -> None:
+    made = library.add(picture(), RECIPE, 1)
+    ahead = [f"29991231-1010{number:02}-00000000" for number in range(3)]
+    for name in ahead:
+        shutil.copy(folder / f"{made}.png", folder / f"{name}.png")
+    library.close()
+    again = Library(folder)
+    newest = again.add(picture(), RECIPE, 1)
+    assert [each.id for each in again.recent(9)] == [newest, *ahead[::-1], made]
+    # Also where the index holds such a time, from when it was not yet known to be wrong.
+    again._index.run(lambda index: index.execute("UPDATE pictures SET made_at = 1e11 WHERE id = ?", (made,)))
+    again.close()
+    once_more = Library(folder)
+    assert once_more.get(made).made_at < time.time()
+    once_more.close()
 
 
 def test_pages_go_on_where_a_picture_was_deleted(library: Library, folder: Path) -> None:
@@ -244,7 +272,7 @@ def test_a_write_goes_through_a_temporary_name_that_is_never_listed(
 
 
 def test_a_lost_index_is_made_anew(library: Library, folder: Path) -> None:
-    added = [library.add(picture(), RECIPE, steps) for steps in (1, 2, 3)]
+    added = [library.add(picture(), replace(RECIPE, seed=steps), steps) for steps in (1, 2, 3)]
     before = library.recent(5)
     library.close()
     for path in folder.glob("library.sqlite*"):

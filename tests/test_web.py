@@ -854,6 +854,22 @@ def test_values_added_to_an_axis_are_added_to_the_grid(studio: Studio) -> None:
     assert {each.seed for each in latest(studio, 3)} != {third.seed}
 
 
+def test_what_was_dropped_from_a_grid_is_made_again_in_its_place(studio: Studio) -> None:
+    studio.press("compare-start", **{"Prompt": "a tower", "Steps": 3, "Columns: values": "1, 4, 9", "Rows": ""})
+    latest(studio, 3)
+    layout = studio.app.state.live.layout(studio.owner(), "compare")
+    assert layout
+    [[first, second, third]] = layout["cells"]
+    assert studio.press("compare-grid", "again", {"jobs": [third, first, third, "none"]}) == [""]
+    latest(studio, 2)
+    now = studio.app.state.live.layout(studio.owner(), "compare")
+    assert now and now["rows"] == layout["rows"] and now["cells"][0][1] == second
+    made = [studio.engine.job(each) for each in now["cells"][0]]
+    assert [job.recipe for job in made] == [studio.engine.job(each).recipe for each in (first, second, third)]
+    assert not {first, third} & {job.id for job in studio.app.state.live.shown(studio.owner(), "compare")}
+    assert studio.press("compare-grid", "again", {"jobs": [first]}) == ["That grid is not on the page any more."]
+
+
 def test_an_empty_seed_is_one_for_the_whole_grid(studio: Studio) -> None:
     assert studio.press("compare-start", **{"Columns: values": "1-4", "Rows": ""}) == [""]
     recipes = latest(studio, 4)

@@ -14,6 +14,7 @@ HEAD = """
 <link rel="stylesheet" href="/page/grid.css">
 <link rel="stylesheet" href="/page/addons.css">
 <link rel="stylesheet" href="/page/models.css">
+<link rel="stylesheet" href="/page/touch.css">
 <link rel="modulepreload" href="/page/stage.js">
 <link rel="modulepreload" href="/page/easel.js">
 <script type="module" src="/page/presses.js"></script>

@@ -8,7 +8,7 @@ They are functions, because Gradio writes a .pyi file beside every module that d
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import gradio as gr
@@ -22,6 +22,7 @@ EVENTS: dict[str, dict[str, tuple[type, ...]]] = {
     "turn": {"job": (str,), "noise": (*NUMBER, ABSENT)},
     "choose_model": {"model": (str,)},
     "restore": {"recipe": (dict,), "axes": (list,)},
+    "again": {"jobs": (list,)},
     "ended": {},
     "start": {"source": (str, ABSENT), "mask": (str, ABSENT)},
     "loaded": {"width": (int,), "height": (int,), "recipe": (dict, ABSENT)},
@@ -54,12 +55,12 @@ def canvas(place: str, start: str, stop: str) -> gr.HTML:
 def comparison(place: str, start: str, stop: str) -> gr.HTML:
     """Pictures in rows and columns, all alive at once. As `canvas`, laid out as `Live.show` was told.
 
-    Further events: `restore` carries the `recipe` and the `axes` of a contact sheet that was dropped on it; `ended`
-    comes when nothing of the grid moves any more.
+    Further events: `restore` carries the `recipe` and the `axes` of a contact sheet that was dropped on it; `again` the
+    `jobs`, by id, that were dropped and shall be made after all; `ended` comes when nothing of the grid moves any more.
     """
     return gr.HTML(
         html_template='<section class="grid-place-section" aria-label="Pictures compared"></section>',
-        js_on_load=_mount("grid.js", {"place": place, "start": start, "stop": stop}, "restore", "ended"),
+        js_on_load=_mount("grid.js", {"place": place, "start": start, "stop": stop}, "restore", "again", "ended"),
         apply_default_css=False,
         elem_id=f"{place}-grid",
         elem_classes="canvas",
@@ -111,6 +112,25 @@ def styles_bringer() -> gr.HTML:
         js_on_load=f'import("/page/styles.js").then(({{ mount }}) => mount(element, {_events(("brought",))}));',
         apply_default_css=False,
         min_height=0,
+    )
+
+
+def advice(place: str, intents: Sequence[Mapping[str, Any]]) -> gr.HTML:
+    """What to do next, and which of the buttons in `PLACE-intents` is pressed.
+
+    intents: of each its `name`, its `advice` and the `values` that its settings have. The value is the settings as they
+    are, as JSON in the same order; the first time it may be empty, for the first one's.
+    """
+    options = json.dumps({"place": place, "intents": list(intents)})
+    return gr.HTML(
+        "",
+        html_template='<p class="notice" role="note"></p>',
+        js_on_load=f"""
+            const given = {{ get: () => props.value, watch: (listener) => watch("value", listener) }};
+            import("/page/intents.js").then(({{ mount }}) => mount(element, {options}, given));
+        """,
+        apply_default_css=False,
+        elem_classes="sentence advice",
     )
 
 

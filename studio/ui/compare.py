@@ -56,6 +56,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     _connect_summary(cells, settings.form, start_from, summary, offered, studio)
     _connect_axes(settings, answer, offered, studio)
     _connect_start(start, settings.form, start_from, answer, studio)
+    _connect_again(cells, answer, studio)
     _connect_centre((cells, recent), settings, start_from, answer)
     painting.connect_model(settings, answer)
     painting.connect_lengths(settings, studio)
@@ -259,6 +260,30 @@ def _connect_start(
         return answer.nothing()
 
     start.click(generate, inputs={*fields, start_from}, outputs=[answer.component], **AT_ONCE)
+
+
+def _connect_again(cells: gr.HTML, answer: Answer, studio: Studio) -> None:
+    """Pictures that were dropped from the grid come back to their places. They begin anew, and become the same."""
+
+    def again(event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
+        owner = owner_of(request.request)
+        try:
+            wanted = dict.fromkeys(map(str, event._data["jobs"]))
+            layout = studio.live.layout(owner, PLACE)
+            there = {job_id for row in layout["cells"] for job_id in row} if layout else set()
+            dropped = [studio.engine.job(each) for each in wanted if each in there]
+            if not layout or not dropped:
+                raise RecipeError("That grid is not on the page any more.")
+            made = studio.engine.submit([job.recipe for job in dropped], owner, dropped[0].previews)
+            anew = dict(zip((job.id for job in dropped), made, strict=True))
+            cells = [[anew[each].id if each in anew else each for each in row] for row in layout["cells"]]
+            staying = [job for job in studio.live.shown(owner, PLACE) if job.id not in anew]
+            studio.live.show(owner, PLACE, [*staying, *made], {**layout, "cells": cells})
+        except StudioError as error:
+            return answer.refused(error)
+        return answer.nothing()
+
+    cells.again(again, outputs=[answer.component], **AT_ONCE)
 
 
 def _start(values: dict[str, Any], start_from: Any, owner: str, studio: Studio) -> None:

@@ -92,15 +92,15 @@ class Form:
 
     def update(self, values: dict[str, Any]) -> dict[Component, Any]:
         """What a handler returns to set the components of these names."""
-        return {self.components[name]: _shown(name, value) for name, value in values.items() if name in self.components}
+        return {self.components[name]: shown(name, value) for name, value in values.items() if name in self.components}
 
 
-def _shown(name: str, value: Any) -> Any:
+def shown(name: str, value: Any) -> Any:
     """The value, or the update, as the field of this name takes it: numbers as text."""
     if name not in NUMBERS:
         return value
     if isinstance(value, dict):
-        return {**value, "value": _shown(name, value["value"])} if "value" in value else value
+        return {**value, "value": shown(name, value["value"])} if "value" in value else value
     return numerals.written(value) if isinstance(value, int | float) else value or ""
 
 
@@ -110,7 +110,7 @@ def number(name: str, value: float | None, step: float = 1, **more: Any) -> gr.T
     step: what the arrow keys add (studio/ui/page/numbers.js).
     """
     classes = ["number", f"step-{step:g}"]
-    return gr.Textbox(_shown(name, value), label=NUMBERS[name], max_lines=1, min_width=0, elem_classes=classes, **more)
+    return gr.Textbox(shown(name, value), label=NUMBERS[name], max_lines=1, min_width=0, elem_classes=classes, **more)
 
 
 def read(values: dict[str, Any], **chosen: Any) -> tuple[list[Recipe], PreviewKind]:
@@ -224,7 +224,7 @@ def restored(saved: Any) -> dict[str, Any]:
     if not isinstance(saved, dict):
         return {}
     found = {name: value for name, value in saved.items() if _fits(name, value)}
-    return {name: _shown(name, value) for name, value in found.items()}
+    return {name: shown(name, value) for name, value in found.items()}
 
 
 def _fits(name: str, value: Any) -> bool:

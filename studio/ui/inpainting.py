@@ -13,7 +13,7 @@ from studio.engine import PreviewKind
 from studio.errors import RecipeError, SourceError
 from studio.recipe import Recipe, size_of
 from studio.ui import form, painting, styling
-from studio.ui.canvas import canvas, easel, notice, strip
+from studio.ui.canvas import advice, canvas, easel, notice, strip
 from studio.ui.painting import IN_PAGE, Settings, Studio
 
 PLACE = "inpainting"
@@ -41,7 +41,7 @@ INTENTS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "Extend": (
         {"strength": 1.0, "start_from": "original", "area": "whole", "repaint": "inside"},
-        "Press Extend at the picture, say how far it shall reach beyond its sides, and describe what is there.",
+        "Say how far the picture shall reach beyond its sides, and describe what is there.",
     ),
 }
 """What a person means to do → the settings for it, and what to do next."""
@@ -53,7 +53,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
-                intents, advice = _intents()
+                intents, next_steps = _intents()
                 settings.prompts()
                 styling.choice(settings, studio)
                 settings.choice_of_model()
@@ -66,9 +66,9 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
         with gr.Column(elem_classes="pictures with-easel", min_width=0):
             brush = easel(PLACE, "mask", f"{PLACE}-start")
             pictures = canvas(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
-    _connect_intents(intents, advice, settings)
+    _connect_intents(intents, next_steps, settings)
     painting.connect_start(brush.start, settings, answer, studio, partial(_read, studio))
-    painting.connect_loaded(brush, settings, answer)
+    painting.connect_loaded(brush, settings, answer, sized=False)
     painting.connect_model(settings, answer)
     painting.connect_lengths(settings, studio)
     painting.connect_strength(settings)
@@ -79,9 +79,13 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
 
 
 def _intents() -> tuple[list[gr.Button], gr.HTML]:
-    with gr.Row(elem_classes="intents"):
+    with gr.Row(elem_classes="intents", elem_id=f"{PLACE}-intents"):
         buttons = [gr.Button(name, size="sm", min_width=0, scale=0) for name in INTENTS]
-    return buttons, notice(INTENTS["Fill"][1])
+    described = [
+        {"name": name, "values": [form.shown(key, value) for key, value in values.items()], "advice": sentence}
+        for name, (values, sentence) in INTENTS.items()
+    ]
+    return buttons, advice(PLACE, described)
 
 
 def _mask_fields(settings: Settings) -> None:
@@ -108,11 +112,19 @@ def _side(width: int, height: int) -> int:
     return round(math.sqrt(width * height))
 
 
-def _connect_intents(buttons: list[gr.Button], advice: gr.HTML, settings: Settings) -> None:
-    for button, (values, sentence) in zip(buttons, INTENTS.values(), strict=True):
-        updates = settings.form.update(values)
-        script = f"() => {json.dumps([*updates.values(), sentence])}"
-        button.click(js=script, outputs=[*updates, advice], **IN_PAGE)
+def _connect_intents(buttons: list[gr.Button], next_steps: gr.HTML, settings: Settings) -> None:
+    set_by_them = [settings.fields[name] for name in INTENTS["Fill"][0]]
+    for button, (values, _) in zip(buttons, INTENTS.values(), strict=True):
+        shown = [form.shown(name, value) for name, value in values.items()]
+        button.click(js=f"() => {json.dumps(shown)}", outputs=set_by_them, **IN_PAGE)
+    gr.on(
+        [each.change for each in set_by_them],
+        js="(...values) => JSON.stringify(values)",
+        inputs=set_by_them,
+        outputs=next_steps,
+        trigger_mode="always_last",
+        **IN_PAGE,
+    )
 
 
 def _read(studio: Studio, values: dict[str, Any], handed: dict[str, Any]) -> tuple[list[Recipe], PreviewKind]:

@@ -74,12 +74,15 @@ def routes(library: Library, live: Live) -> APIRouter:
 
 
 def described(picture: Picture) -> dict[str, Any]:
-    """What the page needs to know of a picture."""
+    """What the page needs to know of a picture. `forked_at` only of one that was forked: after how many steps."""
+    forked = {"forked_at": picture.parent_step} if picture.parent else {}
     return {
+        **forked,
         "id": picture.id,
         "width": picture.width,
         "height": picture.height,
         "steps_done": picture.steps_done,
+        "made_at": picture.made_at,
         "recipe": picture.recipe.for_page(),
         "rating": picture.rating,
         "note": picture.note,

@@ -190,7 +190,7 @@ def test_a_picture_of_another_tab_is_rated(page: Page) -> None:
     expect(dialog.locator(".star[data-on]")).to_have_count(4)
     dialog.get_by_role("button", name="2 stars").click()
     page.keyboard.press("Escape")
-    expect(text.locator(".tile .star[data-on]")).to_have_count(2)
+    expect(text.locator(".stage-bar .star[data-on]")).to_have_count(2)
 
 
 def test_how_long_it_takes_is_told_once_it_is_known(page: Page) -> None:

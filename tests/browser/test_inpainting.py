@@ -338,8 +338,8 @@ def test_variations_before_and_after_and_use_these_settings(page: Page, studio: 
     generate(tab)
     tab.locator(".frame").first.click()
     dialog = page.get_by_role("dialog")
-    dialog.get_by_role("button", name="Compare with start").click()
-    handle = dialog.get_by_role("slider")
+    dialog.get_by_role("button", name="Before / after").click()
+    handle = dialog.get_by_label("Before and after")
     before = handle.input_value()
     handle.press("ArrowRight")
     assert handle.input_value() != before

@@ -138,7 +138,7 @@ def test_a_stopped_picture_can_be_continued_from_the_recent_ones(page: Page) -> 
     start(page)
     wait_for(page, "finished")
     expect(here(page).locator(".tile")).to_have_count(1)
-    here(page).locator(".thumbnail").nth(1).click()
+    here(page).locator(".thumbnail.unfinished").first.click()
     page.get_by_role("dialog").get_by_role("button", name="Continue").click()
     wait_for(page, "step")
     wait_for_step(page, stopped + 1)
@@ -482,7 +482,7 @@ def test_a_late_answer_does_not_take_a_rating_back(page: Page) -> None:
             route.fulfill(response=answer)
     assert answered.value.json()["rating"] == 0
     expect(here(page).locator(".thumbnail").first.locator(".star-mark")).to_have_text("4")
-    expect(tile.locator(".star[data-on]")).to_have_count(4)
+    expect(here(page).locator(".stage-bar .star[data-on]")).to_have_count(4)
     page.unroute_all()
 
 

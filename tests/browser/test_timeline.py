@@ -91,10 +91,11 @@ def test_a_fork_at_a_third_of_the_way(page: Page, studio: Studio) -> None:
     assert newest(studio) == Recipe.from_values(
         {**_values(newest(studio)), "seed": 3, "turns": [{"step": 3, "guidance_scale": 1}]}
     )
-    expect(tab.locator(".facts").nth(1)).to_contain_text("forked at step 3")
+    expect(tab.locator(".facts")).to_contain_text("forked at step 3: guidance 6 → 1")
+    expect(tab.locator(".seed-of")).to_have_text(["Seed 3", "Seed 3\u00a0· guidance 6 → 1"])
     # Its settings, used again, make the same picture.
     first = np.asarray(Image.open(studio.files()[-1]))
-    tab.get_by_role("button", name="Use these settings").nth(1).click()
+    tab.get_by_role("button", name="Use these settings").click()
     expect(tab.get_by_label("Changes on the way")).to_have_value("3: guidance 1")
     generate(tab)
     assert np.array_equal(np.asarray(Image.open(studio.files()[-1])), first)
@@ -135,17 +136,19 @@ def test_another_sampler_and_fresh_noise_are_branches_that_can_be_made_again(pag
         tab.get_by_role("button", name="Fork from here").first.click()
         expect(tab.locator(".tile[data-state=finished]")).to_have_count(number)
         made.append(studio.files()[-1])
+        tab.locator(".frame").first.click()  # the next one is made of the first, too
     [plain], [noisy] = ([*metadata.read(path)[0].turns] for path in made)  # type: ignore[index]
     assert plain == Turn(4, sampler="Euler")
     assert noisy.noise and noisy == Turn(4, sampler="Euler", noise=(0.4, noisy.noise[1]))
     for path in made:
         with Image.open(path) as image:
             assert image.info[metadata.PARENT] == f"4 {parent.stem}"
-    expect(tab.locator(".facts").nth(2)).to_contain_text("forked at step 4")
+    tab.locator(".frame").nth(2).click()
+    expect(tab.locator(".facts")).to_contain_text("forked at step 4: sampler DDIM → Euler, fresh noise 0.4")
 
     # From its settings alone, the last one is made again, without the picture that it was forked from.
     wanted = np.asarray(Image.open(made[-1]))
-    tab.get_by_role("button", name="Use these settings").nth(2).click()
+    tab.get_by_role("button", name="Use these settings").click()
     expect(tab.get_by_label("Changes on the way")).to_have_value(
         f"4: sampler Euler\n4: noise 0.4 seed {noisy.noise[1]}"
     )
@@ -175,7 +178,7 @@ def test_going_back_into_a_picture_of_the_library(page: Page, studio: Studio, fa
 
     # The two know each other.
     expect(tab.locator(".thumbnail")).not_to_have_count(0)
-    tab.locator(".frame").nth(1).click()
+    tab.locator(".frame").nth(1).click()  # it is chosen already: the newest one is
     viewer = page.get_by_role("dialog")
     expect(viewer.locator(".viewer-kin")).to_contain_text("at step 2")
     viewer.get_by_role("button", name="The picture it came from").click()

@@ -4,7 +4,8 @@ import { icon } from "./icons.js";
 import { heading, item, opens } from "./menu.js";
 import { numberField, numberOf, read } from "./numbers.js";
 import { isTyping } from "./pen.js";
-import { make, setText, sizeOf } from "./words.js";
+import { recent } from "./server.js";
+import { make, onEnter, setText, thumbnailRatio } from "./words.js";
 
 const SHAPES = [[9, 16], [2, 3], [3, 4], [1, 1], [4, 3], [3, 2], [16, 9]];
 const LEAST = 8;
@@ -98,29 +99,33 @@ export function listenForDrops(section, take) {
 
 // ---- Library ----
 
+/** Pictures that are shown at first, and with each "Older". */
+const AT_ONCE = 36;
+
 async function pickFromLibrary(take) {
   const grid = make("div", { class: "picker-grid" });
   const more = make("button", { type: "button", class: "act" }, "Older");
-  const { dialog, close } = openDialog("From the library", grid, more);
+  const problem = make("p", { class: "dialog-problem", role: "alert" });
+  const { dialog, close } = openDialog("From the library", grid, problem, more);
   dialog.classList.add("picker");
   let last = "";
 
   async function load() {
-    const answer = await fetch(`/pictures?count=36${last && `&before=${encodeURIComponent(last)}`}`).catch(() => null);
-    const found = answer?.ok ? (await answer.json()).pictures : [];
-    for (const picture of found) {
+    const found = await recent(AT_ONCE, last);
+    if (!found) return setText(problem, "The studio does not answer. Is it still running?");
+    setText(problem, "");
+    for (const picture of found.pictures) {
       const image = make("img", { src: `/thumbnails/${picture.id}`, alt: picture.recipe.prompt || "Picture without a prompt" });
       const button = make("button", { type: "button", class: "thumbnail", title: picture.recipe.prompt.slice(0, 200) }, image);
-      const { width, height } = sizeOf(picture.recipe);
-      button.style.aspectRatio = `${width} / ${height}`;
+      button.style.aspectRatio = thumbnailRatio(picture.recipe);
       button.addEventListener("click", () => {
         close();
         take.picture(picture);
       });
       grid.append(button);
     }
-    more.hidden = found.length < 36;
-    last = found.at(-1)?.id;
+    more.hidden = !found.more;
+    last = found.pictures.at(-1)?.id;
     if (!grid.firstChild) grid.append(make("p", {}, "There are no pictures yet. Make one in Text to image first."));
   }
 
@@ -177,6 +182,7 @@ function askForBlank(take, settings) {
   const problem = make("p", { class: "dialog-problem", role: "alert" });
   const fields = make("div", { class: "blank-fields" }, field("Width", across), field("Height", down), field("Colour", paint));
   const ok = make("button", { type: "button", class: "act strong" }, "Put on the easel");
+  [across, down].forEach((input) => onEnter(input, ok));
   const { close } = openDialog("A blank sheet", make("div", { class: "blank-shapes" }, ...shapes), fields, problem, ok);
   ok.addEventListener("click", () => {
     const [width, height] = [read(across), read(down)];

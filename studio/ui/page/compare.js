@@ -1,11 +1,14 @@
-// Before and after: the start picture over the result, with an edge between them that can be moved.
+// Before and after: one picture over another, with an edge between them that can be moved.
 
 import { make } from "./words.js";
 
-/** An element to lie over the result, as large as it. `source`: the start picture's name. */
-export function compare(source) {
-  const image = make("img", { src: `/sources/${source}.png`, alt: "Start picture", draggable: false });
-  return slide(image, { left: "Before", right: "After", name: "Before and after", of: "the start picture" });
+/**
+ * An element to lie over a picture, as large as it: the one at `address` up to an edge. `left` and `right` are written on the two;
+ * `of` is what the left one is, for those who cannot see it.
+ */
+export function compare(address, left, right, of) {
+  const image = make("img", { src: address, alt: `${left}: ${of}`, draggable: false });
+  return slide(image, { left, right, name: `${left} and ${right.toLowerCase()}`, of });
 }
 
 /** `over` lies over another picture, from the left up to an edge. `name` and `of` are for those who cannot see it. */

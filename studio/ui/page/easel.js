@@ -60,7 +60,7 @@ export function mount(root, options, events, value) {
   const take = { file: takeFile, picture: takeFromLibrary, blank: takeBlank, say };
   const ways = makeWays(section, mode, take, isShown, settings);
   frame.append(zooms, ways.invite, make("p", { class: "easel-drop", "aria-hidden": "true" }, "Drop it here"));
-  section.append(tools.rail, frame, tools.options, alert, note);
+  section.append(tools.rail, frame, tools.options, make("div", { class: "easel-sentences" }, alert, note));
   ways.menuOn(tools.button("picture"));
   if (mode === "mask") {
     maskMenuOn(tools.button("maskfile"), section, strokes, takeMask, settings, save);
@@ -328,6 +328,11 @@ export function mount(root, options, events, value) {
     }
   }
 
+  function askHowFar() {
+    if (picture) tools.button("extend").click();
+    else say("There is no picture to extend. Bring one in first.");
+  }
+
   function extend(by) {
     return bring("Extending the picture…", async () => {
       const { source, mask } = await post(`/sources/${picture.name}/extended?${new URLSearchParams(by)}`);
@@ -368,6 +373,7 @@ export function mount(root, options, events, value) {
     // A mask stays for the next round.
     offer(place, "send", (sent) => takeFromLibrary(sent, { keep: mode === "mask" }));
     offer(place, "vary", events.vary);
+    if (mode === "mask") offer(place, "extend", askHowFar);
   }
 
   async function restore() {

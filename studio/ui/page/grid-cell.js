@@ -2,7 +2,7 @@
 
 import { icon } from "./icons.js";
 import { isMoving } from "./live.js";
-import { makePicture, ratioOf } from "./stage.js";
+import { makePicture, ratioOf } from "./emerging.js";
 import { makeStars, ratingWords } from "./stars.js";
 import { make, setText } from "./words.js";
 
@@ -83,6 +83,8 @@ export function makeCell(job, act, say) {
   return {
     element,
     caption,
+    /** What can be done with it, and its stars. */
+    parts: [own, stars.element],
     update,
     setName(next) {
       name = next;

@@ -13,6 +13,7 @@ const KEYS = [
   ["X", "Drop it"],
   ["Shift X", "Drop its row"],
   ["Alt X", "Drop its column"],
+  ["Ctrl Z", "Bring back what was dropped last"],
   ["M", "Mark it; two can be compared"],
   ["C", "Flick between the two marked"],
   ["Ctrl wheel", "Zoom all; drag to move all"],

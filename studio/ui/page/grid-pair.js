@@ -3,7 +3,7 @@
 import { slide } from "./compare.js";
 import { fullButton, isFullKey, toggleFull } from "./full.js";
 import { jobs, listen } from "./live.js";
-import { makePicture, ratioOf } from "./stage.js";
+import { makePicture, ratioOf } from "./emerging.js";
 import { make, setText } from "./words.js";
 
 /** The ways to look at two, and their names. */

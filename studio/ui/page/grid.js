@@ -2,17 +2,20 @@
 
 import { fullButton, isFullKey, toggleFull } from "./full.js";
 import { icon } from "./icons.js";
+import { described, ratioOf } from "./emerging.js";
 import { emptyCell, makeCell } from "./grid-cell.js";
+import { makeDrops } from "./grid-drops.js";
 import { keysPanel, makeSteps } from "./grid-keys.js";
 import { makeLook } from "./grid-look.js";
 import { AROUND, layoutOf, ORDERS, planOf, tracksFor } from "./grid-plan.js";
 import { showPair, WAYS } from "./grid-pair.js";
 import { makeSheets } from "./grid-sheet.js";
+import { makeTouchBar } from "./grid-touch.js";
 import { act, isConnected, isMoving, jobs, layouts, listen, shown } from "./live.js";
 import { item, opens } from "./menu.js";
 import { show } from "./pictures.js";
 import { offer } from "./places.js";
-import { described, isOnPage, lookAtNew, makeTrouble, phase, ratioOf, stands, takeOrders, withNextFrame } from "./stage.js";
+import { isOnPage, lookAtNew, makeTrouble, phase, stands, takeOrders, withNextFrame } from "./stage.js";
 import { rate, ratingOf, watchRatings } from "./stars.js";
 import { make, setText, standingOfAll } from "./words.js";
 
@@ -21,16 +24,13 @@ const HINT = "Choose what shall differ and press Generate. All pictures come out
 /** Longer side of the smallest picture; on a small screen, its width. */
 const LEAST = { wide: 120, narrow: 112 };
 
-/** Pixels that stay free below the pictures on the full screen. */
-const FULL_BELOW = 12;
-
 /** Fill `root` with the grid of a tab and give its buttons their keys. `options`: place, start, stop. */
 export function mount(root, options, events) {
   const section = root.querySelector(".grid-place-section");
   const words = make("p", { class: "stage-words" });
   const go = make("button", { type: "button", class: "act strong" }, "Continue");
   const discard = make("button", { type: "button", class: "act" }, "Discard stopped");
-  const again = make("button", { type: "button", class: "act" });
+  const undo = make("button", { type: "button", class: "act" }, icon("undo"), make("span", {}, "Undo"));
   const keys = make("button", { type: "button", class: "act grid-keys", title: "Keys", "aria-label": "Keys" }, icon("keys"));
   const note = make("p", { class: "grid-note" });
   const table = make("div", { class: "grid-table", role: "grid", "aria-label": "Pictures side by side" });
@@ -41,11 +41,14 @@ export function mount(root, options, events) {
   const look = makeLook(table);
   const trouble = makeTrouble(drawSoon);
   const { say } = trouble;
-  const acts = make("div", { class: "acts" }, again, go, discard);
+  const acts = make("div", { class: "acts" }, undo, go, discard);
   const sheets = makeSheets(section, options.place, events, () => all().some((job) => job.picture), say);
   const sort = make("button", { type: "button", class: "act grid-sort" }, icon("sort"), make("span", {}, "Sort"));
   const full = fullButton(section);
   section.append(make("div", { class: "grid-bar" }, words, acts, look.bar, sort, sheets, full, keys), note, box, hint, pair, spoken);
+  const touchBar = makeTouchBar(table, (id) => cells.get(id)?.parts ?? []);
+  if (touchBar) section.append(touchBar.element);
+  undo.title = "Bring back what was dropped last (Ctrl Z)";
   discard.title = "Drop what is stopped. The partial pictures stay in the library.";
   opens(sort, orderItems, { label: "Sort" });
   opens(keys, keysPanel, { role: "dialog", label: "Keys" });
@@ -53,8 +56,6 @@ export function mount(root, options, events) {
 
   /** Job id → its cell; kept as long as the layout has it. */
   const cells = new Map();
-  /** Ids that the person dropped: what is finished cannot be cancelled, and the others go from the page at once. */
-  const dropped = new Set();
   const marked = [];
   const changed = new Set();
   let plan = null;
@@ -69,12 +70,19 @@ export function mount(root, options, events) {
   let said = "";
   let fallback = { key: "", layout: null };
 
-  const isGone = ({ id }) => dropped.has(id) || jobs.get(id)?.state === "cancelled" || (hasAll && !jobs.has(id));
-  const standing = () => (plan?.cells ?? []).filter(({ id }) => id && stands(jobs.get(id)) && !dropped.has(id));
+  const drops = makeDrops({
+    jobs,
+    at: (id) => [placeOf(id).row, placeOf(id).column],
+    idAt: ([row, column]) => built.layout?.cells[row]?.[column],
+    cancel: (some) => each(some, "cancel"),
+    begin: (ids) => events.again({ jobs: ids }),
+    draw: () => drawSoon(),
+  });
+  const isGone = ({ id }) => drops.has(id) || jobs.get(id)?.state === "cancelled" || (hasAll && !jobs.has(id));
+  const standing = () => (plan?.cells ?? []).filter(({ id }) => id && stands(jobs.get(id)) && !drops.has(id));
   const all = () => standing().map(({ id }) => jobs.get(id));
   const moving = () => all().filter(isMoving);
   const paused = () => all().filter((job) => job.state === "paused");
-  const hidden = () => (plan?.cells ?? []).filter(({ id }) => dropped.has(id) && jobs.get(id)?.state === "finished");
 
   const steps = makeSteps(table, {
     places: () => plan?.cells ?? [],
@@ -124,9 +132,10 @@ export function mount(root, options, events) {
     const known = ids.filter((id) => jobs.has(id)).length;
     if (now === built.layout && known === built.known && !isResized) return;
     const isOther = now !== built.layout;
+    const before = built.layout;
     built = { layout: now, known };
     for (const [id] of cells) if (!ids.includes(id)) cells.delete(id);
-    if (isOther) forget(ids);
+    if (isOther) forget(ids, isSameGrid(before, now));
     // The box must stand on the page before its room can be measured.
     setText(note, now?.note ?? "");
     section.toggleAttribute("data-empty", !now);
@@ -135,14 +144,15 @@ export function mount(root, options, events) {
     plan = now && planOf(now, room(), job ? ratioOf(job.recipe) : 1, rank && ((id) => rank(id, scoreOf)));
     section.toggleAttribute("data-list", Boolean(plan?.axis));
     const focused = table.contains(document.activeElement) ? document.activeElement : null;
+    touchBar?.clear();
     table.replaceChildren(...(plan ? fill() : []));
     focused?.isConnected && focused.focus({ preventScroll: true });
     settled = null;
   }
 
   /** What was about pictures that are not here any more. */
-  function forget(ids) {
-    for (const id of dropped) if (!ids.includes(id)) dropped.delete(id);
+  function forget(ids, isSame) {
+    drops.forget(ids, isSame);
     const stay = marked.filter((id) => ids.includes(id));
     if (stay.length !== marked.length) {
       marked.splice(0, marked.length, ...stay);
@@ -205,14 +215,12 @@ export function mount(root, options, events) {
 
   // ---- Places and sizes ----
 
-  /** Pixels that there are for the table, without the page having to scroll; on a small screen, a part of it. */
+  /** Pixels that there are for the table: what the section's bar and note leave of its height, which is always the same. */
   function room() {
     const style = getComputedStyle(section);
-    const { top } = box.getBoundingClientRect();
-    const below = parseFloat(style.getPropertyValue("--grid-below")) || 0;
     const width = section.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
-    if (document.fullscreenElement === section) return { width, height: Math.max(innerHeight - top - FULL_BELOW, 200) };
-    return { width, height: Math.max(isNarrow() ? innerHeight * 0.66 : innerHeight - top - scrollY - below, 260) };
+    const bottom = section.getBoundingClientRect().bottom - parseFloat(style.paddingBottom);
+    return { width, height: Math.max(bottom - box.getBoundingClientRect().top - (touchBar?.element.offsetHeight ?? 0), 200) };
   }
 
   /** What was dropped leaves, rows and columns of which nothing is left close, and the others take their room. */
@@ -277,12 +285,11 @@ export function mount(root, options, events) {
   function tell() {
     const now = all();
     setText(words, trouble.sentence() || (isConnected() ? wordsFor(now) : "The studio does not answer. Trying again…"));
-    const [held, gone] = [paused().length, hidden().length];
+    const held = paused().length;
     go.hidden = held === 0;
     discard.hidden = held === 0;
     go.title = held === 1 ? "Let the stopped picture go on" : `Let the ${held} stopped pictures go on`;
-    again.hidden = gone === 0;
-    setText(again, gone === 1 ? "Show the hidden one" : `Show ${gone} hidden`);
+    undo.hidden = !drops.canUndo();
     const stop = document.getElementById(options.stop);
     const isMovingNow = moving().length > 0;
     if (stop) stop.disabled = !isMovingNow && !isComing();
@@ -316,16 +323,7 @@ export function mount(root, options, events) {
     return answers;
   }
 
-  /** They leave the page at once; what cannot be cancelled after all comes back. */
-  async function dropAll(places) {
-    const out = places.filter(({ id }) => id && !isGone({ id }) && jobs.has(id));
-    out.forEach(({ id }) => dropped.add(id));
-    drawSoon();
-    const living = out.map(({ id }) => jobs.get(id)).filter((job) => isMoving(job) || job.state === "paused");
-    const answers = await each(living, "cancel");
-    living.forEach((job, index) => answers[index] && dropped.delete(job.id));
-    drawSoon();
-  }
+  const dropAll = (places) => drops.drop(places.map(({ id }) => id).filter((id) => id && !isGone({ id }) && jobs.has(id)));
 
   function dropLine(kind, index) {
     const inLine = plan.cells.filter((place) => place[kind] === index);
@@ -435,10 +433,7 @@ export function mount(root, options, events) {
   });
   go.addEventListener("click", () => each(paused(), "resume"));
   discard.addEventListener("click", () => dropAll(standing().filter(({ id }) => jobs.get(id).state === "paused")));
-  again.addEventListener("click", () => {
-    for (const { id } of hidden()) dropped.delete(id);
-    drawSoon();
-  });
+  undo.addEventListener("click", drops.undo);
   const isComing = takeOrders(section, options, () => each(moving(), "pause"), () => drawSoon());
   listen((change) => {
     if (change.kind === "jobs") [section.dataset.ready, hasAll] = ["true", true];
@@ -450,10 +445,12 @@ export function mount(root, options, events) {
     for (const { id } of standing()) if (jobs.get(id).picture === picture) drawSoon(id);
   });
   document.addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || !isFullKey(event) || !isOnPage(section) || !plan) return;
+    const isUndo = event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey;
+    if (event.defaultPrevented || !(isUndo || isFullKey(event)) || !isOnPage(section) || !plan) return;
     if (event.target.closest("input:not([type=range]), textarea, [contenteditable], dialog")) return;
     event.preventDefault();
-    toggleFull(section);
+    if (isUndo) drops.undo();
+    else toggleFull(section);
   });
   section.addEventListener("fullscreenchange", () => {
     sized = "";
@@ -464,5 +461,11 @@ export function mount(root, options, events) {
   addEventListener("resize", resized);
   drawMarks();
 }
+
+/** Whether two layouts have the same rows and columns: in one of them pictures were made again. */
+const isSameGrid = (one, other) =>
+  Boolean(one && other) &&
+  JSON.stringify([one.rows, one.columns]) === JSON.stringify([other.rows, other.columns]) &&
+  other.cells.flat().some((id) => one.cells.flat().includes(id));
 
 const isNarrow = () => matchMedia("(max-width: 860px)").matches;

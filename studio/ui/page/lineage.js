@@ -2,7 +2,7 @@
 
 import { icon } from "./icons.js";
 import { ask } from "./places.js";
-import { make } from "./words.js";
+import { changesAt, make } from "./words.js";
 
 /**
  * A button that puts a picture on its tab's stage again, with its timeline, and fills the form in as it was made.
@@ -31,22 +31,28 @@ async function recall(id, place) {
   }
 }
 
-/** Fill `element` with the picture that this one was forked from, and with its forks. `open(picture)` shows one. */
+/**
+ * Fill `element` with the picture that this one was forked from, and with its forks, each with what was changed. `open(picture)`
+ * shows one. Resolves to the picture that it was forked from, null if there is none.
+ */
 export async function showKin(element, picture, open) {
   element.replaceChildren();
-  element.dataset.of = picture.id;
+  element.dataset.of = picture.id ?? "";
+  if (!picture.id) return null;
   const answer = await fetch(`/pictures/${picture.id}/lineage`).catch(() => null);
-  if (!answer?.ok) return;
+  if (!answer?.ok) return null;
   const { parent, step, gone, forks } = await answer.json();
-  if (element.dataset.of !== picture.id) return;
+  if (element.dataset.of !== picture.id) return null;
   const words = (text) => make("span", {}, text);
-  if (parent) element.append(make("div", {}, words("From"), small(parent, "The picture it came from", open), words(`at step ${step}`)));
-  if (gone) element.append(make("div", {}, words(`Forked at step ${step} from a picture that is not here any more`)));
-  if (forks.length === 0) return;
+  const at = (recipe, where) => [`step ${where}`, changesAt(recipe, where)].filter(Boolean).join(": ");
+  if (parent) element.append(make("div", {}, words("From"), small(parent, "The picture it came from", open), words(`at ${at(picture.recipe, step)}`)));
+  if (gone) element.append(make("div", {}, words(`Forked at ${at(picture.recipe, step)}, from a picture that is not here any more`)));
+  if (forks.length === 0) return parent;
   const branches = forks.map((each) =>
-    make("span", { class: "branch" }, small(each, `Fork at step ${each.step}`, open), words(`step ${each.step}`)),
+    make("span", { class: "branch" }, small(each, `Fork at step ${each.step}`, open), words(at(each.recipe, each.step))),
   );
   element.append(make("div", {}, words(forks.length === 1 ? "Its fork" : "Its forks"), ...branches));
+  return parent;
 }
 
 function small(picture, title, open) {

@@ -3,7 +3,7 @@
 import { heading, item, opens } from "./menu.js";
 import { numberField, read } from "./numbers.js";
 import { fileOf } from "./server.js";
-import { make } from "./words.js";
+import { make, onEnter } from "./words.js";
 
 const SIDES = ["left", "top", "right", "bottom"];
 const MOST = 4096;
@@ -84,6 +84,7 @@ export function extendFormOn(button, sizeOfPicture, extend) {
       close();
       extend(Object.fromEntries(SIDES.map((side, at) => [side, pixels[at]])));
     });
+    inputs.forEach((input) => onEnter(input, go));
     return [
       heading("Pixels to add on each side"),
       make("div", { class: "extend-fields" }, ...fields, make("div", { class: "extend-middle", "aria-hidden": "true" })),

@@ -139,7 +139,7 @@ function card(each, bases, open) {
   if (each.problem) button.classList.add("has-problem");
   const kindOf = [bases[each.base] ?? each.family, each.variant].filter(Boolean).join(" ");
   const facts = [each.precision, each.bytes ? size(each.bytes) : ""].filter(Boolean).join(" · ");
-  const words = make("span", { class: "models-words" }, make("bdi", { class: "models-name" }, each.name));
+  const words = make("span", { class: "models-words" }, make("bdi", { class: "models-name", title: each.name }, each.name));
   if (kindOf) words.append(make("span", { class: "models-facts" }, kindOf));
   if (facts) words.append(make("span", { class: "models-facts" }, facts));
   if (each.problem) words.append(make("span", { class: "models-problem" }, "Cannot be used"));

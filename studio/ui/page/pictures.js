@@ -1,13 +1,13 @@
 // What can be done with a picture that is on disk, and the large view of one.
 
 import { compare } from "./compare.js";
+import { described, makePicture } from "./emerging.js";
 import { fullButton, isFullKey, toggleFull } from "./full.js";
 import { icon } from "./icons.js";
 import { showKin, wayBack } from "./lineage.js";
 import { act, jobs, listen, stoppedAt } from "./live.js";
 import { heading, item, opens } from "./menu.js";
 import { ask } from "./places.js";
-import { described, makePicture } from "./stage.js";
 import { makeStars, rate, starsOfKey } from "./stars.js";
 import { makeTimeline } from "./timeline.js";
 import { facts, make, setText, sizeOf, standing, stepsRun } from "./words.js";
@@ -58,19 +58,20 @@ function button(drawing, text, act, done) {
   return element;
 }
 
-function label(element, drawing, text) {
+/** Fill a button with a drawing and words. */
+export function label(element, drawing, text) {
   element.title = text;
   element.append(icon(drawing), make("span", {}, text));
 }
 
 /**
  * Show pictures[index] large, with its settings; the arrow keys lead to the others, digits rate.
- * `place`: where a stopped one goes on if it is continued from here. `isComparing`: with its start picture beside it.
+ * `place`: where a stopped one goes on if it is continued from here. `over`: what lies over it, "start" or "parent" or nothing.
  *
  * A picture with a `name` is one of a grid, and is called by it. One with a `job` is shown as that stands, in the making too, and with
  * its timeline. The answer is the dialog, and what is shown now.
  */
-export function show(pictures, index, events, place, isComparing = false) {
+export function show(pictures, index, events, place, over = "") {
   const dialog = make("dialog", { class: "viewer", "aria-label": "Picture" });
   const image = make("img", { alt: "" });
   const name = make("p", { class: "viewer-name" });
@@ -86,7 +87,9 @@ export function show(pictures, index, events, place, isComparing = false) {
   const close = make("button", { type: "button", class: "act viewer-close", title: "Close", "aria-label": "Close" }, "×");
   const before = make("button", { type: "button", class: "viewer-turn" }, "‹");
   const after = make("button", { type: "button", class: "viewer-turn" }, "›");
-  const text = make("div", { class: "viewer-text" }, name, stars.element, slot, prompt, negative, line, note, acts, sentence, kin);
+  const text = make("div", { class: "viewer-text" }, name, stars.element, slot, prompt, negative, line, note, kin, sentence, acts);
+  const overs = [overButton("start", "Before / after"), overButton("parent", "Compare with parent")];
+  let parent = null; // the picture that this one was forked from, once it is known
   const seen = make("div", { class: "viewer-seen" }, image);
   const picture = make("div", { class: "viewer-picture" }, before, seen, after);
   // A dialog itself cannot fill the screen; what is in it can.
@@ -119,7 +122,8 @@ export function show(pictures, index, events, place, isComparing = false) {
     lead(before, -1, "Newer");
     lead(after, 1, "Older");
     told = "";
-    drawComparing();
+    parent = null;
+    drawOver();
     tell();
   }
 
@@ -144,12 +148,12 @@ export function show(pictures, index, events, place, isComparing = false) {
     stars.show(shown.id);
     setText(prompt, recipe.prompt || "(no prompt)");
     setText(negative, recipe.negative_prompt ? `Not: ${recipe.negative_prompt}` : "");
-    if (job?.state !== "step") setText(line, `Seed ${recipe.seed} · ${facts(recipe)}${shown.id ? unfinished(shown) : ""}`);
+    if (job?.state !== "step") setText(line, `Seed ${recipe.seed} · ${facts(recipe, shown.forked_at)}${shown.id ? unfinished(shown) : ""}`);
     setText(note, shown.note ?? "");
     slot.replaceChildren(...(live && shown.id ? [makeTimeline(job, live.look)] : []));
     acts.replaceChildren(
       ...continuing(shown),
-      ...comparing(recipe),
+      ...overs,
       ...(shown.id
         ? [
             wayBack(shown, () => dialog.close(), (failure) => setText(sentence, failure)),
@@ -158,8 +162,11 @@ export function show(pictures, index, events, place, isComparing = false) {
         : []),
     );
     setText(sentence, "");
-    if (shown.id) showKin(kin, shown, turnTo);
-    else kin.replaceChildren();
+    showKin(kin, shown, turnTo).then((found) => {
+      if (current().id !== shown.id) return;
+      parent = found;
+      drawOver();
+    });
   }
 
   /** The picture of a job, from its noise on. */
@@ -178,23 +185,28 @@ export function show(pictures, index, events, place, isComparing = false) {
     turn(0);
   }
 
-  /** The button that lays the start picture over the result, if there is one. */
-  function comparing(recipe) {
-    if (!recipe.source) return [];
+  /** A button that lays the start picture over the result, or the picture that it was forked from. */
+  function overButton(kind, title) {
     const toggle = make("button", { type: "button", class: "act" });
-    label(toggle, "compare", "Compare with start");
-    toggle.setAttribute("aria-pressed", String(isComparing));
+    label(toggle, "compare", title);
     toggle.addEventListener("click", () => {
-      isComparing = !isComparing;
-      toggle.setAttribute("aria-pressed", String(isComparing));
-      drawComparing();
+      over = over === kind ? "" : kind;
+      drawOver();
     });
-    return [toggle];
+    return toggle;
   }
 
-  function drawComparing() {
+  function drawOver() {
     const { source } = pictures[index].recipe;
-    seen.replaceChildren(live?.element ?? image, ...(isComparing && source ? [compare(source)] : []));
+    const there = {
+      start: source && (() => compare(`/sources/${source}.png`, "Before", "After", "the start picture")),
+      parent: parent && (() => compare(`/pictures/${parent.id}.png`, "Parent", "Fork", "the picture it came from")),
+    };
+    ["start", "parent"].forEach((kind, at) => {
+      overs[at].hidden = !there[kind];
+      overs[at].setAttribute("aria-pressed", String(over === kind));
+    });
+    seen.replaceChildren(live?.element ?? image, ...(there[over] ? [there[over]()] : []));
   }
 
   function continuing(picture) {
@@ -232,7 +244,7 @@ export function show(pictures, index, events, place, isComparing = false) {
   document.body.append(dialog);
   dialog.showModal();
   // Not its first button: a space would press it.
-  room.focus();
+  room.focus({ preventScroll: true });
   return { dialog, current };
 }
 

@@ -18,7 +18,12 @@ export function offer(place, verb, act) {
  */
 export function ask(place, verb, detail) {
   const tab = document.querySelector(`[role="tab"][data-tab-id="${place}"]`);
-  if (tab?.getAttribute("aria-selected") !== "true") tab?.click();
+  if (tab?.getAttribute("aria-selected") !== "true") {
+    tab?.click();
+    // How far down one was tells nothing in another tab, where what was asked for happens above.
+    scrollTo({ top: 0, behavior: "instant" });
+    tab?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
   const key = `${place} ${verb}`;
   const act = doers.get(key);
   if (act) act(detail);

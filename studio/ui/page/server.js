@@ -1,4 +1,4 @@
-// What the easel asks of the server, and what it says of failures.
+// What the page asks of the server, and what it says of failures.
 
 const SILENT = "The studio does not answer. Is it still running?";
 
@@ -13,6 +13,19 @@ export async function post(address, body = null) {
   const data = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(data.error ?? "The studio could not take this. Its window tells more.");
   return data;
+}
+
+/**
+ * Pictures of the library, the newest first: `count` of them from the one after `before` on, and whether there are `more`. Null
+ * if the studio does not answer.
+ */
+export async function recent(count, before = "") {
+  // One more than is wanted tells whether there is anything left.
+  const query = new URLSearchParams({ count: count + 1, ...(before && { before }) });
+  const answer = await fetch(`/pictures?${query}`).catch(() => null);
+  if (!answer?.ok) return null;
+  const { pictures } = await answer.json();
+  return { pictures: pictures.slice(0, count), more: pictures.length > count };
 }
 
 /** A start picture or a mask that can be drawn; an Error with a sentence if there is none of this name. */

@@ -23,10 +23,9 @@ const KINDS = [
 
 /**
  * The timeline of a job that stands still. `show(bitmap)` shows what a step looked like, `show(null)` the picture itself.
- * `fork(step, noise)` takes the picture up again after that step, with so much fresh noise; without it, there is no
- * button for that.
+ * `dragged(step)` is told to which step it was dragged, null for the end of all steps: there nothing is left to be taken up.
  */
-export function makeTimeline(job, show, fork = null) {
+export function makeTimeline(job, show, dragged = () => {}) {
   const { id } = job;
   const total = stepsRun(job.recipe);
   const last = job.state === "finished" ? total : job.done;
@@ -37,18 +36,15 @@ export function makeTimeline(job, show, fork = null) {
   const range = make("input", { type: "range", min: 0, max: last, step: 1, value: last });
   range.setAttribute("aria-label", "Step");
   const place = make("span", { class: "timeline-step" });
-  const again = make("button", { type: "button", class: "act" }, icon("fork"), make("span", {}, "Fork from here"));
-  again.title = "Take it up again after this step, with the prompt, the guidance and the sampler on the left";
-  const noise = noiseField();
   const saves = KINDS.map(([kind, title, why]) => {
     const words = make("span", { class: "always" }, title);
-    const link = make("a", { class: "act", href: `/jobs/${id}/steps.${kind}`, download: "" }, icon("download"), words);
+    const link = make("a", { class: "act", href: `/jobs/${id}/steps.${kind}`, download: "" }, icon("film"), words);
     link.title = `Save its steps as an animation: ${why}`;
     link.setAttribute("aria-label", `Animation as ${title}`);
     return link;
   });
   const saying = make("p", { class: "timeline-sentence", role: "status" });
-  const element = make("div", { class: "timeline" }, play, range, place, make("div", { class: "acts" }, ...(fork ? [noise.element, again] : []), ...saves), saying);
+  const element = make("div", { class: "timeline" }, play, range, place, make("div", { class: "acts" }, ...saves), saying);
 
   const step = () => Number(range.value);
 
@@ -61,7 +57,7 @@ export function makeTimeline(job, show, fork = null) {
     const wanted = step();
     setText(place, `${wanted} / ${total}`);
     range.setAttribute("aria-valuetext", `Step ${wanted} of ${total}`);
-    again.disabled = wanted >= total;
+    dragged(wanted < total ? wanted : null);
     if (wanted === last) {
       setText(saying, "");
       return show(null);
@@ -108,13 +104,8 @@ export function makeTimeline(job, show, fork = null) {
   // The arrows would lead to the next picture, where it is shown large.
   range.addEventListener("keydown", (event) => event.key.startsWith("Arrow") && event.stopPropagation());
   play.addEventListener("click", () => (playing ? stop() : start()));
-  again.dataset.once = "";
-  again.addEventListener("click", () => {
-    const strength = noise.strength();
-    if (strength !== undefined) fork(step(), strength);
-  });
   setText(place, `${last} / ${total}`);
-  again.disabled = last >= total;
+  dragged(last < total ? last : null);
   return element;
 }
 

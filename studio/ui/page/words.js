@@ -16,6 +16,15 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Let Enter in a field of numbers press `button`, as in any form. */
+export function onEnter(input, button) {
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    button.click();
+  });
+}
+
 /** "0.12 s", "3.4 s", "75 s", "4 min". */
 export function duration(seconds) {
   if (seconds < 1) return `${Math.max(seconds, 0.001).toFixed(seconds < 0.1 ? 3 : 2)} s`;
@@ -46,19 +55,58 @@ const ROUNDING = 1e-6;
 /** How many of a recipe's steps are run: the same sum as `Recipe.steps_run` in studio/recipe.py. */
 export const stepsRun = (recipe) => (recipe.source ? Math.trunc(recipe.steps * recipe.strength + ROUNDING) : recipe.steps);
 
-/** What decided a picture besides its prompts, in one line. */
-export function facts(recipe) {
+/** The shape of a picture's thumbnail, width / height: a strip of pixels is cut, so that it leaves room for others. */
+export function thumbnailRatio(recipe) {
+  const { width, height } = sizeOf(recipe);
+  return Math.min(Math.max(width / height, 0.5), 2.5);
+}
+
+/** What decided a picture besides its prompts, in one line. `forkedAt`: the step it was forked at, if it was. */
+export function facts(recipe, forkedAt) {
   const { width, height } = sizeOf(recipe);
   const steps = recipe.source
     ? `${stepsRun(recipe)} of ${recipe.steps} steps · strength ${recipe.strength}`
     : `${recipe.steps} steps`;
-  const turns = (recipe.turns ?? []).map((turn) => `changed at step ${turn.step}`);
   const end = recipe.guidance_end ?? 1;
   const rescaled = typeof recipe.guidance_rescale === "number" ? `, rescaled ${recipe.guidance_rescale}` : "";
   const guidance = `guidance ${recipe.guidance_scale}${end < 1 ? ` to ${Math.round(100 * end)} %` : ""}${rescaled}`;
   const schedule = ["Automatic", "As published"].includes(recipe.schedule ?? "Automatic") ? "" : ` (${recipe.schedule})`;
-  return [steps, ...turns, guidance, `${recipe.sampler}${schedule}`, `${width} × ${height}`, recipe.model].join("\u00a0· ");
+  return [...changes(recipe, forkedAt), steps, guidance, `${recipe.sampler}${schedule}`, `${width} × ${height}`, recipe.model].join("\u00a0· ");
 }
+
+/** "forked at step 7: guidance 6 → 9", "changed at step 12: fresh noise 0.4": each change on the way, in order. */
+export function changes(recipe, forkedAt) {
+  const turns = recipe.turns ?? [];
+  const steps = [...new Set([...turns.map(({ step }) => step), ...(forkedAt === undefined ? [] : [forkedAt])])].sort((a, b) => a - b);
+  return steps.map((step) => {
+    const what = changesAt(recipe, step);
+    return `${step === forkedAt ? "forked" : "changed"} at step ${step}${what ? `: ${what}` : ""}`;
+  });
+}
+
+/** "guidance 6 → 9, sampler Euler": what changed after exactly so many steps; empty if nothing did. */
+export function changesAt(recipe, step) {
+  const turns = recipe.turns ?? [];
+  const turn = turns.find((each) => each.step === step) ?? {};
+  const before = (name) => turns.filter((each) => each.step < step && given(each[name])).at(-1)?.[name] ?? recipe[name];
+  return Object.entries(CHANGED)
+    .filter(([name]) => given(turn[name]))
+    .map(([name, words]) => words(turn[name], before(name)))
+    .join(", ");
+}
+
+const given = (value) => value !== null && value !== undefined;
+const quoted = (text) => (text ? `“${text}”` : "empty");
+
+/** What can change on the way → how that is said. */
+const CHANGED = {
+  prompt: (now) => `prompt ${quoted(now)}`,
+  negative_prompt: (now) => `negative prompt ${quoted(now)}`,
+  guidance_scale: (now, before) => `guidance ${before} → ${now}`,
+  sampler: (now, before) => `sampler ${before} → ${now}`,
+  schedule: (now, before) => `schedule ${before} → ${now}`,
+  noise: ([strength]) => `fresh noise ${strength}`,
+};
 
 /** How a job stands, in one line. */
 export function standing(job) {
