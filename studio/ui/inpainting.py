@@ -68,7 +68,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
             pictures = canvas(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
     _connect_intents(intents, next_steps, settings)
     painting.connect_start(brush.start, settings, answer, studio, partial(_read, studio))
-    painting.connect_loaded(brush, settings, answer, sized=False)
+    painting.connect_loaded(brush, settings, answer)
     painting.connect_model(settings, answer)
     painting.connect_lengths(settings, studio)
     painting.connect_strength(settings)
