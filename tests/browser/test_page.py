@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from tests.browser.conftest import Studio, panel, visit
+from tests.browser.conftest import PATIENCE, Studio, panel, visit
 from tests.browser.test_compare import cells, open_compare, wait_for_step
 from tests.browser.test_inpainting import bring_in, fill, generate, open_tab, paint
 
@@ -44,7 +44,8 @@ def landscape(tmp_path: Path) -> Path:
 def phone(browser: Browser, studio: Studio) -> Iterator[Page]:
     """A page as on a phone: small, and touched."""
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
-    context.set_default_timeout(60_000)
+    context.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
     page = context.new_page()
     visit(page, studio)
     yield page
@@ -230,6 +231,22 @@ def test_every_tab_is_reached_on_a_phone(phone: Page) -> None:
         tab.tap()
         expect(tab).to_have_attribute("aria-selected", "true")
         assert phone.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_a_phone_shows_how_to_go_on_and_which_picture_is_which(phone: Page) -> None:
+    tab = panel(phone, "text_to_image")
+    fill(tab, Prompt="a red apple", Steps=LONG, Pictures=3, Seed=2_971_270_280, Width=64, Height=64)
+    tab.get_by_role("button", name="Generate").tap()
+    expect(tab.locator(".tile[data-drawn]")).to_have_count(3)
+    labels = tab.locator(".seed-of")
+    assert labels.all_text_contents() == ["…280", "…281", "…282"]
+    assert labels.evaluate_all("all => all.filter((each) => each.scrollWidth > each.clientWidth).length") == 0
+    expect(tab.get_by_role("button", name="Change from here on")).to_be_in_viewport(ratio=1)
+    tab.get_by_role("button", name="Stop", exact=True).tap()
+    for name in ("Continue", "Discard"):
+        expect(tab.get_by_role("button", name=name, exact=True)).to_be_in_viewport(ratio=1)
+    tab.get_by_role("button", name="Discard").tap()
+    expect(tab.locator(".tile")).to_have_count(0)
 
 
 def test_a_phone_shows_what_was_asked_for(phone: Page) -> None:
