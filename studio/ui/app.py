@@ -9,14 +9,13 @@ from studio.ui import compare, image_to_image, inpainting, models, text_to_image
 from studio.ui.painting import Studio
 
 HEAD = """
-<link rel="stylesheet" href="/page/studio.css">
-<link rel="stylesheet" href="/page/easel.css">
-<link rel="stylesheet" href="/page/grid.css">
-<link rel="stylesheet" href="/page/addons.css">
-<link rel="stylesheet" href="/page/models.css">
-<link rel="modulepreload" href="/page/stage.js">
-<link rel="modulepreload" href="/page/easel.js">
-<link rel="icon" type="image/svg+xml" href="/page/icon.svg">
+<link rel="stylesheet" href="page/studio.css">
+<link rel="stylesheet" href="page/easel.css">
+<link rel="stylesheet" href="page/grid.css">
+<link rel="stylesheet" href="page/addons.css">
+<link rel="stylesheet" href="page/models.css">
+<link rel="modulepreload" href="page/stage.js">
+<link rel="modulepreload" href="page/easel.js">
 <meta name="color-scheme" content="light dark">
 """
 

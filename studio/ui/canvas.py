@@ -1,7 +1,7 @@
 """Components of our own: live pictures, recent pictures, and sentences for the person.
 
 Each is a `gr.HTML` with a fixed template, filled in by a script of `studio/ui/page`. Pictures and progress reach the
-scripts over `/live` and never pass through Gradio, and text is set as `textContent`, so that nothing a person
+scripts over the event stream and never pass through Gradio, and text is set as `textContent`, so that nothing a person
 typed is ever read as HTML or as a template.
 
 They are functions, because Gradio writes a .pyi file beside every module that derives a class from a component.
@@ -92,7 +92,7 @@ def easel(place: str, mode: Literal["paint", "mask"], start: str) -> gr.HTML:
                 get: () => (props.value ? JSON.parse(props.value) : null),
                 watch: (listener) => watch("value", listener),
             }};
-            import("/page/easel.js").then(({{ mount }}) => mount(element, {options}, {events}, given));
+            {script("easel.js")}.then(({{ mount }}) => mount(element, {options}, {events}, given));
         """,
         apply_default_css=False,
         elem_id=f"{place}-easel",
@@ -104,7 +104,7 @@ def styles_bringer() -> gr.HTML:
     """A button that brings a table of styles. `brought` carries how many were `added`, or why none: `told`."""
     return gr.HTML(
         html_template='<section class="bring-styles"></section>',
-        js_on_load=f'import("/page/styles.js").then(({{ mount }}) => mount(element, {_events(("brought",))}));',
+        js_on_load=f"{script('styles.js')}.then(({{ mount }}) => mount(element, {_events(('brought',))}));",
         apply_default_css=False,
         min_height=0,
     )
@@ -115,9 +115,9 @@ def held(model: str | None) -> gr.HTML:
     return gr.HTML(
         model or "",
         html_template='<p class="notice" role="note"></p>',
-        js_on_load="""
-            const named = { get: () => props.value, watch: (listener) => watch("value", listener) };
-            import("/page/held.js").then(({ mount }) => mount(element, named));
+        js_on_load=f"""
+            const named = {{ get: () => props.value, watch: (listener) => watch("value", listener) }};
+            {script("held.js")}.then(({{ mount }}) => mount(element, named));
         """,
         apply_default_css=False,
         elem_classes="sentence",
@@ -142,10 +142,15 @@ def notice(value: str = "", *, alert: bool = False, elem_id: str | None = None) 
     )
 
 
-def _mount(script: str, options: dict[str, str], *more: str) -> str:
+def script(name: str) -> str:
+    """What imports the page's module of this name. Its address goes by the page's, which a proxy may have moved."""
+    return f'import(new URL("page/{name}", document.baseURI))'
+
+
+def _mount(name: str, options: dict[str, str], *more: str) -> str:
     """The script that fills a component in. more: names of its events beside those that every picture has."""
     names = ("use_settings", "reuse_seed", *more)
-    return f'import("/page/{script}").then(({{ mount }}) => mount(element, {json.dumps(options)}, {_events(names)}));'
+    return f"{script(name)}.then(({{ mount }}) => mount(element, {json.dumps(options)}, {_events(names)}));"
 
 
 def _events(names: Iterable[str]) -> str:

@@ -105,10 +105,10 @@ async function pickFromLibrary(take) {
   let last = "";
 
   async function load() {
-    const answer = await fetch(`/pictures?count=36${last && `&before=${encodeURIComponent(last)}`}`).catch(() => null);
+    const answer = await fetch(`pictures?count=36${last && `&before=${encodeURIComponent(last)}`}`).catch(() => null);
     const found = answer?.ok ? (await answer.json()).pictures : [];
     for (const picture of found) {
-      const image = make("img", { src: `/thumbnails/${picture.id}`, alt: picture.recipe.prompt || "Picture without a prompt" });
+      const image = make("img", { src: `thumbnails/${picture.id}`, alt: picture.recipe.prompt || "Picture without a prompt" });
       const button = make("button", { type: "button", class: "thumbnail", title: picture.recipe.prompt.slice(0, 200) }, image);
       const { width, height } = sizeOf(picture.recipe);
       button.style.aspectRatio = `${width} / ${height}`;

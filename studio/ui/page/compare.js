@@ -4,7 +4,7 @@ import { make } from "./words.js";
 
 /** An element to lie over the result, as large as it. `source`: the start picture's name. */
 export function compare(source) {
-  const image = make("img", { src: `/sources/${source}.png`, alt: "Start picture", draggable: false });
+  const image = make("img", { src: `sources/${source}.png`, alt: "Start picture", draggable: false });
   return slide(image, { left: "Before", right: "After", name: "Before and after", of: "the start picture" });
 }
 

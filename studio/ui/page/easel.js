@@ -277,11 +277,11 @@ export function mount(root, options, events, value) {
 
   function takeFile(file) {
     const query = `background=${encodeURIComponent(settings.matte)}`;
-    return bring("Bringing the picture in…", () => post(`/sources?${query}`, file));
+    return bring("Bringing the picture in…", () => post(`sources?${query}`, file));
   }
 
   function takeFromLibrary({ id, recipe }, how) {
-    const get = async () => ({ ...(await post(`/sources?picture=${encodeURIComponent(id)}`)), recipe });
+    const get = async () => ({ ...(await post(`sources?picture=${encodeURIComponent(id)}`)), recipe });
     return bring("Bringing the picture in…", get, how);
   }
 
@@ -304,7 +304,7 @@ export function mount(root, options, events, value) {
   async function takeMask(file) {
     const { name: source, width, height } = picture;
     try {
-      const { name } = await post(`/sources/masks?source=${source}`, file);
+      const { name } = await post(`sources/masks?source=${source}`, file);
       const canvas = alphaOf(await sourceImage(name), width, height);
       if (picture.name !== source) return;
       strokes.masks.set(name, canvas);
@@ -318,7 +318,7 @@ export function mount(root, options, events, value) {
 
   function extend(by) {
     return bring("Extending the picture…", async () => {
-      const { source, mask } = await post(`/sources/${picture.name}/extended?${new URLSearchParams(by)}`);
+      const { source, mask } = await post(`sources/${picture.name}/extended?${new URLSearchParams(by)}`);
       return { ...source, entries: [{ kind: "mask", name: mask }] };
     });
   }

@@ -20,7 +20,7 @@ export function makeSheets(section, place, events, hasPictures, say) {
 
   async function take(file) {
     try {
-      events.restore(await post("/sheets", file));
+      events.restore(await post("sheets", file));
       say("What the sheet was made of is in the form. Press Generate to make it again.");
     } catch (error) {
       say(error.message);
@@ -28,7 +28,7 @@ export function makeSheets(section, place, events, hasPictures, say) {
   }
 
   function save() {
-    const link = make("a", { href: `/sheets/${place}.png`, download: "" });
+    const link = make("a", { href: `sheets/${place}.png`, download: "" });
     document.body.append(link);
     link.click();
     link.remove();

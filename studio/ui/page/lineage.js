@@ -24,7 +24,7 @@ export function wayBack(picture, done, failed) {
 
 async function recall(id, place) {
   try {
-    const answer = await fetch(`/pictures/${id}/recall?place=${place}`, { method: "POST" });
+    const answer = await fetch(`pictures/${id}/recall?place=${place}`, { method: "POST" });
     return answer.ok ? "" : (await answer.json()).error;
   } catch {
     return "The studio does not answer. Is it still running?";
@@ -35,7 +35,7 @@ async function recall(id, place) {
 export async function showKin(element, picture, open) {
   element.replaceChildren();
   element.dataset.of = picture.id;
-  const answer = await fetch(`/pictures/${picture.id}/lineage`).catch(() => null);
+  const answer = await fetch(`pictures/${picture.id}/lineage`).catch(() => null);
   if (!answer?.ok) return;
   const { parent, step, gone, forks } = await answer.json();
   if (element.dataset.of !== picture.id) return;
@@ -50,7 +50,7 @@ export async function showKin(element, picture, open) {
 }
 
 function small(picture, title, open) {
-  const image = make("img", { alt: title, src: `/thumbnails/${picture.id}` });
+  const image = make("img", { alt: title, src: `thumbnails/${picture.id}` });
   const button = make("button", { type: "button", class: "kin", title }, image);
   button.addEventListener("click", () => open(picture));
   return button;

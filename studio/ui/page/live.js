@@ -43,7 +43,7 @@ export const isMoving = (job) => ["queued", "loading", "step"].includes(job.stat
  */
 export async function act(job, verb, place = "") {
   try {
-    const answer = await fetch(`/jobs/${job.id}/${verb}?place=${place}`, { method: "POST" });
+    const answer = await fetch(`jobs/${job.id}/${verb}?place=${place}`, { method: "POST" });
     return answer.ok ? "" : (await answer.json()).error;
   } catch {
     return "The studio does not answer. Is it still running?";
@@ -56,7 +56,7 @@ export function stoppedAt(pictureId) {
 }
 
 function open() {
-  source = new EventSource("/live");
+  source = new EventSource("live");
   source.addEventListener("open", () => setConnected(true));
   source.addEventListener("error", () => setConnected(false));
   on("jobs", takeAll);

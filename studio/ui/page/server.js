@@ -18,7 +18,7 @@ export async function post(address, body = null) {
 /** A start picture or a mask that can be drawn; an Error with a sentence if there is none of this name. */
 export async function sourceImage(name) {
   const image = new Image();
-  image.src = `/sources/${name}.png`;
+  image.src = `sources/${name}.png`;
   try {
     await image.decode();
   } catch {

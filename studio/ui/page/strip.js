@@ -20,7 +20,7 @@ export function mount(root, options, events) {
     const { recipe } = picture;
     const image = make("img", { alt: recipe.prompt || "Picture without a prompt", loading: "lazy", decoding: "async" });
     image.addEventListener("error", () => image.closest("button")?.remove());
-    image.src = `/thumbnails/${picture.id}`;
+    image.src = `thumbnails/${picture.id}`;
     const button = make("button", { type: "button", class: "thumbnail" }, image, makeMark(picture.id));
     button.title = `${recipe.prompt.slice(0, 200)}\nSeed ${recipe.seed}${unfinished(picture)}`;
     const { width, height } = sizeOf(recipe);
@@ -42,7 +42,7 @@ export function mount(root, options, events) {
 
   const load = async (before) => {
     const query = before ? `&before=${encodeURIComponent(before)}` : "";
-    const answer = await fetch(`/pictures?count=${PAGE}${query}`).catch(() => null);
+    const answer = await fetch(`pictures?count=${PAGE}${query}`).catch(() => null);
     return answer?.ok ? (await answer.json()).pictures : [];
   };
 
@@ -75,7 +75,7 @@ export function mount(root, options, events) {
 
   async function addOf(job) {
     // Without an answer the studio is gone, and when it is back all of them are asked for again.
-    const answer = await fetch(`/pictures/${job.picture}`).catch(() => null);
+    const answer = await fetch(`pictures/${job.picture}`).catch(() => null);
     if (answer?.ok) add(await answer.json());
   }
 }

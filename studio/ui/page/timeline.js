@@ -41,7 +41,7 @@ export function makeTimeline(job, show, fork = null) {
   const noise = noiseField();
   const saves = KINDS.map(([kind, title, why]) => {
     const words = make("span", { class: "always" }, title);
-    const link = make("a", { class: "act", href: `/jobs/${id}/steps.${kind}`, download: "" }, icon("download"), words);
+    const link = make("a", { class: "act", href: `jobs/${id}/steps.${kind}`, download: "" }, icon("download"), words);
     link.title = `Save its steps as an animation: ${why}`;
     link.setAttribute("aria-label", `Animation as ${title}`);
     return link;
@@ -116,7 +116,7 @@ export function makeTimeline(job, show, fork = null) {
 async function load(id, step) {
   let answer;
   try {
-    answer = await fetch(`/jobs/${id}/steps/${step}.jpg`);
+    answer = await fetch(`jobs/${id}/steps/${step}.jpg`);
   } catch {
     throw new Error("The studio does not answer. Is it still running?");
   }
