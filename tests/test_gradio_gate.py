@@ -25,6 +25,8 @@ OURS = {
     "GET /jobs/{job_id}/steps.{kind}",
     "GET /jobs/{job_id}/steps/{step}.jpg",
     "GET /live",
+    "GET /live/here",
+    "GET /live/news",
     "GET /models",
     "POST /models/defaults",
     "POST /models/distilled",

@@ -28,7 +28,7 @@ from studio.paces import Pace
 from studio.recipe import MAX_SEED, Recipe, Turn
 from studio.settings import Settings
 from studio.sources import Sources
-from studio.web import live, pictures
+from studio.web import live, mailbox, pictures
 from studio.web.guard import Guard
 from studio.web.owners import Owners
 from studio.web.server import create_app
@@ -583,7 +583,95 @@ def test_a_silent_stream_says_that_it_is_there(engine: Engine, monkeypatch: pyte
         monkeypatch.setattr(live, "HEARTBEAT", 0.01)
         async with aclosing(live.Live(engine).stream("ann")) as stream:
             await anext(stream)
-            assert (await anext(stream)).startswith(":")
+            assert told(await anext(stream)) == ("beat", {})
+
+    asyncio.run(scene())
+
+
+def test_a_silent_stream_says_so_beside_others_who_are_busy_too(
+    engine: Engine, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What happens to others' pictures wakes every reader, and is no sign of life for whoever hears nothing of it."""
+
+    async def scene() -> None:
+        monkeypatch.setattr(live, "HEARTBEAT", 0.2)
+        streams = live.Live(engine)
+        [theirs] = engine.submit([Recipe(steps=3)], "bob")
+
+        async def be_busy() -> None:
+            while True:
+                for reader in streams._readers:
+                    reader.mailbox.put(theirs.id, theirs.event)
+                await asyncio.sleep(0.001)
+
+        async with aclosing(streams.stream("ann")) as stream:
+            await anext(stream)
+            busy = asyncio.create_task(be_busy())
+            async with asyncio.timeout(PATIENCE):
+                assert told(await anext(stream)) == ("beat", {})
+            busy.cancel()
+
+    asyncio.run(scene())
+
+
+def events_in(text: str) -> list[tuple[str, Any]]:
+    return [told(f"{each}\n\n") for each in text.split("\n\n") if each]
+
+
+def test_who_no_stream_reaches_asks_for_the_same(engine: Engine, worker: FakeWorker) -> None:
+    async def scene() -> None:
+        streams = live.Live(engine)
+        [job] = engine.submit([Recipe(steps=3)], "ann")
+        streams.show("ann", "text_to_image", [job])
+        await asyncio.to_thread(worker.next_call)
+        [(kind, snapshot)] = events_in(await streams.news("ann", "me", 0))
+        assert kind == "jobs" and [each["id"] for each in snapshot["jobs"]] == [job.id]
+        assert events_in(await streams.news("ann", "me", 0)) == []
+        engine.submit([Recipe(prompt="of bob", steps=1)], "bob")
+        worker.go_freely()
+        states = []
+        async with asyncio.timeout(PATIENCE):
+            while "finished" not in states:
+                found = events_in(await streams.news("ann", "me", live.WAIT))
+                assert all(values["id"] == job.id for _, values in found)
+                states += [values["state"] for _, values in found]
+        # Another name is another reader; without one it is only told how things stand.
+        for name in ("other", ""):
+            [(kind, snapshot)] = events_in(await streams.news("ann", name, 0))
+            assert kind == "jobs" and snapshot["shown"] == {"text_to_image": [job.id]}
+        assert len(streams._readers) == 2
+
+    asyncio.run(scene())
+
+
+def test_who_does_not_ask_any_more_is_forgotten(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        monkeypatch.setattr(live, "ASKER_KEPT", 0.01)
+        streams = live.Live(engine)
+        await streams.news("ann", "me", 0)
+        async with asyncio.timeout(PATIENCE):
+            while streams._readers:
+                await asyncio.sleep(0.005)
+        assert streams._askers == {} and engine._listeners == []
+        [(kind, _)] = events_in(await streams.news("ann", "me", 0))
+        assert kind == "jobs"
+
+    asyncio.run(scene())
+
+
+def test_a_reader_that_asks_begins_again_when_the_studio_lets_it_go(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        monkeypatch.setattr(live, "STREAMS", 2)
+        streams = live.Live(engine)
+        for name in ("first", "second", "third"):
+            await streams.news("ann", name, 0)
+        assert await streams.news("ann", "first", live.WAIT) == ""  # at once: it has to make room
+        while ("ann", "first") in streams._askers:
+            await asyncio.sleep(0)
+        [(kind, _)] = events_in(await streams.news("ann", "first", 0))
+        assert kind == "jobs"
 
     asyncio.run(scene())
 
@@ -618,7 +706,7 @@ def test_what_tabs_show_is_bounded_and_nobody_is_pushed_out(
     engine: Engine, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "OWNERS_KEPT", 2)
-    monkeypatch.setattr(live, "PLACES_KEPT", 2)
+    monkeypatch.setattr(live, "STAGES_KEPT", 2)
     streams = live.Live(engine)
     [mine] = engine.submit([Recipe(steps=5)], "ann")
     for place in ("one", "two", "three"):
@@ -928,7 +1016,7 @@ def test_a_film_shows_each_step_that_is_remembered_once(studio: Studio, monkeypa
 def test_a_reader_that_takes_nothing_holds_only_so_much_and_begins_again(
     engine: Engine, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "NEWS_KEPT", 5)
+    monkeypatch.setattr(mailbox, "NEWS_KEPT", 5)
     worker.go_freely()
     events = Events()
     engine.subscribe(events)
@@ -949,11 +1037,14 @@ def test_a_reader_that_takes_nothing_holds_only_so_much_and_begins_again(
 def test_only_so_many_tabs_of_a_browser_are_remembered(studio: Studio) -> None:
     streams = live.Live(studio.engine)
     [job] = studio.engine.submit([Recipe(steps=1)], "ann")
-    for letter in "abcdefghijklmnopqrstuvwxyz":
-        streams.show("ann", letter, [job], {"cells": [[job.id]]})
-    assert streams.shown("ann", "z") == [job] and streams.layout("ann", "z")
-    assert not streams.shown("ann", "a") and not streams.layout("ann", "a")
-    assert len(streams._shown["ann"]) == len(streams._layouts["ann"]) == live.PLACES_KEPT
+    for number in range(live.STAGES_KEPT):
+        streams.show("ann", f"{number}", [job], {"cells": [[job.id]]})
+    streams.show("ann", "0", [job])
+    streams.show("ann", "more", [job], {"cells": [[job.id]]})
+    for kept in ("0", "2", "more"):
+        assert streams.shown("ann", kept) == [job] and streams.layout("ann", kept)
+    assert not streams.shown("ann", "1") and not streams.layout("ann", "1")
+    assert len(streams._shown["ann"]) == len(streams._layouts["ann"]) == live.STAGES_KEPT
 
 
 def test_a_fork_takes_the_form_as_it_is_now(studio: Studio) -> None:
