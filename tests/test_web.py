@@ -519,7 +519,9 @@ def test_a_window_hears_of_its_own_browsers_jobs_only(engine: Engine, worker: Fa
             assert "of bob" not in "".join(heard)
             first = next(values for kind, values in map(told, heard) if kind == "job")
             assert first["recipe"]["prompt"] == "of ann"
-            assert ("shown", {"shown": {"text_to_image": [own.id]}, "layouts": {}}) in map(told, heard)
+            assert ("shown", {"shown": {"text_to_image": [own.id]}, "layouts": {"text_to_image": None}}) in map(
+                told, heard
+            )
 
     asyncio.run(scene())
 

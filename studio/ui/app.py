@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 from gradio.themes.utils.colors import Color
 
-from studio.ui import compare, image_to_image, inpainting, models, text_to_image
+from studio.ui import canvas, compare, image_to_image, inpainting, models, text_to_image
 from studio.ui.painting import Studio
 
 HEAD = """
@@ -14,8 +14,10 @@ HEAD = """
 <link rel="stylesheet" href="page/grid.css">
 <link rel="stylesheet" href="page/addons.css">
 <link rel="stylesheet" href="page/models.css">
+<link rel="stylesheet" href="page/windows.css">
 <link rel="modulepreload" href="page/stage.js">
 <link rel="modulepreload" href="page/easel.js">
+<script type="module" src="page/tabs.js"></script>
 <meta name="color-scheme" content="light dark">
 """
 
@@ -34,13 +36,13 @@ def build(studio: Studio) -> tuple[gr.Blocks, dict[str, Any]]:
     """The page, and the looks that are given to Gradio where it is mounted."""
     page = gr.Blocks(title="Emerge Studio", fill_width=True, analytics_enabled=False)
     with page:
-        # Gradio builds a tab in the browser when it is first shown (studio/ui/page/places.js waits for that). What the
-        # browser has kept is read outside of it, or it would be read too late.
-        saved = {tab: gr.BrowserState({}, storage_key=f"emerge.{tab.PLACE}", secret="emerge") for _, tab in TABS}
+        # Gradio builds a tab in the browser when it is first shown (studio/ui/page/places.js waits for that), and this at
+        # once.
+        window = canvas.window()
         with gr.Tabs(elem_classes="tabs-of-studio"):
             for title, tab in TABS:
                 with gr.Tab(title, id=tab.PLACE, elem_id=f"{tab.PLACE}-panel"):
-                    tab.build(page, saved[tab], studio)
+                    tab.build(page, window, studio)
     return page, {"theme": theme(), "head": HEAD}
 
 

@@ -100,6 +100,21 @@ def easel(place: str, mode: Literal["paint", "mask"], start: str) -> gr.HTML:
     )
 
 
+def window() -> gr.HTML:
+    """The name of the browser's window that the page is in, its value: whose stages what is started stands on."""
+    return gr.HTML(
+        "",
+        html_template="",
+        js_on_load=f"""
+            const tell = (name) => {{ props.value = name; }};
+            {script("memory.js")}.then(async ({{ windowName }}) => tell(await windowName(tell)));
+        """,
+        apply_default_css=False,
+        elem_classes="window-name",
+        min_height=0,
+    )
+
+
 def styles_bringer() -> gr.HTML:
     """A button that brings a table of styles. `brought` carries how many were `added`, or why none: `told`."""
     return gr.HTML(
@@ -145,6 +160,20 @@ def notice(value: str = "", *, alert: bool = False, elem_id: str | None = None) 
 def script(name: str) -> str:
     """What imports the page's module of this name. Its address goes by the page's, which a proxy may have moved."""
     return f'import(new URL("page/{name}", document.baseURI))'
+
+
+def recalled(key: str) -> str:
+    """What tells the server, as JSON, what the window remembers under this key; as JavaScript."""
+    return f"async () => JSON.stringify(await {script('memory.js')}.then(({{ recall }}) => recall({json.dumps(key)})))"
+
+
+def remembered(key: str, names: Iterable[str]) -> str:
+    """What has the window remember values by name under this key, once the form is filled in; as JavaScript."""
+    return f"""(...values) => {{
+        if (!document.documentElement.dataset.restored?.includes({json.dumps(key)})) return;
+        const kept = Object.fromEntries({json.dumps(list(names))}.map((name, index) => [name, values[index]]));
+        {script("memory.js")}.then(({{ remember }}) => remember({json.dumps(key)}, kept));
+    }}"""
 
 
 def _mount(name: str, options: dict[str, str], *more: str) -> str:

@@ -1,6 +1,7 @@
 """The compare tab: a grid of pictures over two or three settings, all of them alive at once."""
 
 import contextlib
+import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -17,7 +18,7 @@ from studio.recipe import Recipe
 from studio.ui import form, painting, styling
 from studio.ui.canvas import comparison, notice, strip
 from studio.ui.painting import AT_ONCE, Settings, Studio
-from studio.web.live import Layout, owner_of
+from studio.web.live import Layout, owner_of, stage_of
 
 PLACE = "compare"
 
@@ -30,9 +31,9 @@ _SOURCE = ("source", "mask", "strength", "fill", "box")
 """What a recipe of the grid takes over from the picture it was compared from, without a field of its own."""
 
 
-def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
-    """Lay the tab out in the current context and connect it. saved: what the browser keeps of its settings."""
-    settings = Settings(PLACE, studio.models)
+def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
+    """Lay the tab out in the current context and connect it. window: names the browser's window."""
+    settings = Settings(PLACE, studio.models, window)
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
@@ -41,8 +42,8 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
                 settings.choice_of_model()
                 _axis_fields(settings)
                 summary = notice()
-                # Not a gr.State, for which every page would hold one more connection open.
-                start_from = gr.BrowserState({}, storage_key=f"emerge.{PLACE}.start", secret="emerge")
+                # What was sent here to be compared, JSON. Among the form's fields, since it is remembered with them.
+                settings.fields["sent"] = gr.Textbox("", visible=False)
                 settings.size()
                 settings.sampling()
                 styling.panel(page, settings, studio)
@@ -51,13 +52,13 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
             start, failure = painting.actions(PLACE)
         with gr.Column(elem_classes="pictures", min_width=0):
             cells, recent = comparison(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
-    _connect_summary(cells, settings.form, start_from, summary, studio)
-    _connect_start(start, settings.form, start_from, failure, studio)
-    _connect_centre((cells, recent), settings, start_from, failure)
+    _connect_summary(cells, settings.form, summary, studio)
+    _connect_start(start, settings, failure, studio)
+    _connect_centre((cells, recent), settings, failure)
     painting.connect_model(settings, failure)
     painting.connect_lengths(settings, studio)
     painting.connect_seed(settings, failure, studio.live)
-    painting.connect_memory(page, saved, settings, warnings)
+    painting.connect_memory(page, settings, warnings)
 
 
 def _axis_fields(settings: Settings) -> None:
@@ -70,12 +71,11 @@ def _axis_fields(settings: Settings) -> None:
             )
 
 
-def _read(values: dict[str, Any], start_from: Any, studio: Studio) -> tuple[axes.Grid, sheets.Plan, Any]:
+def _read(values: dict[str, Any], studio: Studio) -> tuple[axes.Grid, sheets.Plan, Any]:
     """The grid that the form asks for, what it is made of, and the kind of preview."""
     chosen = [(values[axis], str(values[f"{axis}_values"] or "")) for axis in AXES if values[axis]]
-    # From a browser, so it could be anything.
-    source = {name: start_from[name] for name in _SOURCE if name in start_from} if isinstance(start_from, dict) else {}
-    [centre], previews = form.read({**form.worded(values, studio.styles, studio.models), "pictures": 1}, **source)
+    sent = {name: value for name, value in form.plain(values["sent"]).items() if name in _SOURCE}
+    [centre], previews = form.read({**form.worded(values, studio.styles, studio.models), "pictures": 1}, **sent)
     plan = sheets.Plan(centre, tuple(chosen))
     changes: axes.Changes = {"style": _styled(studio), "model": partial(form.on_model, studio.models)}
     grid = axes.plan(centre, chosen, _choices(chosen, centre.model, studio), changes)
@@ -103,9 +103,7 @@ def _styled(studio: Studio) -> Callable[[Recipe, str], Recipe]:
     return change
 
 
-def _connect_summary(
-    cells: gr.HTML, fields: form.Form, start_from: gr.BrowserState, summary: gr.HTML, studio: Studio
-) -> None:
+def _connect_summary(cells: gr.HTML, fields: form.Form, summary: gr.HTML, studio: Studio) -> None:
     """How many pictures it will be and how long they will take, or what is wrong, while one types.
 
     Once more when pictures have ended: then more is known of how long they take.
@@ -113,7 +111,7 @@ def _connect_summary(
 
     def sum_up(values: dict[Component, Any]) -> str:
         try:
-            grid, _, _ = _read(fields.named(values), values[start_from], studio)
+            grid, _, _ = _read(fields.named(values), studio)
         except StudioError as error:
             return str(error)
         recipes = [recipe for row in grid.recipes for recipe in row]
@@ -121,7 +119,7 @@ def _connect_summary(
         words = [f"{grid.count} pictures, {steps:,} steps in all"]
         if seconds := studio.engine.seconds_for(recipes):
             words.append(f"about {_duration(seconds)}")
-        if values[start_from]:
+        if values[fields["sent"]]:
             words.append("each from the picture sent here")
         return ", ".join(words)
 
@@ -129,12 +127,12 @@ def _connect_summary(
     gr.on(
         [fields[name].change for name in watched],
         sum_up,
-        inputs={*fields, start_from},
+        inputs=set(fields),
         outputs=summary,
         trigger_mode="always_last",
         **AT_ONCE,
     )
-    cells.ended(sum_up, inputs={*fields, start_from}, outputs=summary, **AT_ONCE)
+    cells.ended(sum_up, inputs=set(fields), outputs=summary, **AT_ONCE)
 
 
 def _duration(seconds: float) -> str:
@@ -146,33 +144,33 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _connect_start(
-    start: gr.Button, fields: form.Form, start_from: gr.BrowserState, failure: gr.HTML, studio: Studio
-) -> None:
+def _connect_start(start: gr.Button, settings: Settings, failure: gr.HTML, studio: Studio) -> None:
+    fields, window = settings.form, settings.window
+
     def generate(values: dict[Component, Any], request: gr.Request) -> dict[Component, Any]:
         owner = owner_of(request.request)
         try:
-            _start(fields.named(values), values[start_from], owner, studio)
+            _start(fields.named(values), owner, stage_of(values[window], PLACE), studio)
         except StudioError as error:
             return {failure: str(error)}
         return {failure: ""}
 
-    start.click(generate, inputs={*fields, start_from}, outputs=[failure], **AT_ONCE)
+    start.click(generate, inputs={*fields, window}, outputs=[failure], **AT_ONCE)
 
 
-def _start(values: dict[str, Any], start_from: Any, owner: str, studio: Studio) -> None:
+def _start(values: dict[str, Any], owner: str, stage: str, studio: Studio) -> None:
     """Make the grid that the form asks for. Pictures of the grid before that it asks for too go on where they are.
 
     So values added to an axis are rows or columns added to a running grid. Asking for the same grid makes it anew.
     """
-    before = studio.live.shown(owner, PLACE)
+    before = studio.live.shown(owner, stage)
     there = {job.recipe: job for job in before if not isinstance(job.event, Failed)}
-    if not str(values["seed"] or "").strip() and (layout := studio.live.layout(owner, PLACE)):
-        again = _read({**values, "seed": layout["plan"]["recipe"]["seed"]}, start_from, studio)
+    if not str(values["seed"] or "").strip() and (layout := studio.live.layout(owner, stage)):
+        again = _read({**values, "seed": layout["plan"]["recipe"]["seed"]}, studio)
         if _is_larger(again[0], there):
-            return _show(*again, there, before, owner, studio)
-    found = _read(values, start_from, studio)
-    _show(*found, there if _is_larger(found[0], there) else {}, before, owner, studio)
+            return _show(*again, there, before, owner, stage, studio)
+    found = _read(values, studio)
+    _show(*found, there if _is_larger(found[0], there) else {}, before, owner, stage, studio)
 
 
 def _is_larger(grid: axes.Grid, there: dict[Recipe, Job]) -> bool:
@@ -188,6 +186,7 @@ def _show(
     there: dict[Recipe, Job],
     before: list[Job],
     owner: str,
+    stage: str,
     studio: Studio,
 ) -> None:
     recipes = [recipe for row in grid.recipes for recipe in row]
@@ -197,7 +196,7 @@ def _show(
         if job not in jobs:
             with contextlib.suppress(JobMissing):  # most are over
                 studio.engine.pause(job.id)
-    studio.live.show(owner, PLACE, jobs, _layout(grid, plan, jobs))
+    studio.live.show(owner, stage, jobs, _layout(grid, plan, jobs))
 
 
 def _layout(grid: axes.Grid, plan: sheets.Plan, jobs: list[Job]) -> Layout:
@@ -215,9 +214,7 @@ def _layout(grid: axes.Grid, plan: sheets.Plan, jobs: list[Job]) -> Layout:
     }
 
 
-def _connect_centre(
-    pictures: tuple[gr.HTML, gr.HTML], settings: Settings, start_from: gr.BrowserState, failure: gr.HTML
-) -> None:
+def _connect_centre(pictures: tuple[gr.HTML, gr.HTML], settings: Settings, failure: gr.HTML) -> None:
     """Any picture's recipe can be the one that the grid is about."""
     fields, models = settings.form, settings.models
 
@@ -227,7 +224,7 @@ def _connect_centre(
             updates, said = painting.settings_of(recipe, models, fields, model)
         except StudioError as error:
             return {failure: str(error)}
-        return {**updates, start_from: _kept(recipe), failure: said}
+        return {**updates, fields["sent"]: _kept(recipe), failure: said}
 
     def reuse_seed(event: gr.EventData) -> Any:
         return str(event._data["recipe"].get("seed", ""))
@@ -243,16 +240,16 @@ def _connect_centre(
         values: dict[str, Any] = {}
         for axis, (name, text) in zip(AXES, padded, strict=False):
             values |= {axis: name, f"{axis}_values": text}
-        return {**updates, **fields.update(values), start_from: _kept(plan.centre), failure: said}
+        return {**updates, **fields.update(values), fields["sent"]: _kept(plan.centre), failure: said}
 
     model = [fields["model"]]
-    pictures[0].restore(restore, inputs=model, outputs=[*fields, start_from, failure], **AT_ONCE)
+    pictures[0].restore(restore, inputs=model, outputs=[*fields, failure], **AT_ONCE)
     for each in pictures:
-        each.use_settings(use_settings, inputs=model, outputs=[*fields, start_from, failure], **AT_ONCE)
+        each.use_settings(use_settings, inputs=model, outputs=[*fields, failure], **AT_ONCE)
         each.reuse_seed(reuse_seed, outputs=settings.fields["seed"], **AT_ONCE)
 
 
-def _kept(recipe: Recipe) -> dict[str, Any]:
-    """What a grid around this recipe takes over without a field of its own."""
+def _kept(recipe: Recipe) -> str:
+    """What a grid around this recipe takes over without a field of its own, as JSON; empty if nothing."""
     values = asdict(recipe)
-    return {name: values[name] for name in _SOURCE} if recipe.source else {}
+    return json.dumps({name: values[name] for name in _SOURCE}) if recipe.source else ""

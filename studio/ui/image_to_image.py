@@ -16,7 +16,7 @@ from studio.recipe import RANDOM_SEEDS, Recipe, size_of
 from studio.ui import form, painting, styling
 from studio.ui.canvas import canvas, easel, notice, strip
 from studio.ui.painting import AT_ONCE, Settings, Studio
-from studio.web.live import owner_of
+from studio.web.live import owner_of, stage_of
 
 PLACE = "image_to_image"
 
@@ -24,9 +24,9 @@ VARIATIONS = 4
 """How many variations of a picture are made at once."""
 
 
-def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
-    """Lay the tab out in the current context and connect it. saved: what the browser keeps of its settings."""
-    settings = Settings(PLACE, studio.models)
+def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
+    """Lay the tab out in the current context and connect it. window: names the browser's window."""
+    settings = Settings(PLACE, studio.models, window)
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
@@ -46,7 +46,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
             start_picture = easel(PLACE, "paint", f"{PLACE}-start")
             pictures = canvas(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
     painting.connect_start(start_picture.start, settings, failure, studio, partial(_read, studio))
-    _connect_variations(start_picture, failure, studio)
+    _connect_variations(start_picture, window, failure, studio)
     painting.connect_loaded(start_picture, settings, failure, sized=True)
     painting.connect_model(settings, failure)
     painting.connect_lengths(settings, studio)
@@ -54,7 +54,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     painting.connect_seed(settings, failure, studio.live)
     painting.connect_steering(pictures[0], settings, failure, studio)
     painting.connect_pictures(pictures, settings, failure, start_picture)
-    painting.connect_memory(page, saved, settings, warnings)
+    painting.connect_memory(page, settings, warnings)
 
 
 def _read(studio: Studio, values: dict[str, Any], handed: dict[str, Any]) -> tuple[list[Recipe], PreviewKind]:
@@ -75,8 +75,8 @@ def _fitted(studio: Studio, name: Any, width: int, height: int, fit: str) -> str
         return studio.sources.add_image(masks.fitted(studio.sources.open(name), width, height, fit))
 
 
-def _connect_variations(start_picture: gr.HTML, failure: gr.HTML, studio: Studio) -> None:
-    def vary(event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
+def _connect_variations(start_picture: gr.HTML, window: gr.HTML, failure: gr.HTML, studio: Studio) -> None:
+    def vary(name: Any, event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
         owner = owner_of(request.request)
         try:
             kept = studio.library.get(str(event._data["picture"].get("id")))
@@ -85,9 +85,9 @@ def _connect_variations(start_picture: gr.HTML, failure: gr.HTML, studio: Studio
             source = _fitted(studio, studio.sources.add(studio.library.content(kept.id)).name, width, height, "crop")
             recipe = replace(recipe, source=source, width=width, height=height)
             recipes = [replace(recipe, seed=random.randrange(RANDOM_SEEDS)) for _ in range(VARIATIONS)]
-            studio.live.show(owner, PLACE, studio.engine.submit(recipes, owner))
+            studio.live.show(owner, stage_of(name, PLACE), studio.engine.submit(recipes, owner))
         except StudioError as error:
             return {failure: str(error)}
         return {failure: ""}
 
-    start_picture.vary(vary, outputs=[failure], **AT_ONCE)
+    start_picture.vary(vary, inputs=[window], outputs=[failure], **AT_ONCE)

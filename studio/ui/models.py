@@ -8,7 +8,7 @@ from studio.ui.painting import Studio
 PLACE = "models"
 
 
-def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
+def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     """Lay the tab out in the current context. What it shows and does goes by `studio.web.models`, round Gradio."""
     gr.HTML(
         html_template='<section class="models" aria-label="Models"></section>',

@@ -19,10 +19,10 @@ from studio.models.manager import Manager
 from studio.recipe import AS_PUBLISHED, AUTOMATIC, RANDOM_SEEDS, Recipe
 from studio.sources import Sources
 from studio.styles import Styles
-from studio.ui import addons, form
+from studio.ui import addons, canvas, form
 from studio.ui.canvas import held, notice
 from studio.ui.recalled import recalled
-from studio.web.live import Live, owner_of
+from studio.web.live import Live, owner_of, stage_of
 from studio.wildcards import Wildcards
 
 # Handlers go straight to their thread: the engine is the only queue that matters. Values come as they were sent:
@@ -62,8 +62,9 @@ class Settings:
     Its methods make components in Gradio's current context, so a tab puts its parts in the order it wants.
     """
 
-    def __init__(self, place: str, models: Manager) -> None:
-        self.place, self.models = place, models
+    def __init__(self, place: str, models: Manager, window: gr.HTML) -> None:
+        """window: whose value names the browser's window (`canvas.window`)."""
+        self.place, self.models, self.window = place, models, window
         self.fields: dict[str, Component] = {}
         self.shapes: gr.Radio | None = None
         self.names = form.usable(models.entries())
@@ -191,12 +192,13 @@ def connect_start(
             named = form.worded(fields.named(values), studio.styles, studio.models)
             recipes, previews = read(named, event._data)
             recipes = [form.with_choices_made(recipe, studio.wildcards) for recipe in recipes]
-            studio.live.show(owner, settings.place, studio.engine.submit(recipes, owner, previews))
+            stage = stage_of(values[settings.window], settings.place)
+            studio.live.show(owner, stage, studio.engine.submit(recipes, owner, previews))
         except StudioError as error:
             return {failure: str(error)}
         return {failure: remark(recipes[0].negative_prompt)}
 
-    trigger(generate, inputs=set(fields), outputs=[failure], **AT_ONCE)
+    trigger(generate, inputs={*fields, settings.window}, outputs=[failure], **AT_ONCE)
 
 
 def connect_model(settings: Settings, failure: gr.HTML, stage: gr.HTML | None = None) -> None:
@@ -302,15 +304,15 @@ def connect_strength(settings: Settings) -> None:
 
 
 def connect_seed(settings: Settings, failure: gr.HTML, live: Live) -> None:
-    def last(request: gr.Request) -> dict[Component, Any]:
-        shown = live.shown(owner_of(request.request), settings.place)
+    def last(window: Any, request: gr.Request) -> dict[Component, Any]:
+        shown = live.shown(owner_of(request.request), stage_of(window, settings.place))
         if not shown:
             return {failure: "No picture was made here yet whose seed could be used again."}
         return {seed: str(shown[0].recipe.seed), failure: ""}
 
     seed = settings.fields["seed"]
     settings.dice.click(js="() => null", outputs=seed, **IN_PAGE)
-    settings.last.click(last, outputs=[seed, failure], **AT_ONCE)
+    settings.last.click(last, inputs=[settings.window], outputs=[seed, failure], **AT_ONCE)
 
 
 def settings_of(
@@ -391,8 +393,9 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
             job, step = own(event, request), int(event._data["step"])
             remembered = studio.engine.remembered(job.id, step)
             forked = studio.engine.fork(job.id, step, changes(job, values, event))
-            shown = studio.live.shown(job.owner, settings.place)
-            studio.live.show(job.owner, settings.place, [*(shown if job in shown else [job]), forked])
+            stage = stage_of(values[settings.window], settings.place)
+            shown = studio.live.shown(job.owner, stage)
+            studio.live.show(job.owner, stage, [*(shown if job in shown else [job]), forked])
         except StudioError as error:
             return str(error)
         if remembered == step:
@@ -409,7 +412,7 @@ def connect_steering(stage: gr.HTML, settings: Settings, failure: gr.HTML, studi
             return str(error)
         return ""
 
-    stage.fork(fork, inputs=inputs, outputs=failure, **AT_ONCE)
+    stage.fork(fork, inputs={*inputs, settings.window}, outputs=failure, **AT_ONCE)
     stage.turn(turn, inputs=inputs, outputs=failure, **AT_ONCE)
 
 
@@ -440,11 +443,11 @@ def suited_size(models: Manager, model: Any, width: int, height: int) -> tuple[i
     return masks.work_size(width, height, min(width * height, known.width * known.height), known.multiple)
 
 
-def connect_memory(page: gr.Blocks, saved: gr.BrowserState, settings: Settings, warnings: gr.HTML) -> None:
-    """Fill in what was set before a reload, and remember every change, in the browser itself."""
+def connect_memory(page: gr.Blocks, settings: Settings, warnings: gr.HTML) -> None:
+    """Fill in what was set in this window before a reload, and remember every change, in the browser itself."""
     fields, models, place = settings.form, settings.models, settings.place
 
-    def restore(memory: Any) -> dict[Component, Any]:
+    def restore(memory: str) -> dict[Component, Any]:
         entries = models.entries()
         names = form.usable(entries)
         # A number that was given no value since the page was made would show 0.
@@ -456,19 +459,18 @@ def connect_memory(page: gr.Blocks, saved: gr.BrowserState, settings: Settings, 
         updates = {**fields.update(form.for_model(entries, model, values)), warnings: problems(entries)}
         return {**updates, **addons.refreshed(models, fields, values)}
 
-    names = json.dumps(list(fields.components))
-    remember = f"(...values) => Object.fromEntries({names}.map((name, index) => [name, values[index]]))"
+    # Whose value goes in here does not matter: the window's memory takes its place.
+    recall = {"inputs": [settings.window], "js": canvas.recalled(place)}
     # Whoever waits until the form can be used finds the names of the tabs that are ready on the root element.
     ready = f"""() => {{
         const {{ dataset }} = document.documentElement;
         dataset.restored = `${{dataset.restored ?? ""}} {place}`;
     }}"""
-    page.load(restore, inputs=[saved], outputs=[*fields, warnings], **AT_ONCE).then(js=ready, **IN_PAGE)
+    page.load(restore, **recall, outputs=[*fields, warnings], **AT_ONCE).then(js=ready, **IN_PAGE)
     gr.on(
         [each.change for each in fields],
-        js=remember,
+        js=canvas.remembered(place, fields.components),
         inputs=list(fields),
-        outputs=saved,
         trigger_mode="always_last",
         **IN_PAGE,
     )

@@ -1,14 +1,15 @@
-"""What happens to jobs, as one event stream for each browser window, and the few requests that act on a job.
+"""What happens to jobs, as one event stream for each browser, and the few requests that act on a job.
 
-A window that opens is told how its owner's jobs stand, and from then on what changes. It only watches: closing it
-stops nothing, and another window of the same browser sees the same. A slow window gets the newest event of each
-job and skips what came between, so it never holds anything up.
+A browser that opens a page is told how its jobs stand, and from then on what changes; its windows share the stream.
+They only watch: closing one stops nothing. Each window has stages of its own, one in each tab, and is told of all of
+them. A slow reader gets the newest event of each job and skips what came between, so it never holds anything up.
 """
 
 import asyncio
 import base64
 import io
 import json
+import re
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field, fields
@@ -62,7 +63,10 @@ Layout = dict[str, Any]
 for the person, and the `plan` that it was made of (`studio.sheets.Plan`)."""
 
 Stages = dict[str, dict[str, Any]]
-"""What tabs show, as JSON: `shown` (owner → place → ids of jobs) and `layouts` (owner → place → layout)."""
+"""What tabs show, as JSON: `shown` (owner → stage → ids of jobs) and `layouts` (owner → stage → layout)."""
+
+PLACE, WINDOW = "^[a-z_]{1,40}$", "^[a-z0-9]{0,32}$"
+"""Names of tabs, and those that windows of a browser give themselves."""
 
 
 BEAT = "event: beat\ndata: {}\n\n"
@@ -72,6 +76,11 @@ def owner_of(request: Request) -> str:
     """The random id of the browser that asks, which `guard.Guard` put there."""
     owner: str = request.state.owner
     return owner
+
+
+def stage_of(window: Any, place: str) -> str:
+    """The stage of a tab in one window, "window/place"; the tab's name alone for programs that have no windows."""
+    return f"{window}/{place}" if isinstance(window, str) and re.fullmatch(WINDOW, window) and window else place
 
 
 @dataclass
@@ -115,11 +124,33 @@ class Live:
             if layout:
                 self._layouts.setdefault(owner, {})[place] = layout
             self._forget(owner)
-            layouts = {place: layout} if layout else {}
-            news = _message("shown", {"shown": {place: places[place]}, "layouts": layouts})
-            for reader in self._readers:
-                if reader.owner == owner:
-                    reader.mailbox.put(f"shown {place}", news)
+            self._tell_stage(owner, place)
+
+    def bring(self, owner: str, stage: str, to: str) -> None:
+        """Have what is under way or stopped on one stage stand on another of the same tab. Grids change places."""
+        with self._lock:
+            shown, layouts = self._shown.get(owner, {}), self._layouts.get(owner, {})
+            if stage not in shown or stage == to or _place(stage) != _place(to):
+                return
+            theirs, ours = shown[stage], shown.get(to, [])
+            if stage in layouts or to in layouts:
+                shown[stage], shown[to] = ours, theirs
+                swapped = {stage: layouts.pop(to, None), to: layouts.pop(stage, None)}
+                layouts.update({each: layout for each, layout in swapped.items() if layout})
+            else:
+                moved = [job_id for job_id in theirs if self._is_open(job_id)]
+                shown[to] = [*(job_id for job_id in ours if job_id not in moved), *moved]
+                shown[stage] = [job_id for job_id in theirs if job_id not in moved]
+            self._tell_stage(owner, stage)
+            self._tell_stage(owner, to)
+
+    def _tell_stage(self, owner: str, stage: str) -> None:
+        """Under the lock: tell the owner's windows what a stage shows, and how: all of it, for one may be skipped."""
+        layout = self._layouts.get(owner, {}).get(stage)
+        news = _message("shown", {"shown": {stage: self._shown[owner][stage]}, "layouts": {stage: layout}})
+        for reader in self._readers:
+            if reader.owner == owner:
+                reader.mailbox.put(f"shown {stage}", news)
 
     def stages(self, jobs: Collection[str]) -> Stages:
         """What the tabs show in which one of these jobs stands, of all browsers."""
@@ -348,7 +379,7 @@ def routes(engine: Engine, live: Live, library: Library) -> APIRouter:
     acts = {"pause": engine.pause, "resume": engine.resume, "cancel": engine.cancel}
 
     @router.post("/jobs/{job_id}/{act}")
-    def act_on_job(job_id: str, act: str, request: Request, place: str = "") -> JSONResponse:
+    def act_on_job(job_id: str, act: str, request: Request, place: str = "", window: str = "") -> JSONResponse:
         """`place`: the tab that shall show a job which is resumed, if it has left there."""
         if act not in acts:
             return JSONResponse({"error": f"A job can be paused, resumed or cancelled, not {act!r}."}, 404)
@@ -357,15 +388,28 @@ def routes(engine: Engine, live: Live, library: Library) -> APIRouter:
             raise JobMissing("That picture is being made in another browser, and can be stopped there only.")
         acts[act](job_id)
         if act == "resume":
-            live.bring_back(owner, place, job)
+            live.bring_back(owner, stage_of(window, place), job)
         return JSONResponse({})
 
     @router.post("/pictures/{picture_id}/recall")
-    def recall(picture_id: str, request: Request, place: str = Query(pattern="^[a-z_]{1,40}$")) -> JSONResponse:
+    def recall(
+        picture_id: str, request: Request, place: str = Query(pattern=PLACE), window: str = Query("", pattern=WINDOW)
+    ) -> JSONResponse:
         """Have a picture stand on a tab's stage again, with its timeline."""
         picture, owner = library.get(picture_id), owner_of(request)
         job = engine.recall(picture_id, picture.recipe, picture.steps_done, owner, picture.note)
-        live.show(owner, place, [job])
+        live.show(owner, stage_of(window, place), [job])
+        return JSONResponse({})
+
+    @router.post("/stages/bring")
+    def bring(
+        request: Request,
+        stage: str = Query(max_length=80),
+        place: str = Query(pattern=PLACE),
+        window: str = Query(pattern=WINDOW),
+    ) -> JSONResponse:
+        """Have what is under way or stopped on another window's `stage` stand on this window's."""
+        live.bring(owner_of(request), stage, stage_of(window, place))
         return JSONResponse({})
 
     @router.get("/jobs/{job_id}/steps/{step}.jpg")
@@ -420,6 +464,10 @@ def _values(event: Event) -> dict[str, Any]:
     if isinstance(event, Step) and event.preview:
         values["preview"] = base64.b64encode(event.preview.jpeg()).decode()
     return values
+
+
+def _place(stage: str) -> str:
+    return stage.rpartition("/")[2]
 
 
 def _has_preview(news: Any) -> bool:

@@ -44,8 +44,9 @@ FLAGS = [
 
 FORGET = """
 if (location.origin !== "null" && sessionStorage.getItem("forget")) {
-  sessionStorage.removeItem("forget");
+  sessionStorage.clear();
   localStorage.clear();
+  indexedDB.deleteDatabase("emerge /");
 }
 """
 """Clears what the browser keeps of the settings when the next page begins, for until then, on a busy machine, the page

@@ -24,10 +24,10 @@ const SHOWN = 900;
  * no name for a blank sheet; vary({picture, strength}), the picture one of the library.
  * `value`: get() and watch(listener) for what the server puts on the easel, {source, mask}.
  */
-export function mount(root, options, events, value) {
+export async function mount(root, options, events, value) {
   const section = root.querySelector(".easel");
   const { place, mode } = options;
-  const memory = recall(place);
+  const memory = (await recall(`easel of ${place}`)) ?? {};
   const settings = { matte: "#ffffff", sheet: null, ...memory.settings };
   const strokes = new Strokes(mode);
   const handOver = makeHandOver(mode, strokes, drawPicture);
@@ -349,7 +349,9 @@ export function mount(root, options, events, value) {
   // ---- Memory, and what other tabs ask for ----
 
   function save() {
-    if (section.dataset.ready) remember(place, { picture, entries: strokes.entries, brush: tools.state, settings });
+    if (!section.dataset.ready) return;
+    const entries = strokes.entries.map(({ id, ...entry }) => entry);
+    remember(`easel of ${place}`, { picture, entries, brush: { ...tools.state }, settings: { ...settings } });
   }
 
   function offerAll() {

@@ -1,6 +1,7 @@
 // Where a picture came from, what was forked from it, and the way back into one of the library.
 
 import { icon } from "./icons.js";
+import { stageQuery } from "./live.js";
 import { ask } from "./places.js";
 import { make } from "./words.js";
 
@@ -24,7 +25,7 @@ export function wayBack(picture, done, failed) {
 
 async function recall(id, place) {
   try {
-    const answer = await fetch(`pictures/${id}/recall?place=${place}`, { method: "POST" });
+    const answer = await fetch(`pictures/${id}/recall?${stageQuery(place)}`, { method: "POST" });
     return answer.ok ? "" : (await answer.json()).error;
   } catch {
     return "The studio does not answer. Is it still running?";

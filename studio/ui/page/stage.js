@@ -1,10 +1,12 @@
 // The pictures in the making. One tile for each job: noise first, then what the model sees in it, then the picture.
 
+import { elsewhereBar } from "./elsewhere.js";
 import { icon } from "./icons.js";
 import { act, isConnected, isMoving, jobs, listen, shown } from "./live.js";
 import { isMenuOpen } from "./menu.js";
 import { actions, show } from "./pictures.js";
 import { offer } from "./places.js";
+import { sayIfSilent } from "./silent.js";
 import { makeStars, rate, starsOfKey } from "./stars.js";
 import { makeTimeline, noiseField } from "./timeline.js";
 import { facts, make, setText, sizeOf, standing, standingOfAll, stepsRun, stoppedAtStep } from "./words.js";
@@ -35,7 +37,7 @@ export function mount(root, options, events) {
   const noise = noiseField();
   const spoken = make("p", { class: "only-spoken", role: "status", "aria-live": "polite" });
   const hint = make("div", { class: "hint" }, make("p", {}, HINTS[options.place] ?? HINT));
-  section.append(tiles, make("div", { class: "stage-bar" }, words, noise.element, turn, buttons), spoken);
+  section.append(tiles, make("div", { class: "stage-bar" }, words, noise.element, turn, buttons), elsewhereBar(options.place), spoken);
   offer(options.place, "use", (recipe) => events.use_settings({ recipe }));
   offer(options.place, "model", (model) => events.choose_model({ model }));
 
@@ -155,7 +157,9 @@ export const isOnPage = (element) => element.getClientRects().length > 0;
 export function lookAtNew(section, options) {
   let startedAt = -Infinity;
   document.addEventListener("click", (event) => {
-    if (event.target.closest?.(`#${options.start}`)) startedAt = event.timeStamp;
+    if (!event.target.closest?.(`#${options.start}`)) return;
+    startedAt = event.timeStamp;
+    sayIfSilent(options.place);
   });
   listen((change) => {
     if (change.kind !== "shown" || !(options.place in change.data.shown)) return;
