@@ -56,6 +56,13 @@ class FakeModels:
         pickle = Entry("old.ckpt", Path("old.ckpt"), problem="old.ckpt is a pickle. Use the safetensors version.")
         return [Entry("sketchbook", Path("sketchbook"), "Stable Diffusion"), pickle]
 
+    def entry(self, name: str) -> Entry:
+        self.facts(name)
+        return self.entries()[0]
+
+    def seen(self, kind: str) -> list[Entry]:
+        return []
+
     def addons(self, kind: str) -> dict[str, Path]:
         return {}
 

@@ -36,8 +36,8 @@ def build(studio: Studio) -> tuple[gr.Blocks, dict[str, Any]]:
     """The page, and the looks that are given to Gradio where it is mounted."""
     page = gr.Blocks(title="Emerge Studio", fill_width=True, analytics_enabled=False)
     with page:
-        # Gradio builds a tab in the browser when it is first shown (studio/ui/page/places.js waits for that), and this at
-        # once.
+        # Outside of the tabs, which Gradio builds in the browser when they are first shown (studio/ui/page/places.js
+        # waits for that).
         window = canvas.window()
         with gr.Tabs(elem_classes="tabs-of-studio"):
             for title, tab in TABS:

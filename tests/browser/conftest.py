@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -88,11 +89,18 @@ def chromium() -> str:
 def studio(chromium: str, models_folder: Path) -> Iterator[Studio]:
     """The studio as a person starts it, with tiny models and a broken one beside the bundled one."""
     (models_folder / "old.ckpt").write_bytes(b"a pickle")
+    with launched("--models-folders", str(models_folder)) as made:
+        yield made
+
+
+@contextmanager
+def launched(*flags: str) -> Iterator[Studio]:
+    """The program as a person starts it with these flags, watched."""
     output = Path(tempfile.mkdtemp(prefix="emerge-test-"))
     asked = output / "asked.txt"
     command = [sys.executable, str(Path(__file__).with_name("watched.py")), str(asked), str(ROOT / "launch.py")]
     command += ["--no-browser", "--port", str(_free_port())]
-    command += ["--output-folder", str(output), "--models-folders", str(models_folder)]
+    command += ["--output-folder", str(output), *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
     made = Studio("", output)
     ready = threading.Event()

@@ -4,7 +4,7 @@
 // A window that is new begins with what the one before remembered. So does a copy of a window. Each keeps its own from
 // there on: a name that another window answers to is given up for a new one.
 
-import { hearWindows, sayToWindows } from "./channel.js";
+import { canSay, hearWindows, sayToWindows } from "./channel.js";
 import { randomName } from "./connection.js";
 import { say } from "./saying.js";
 
@@ -34,8 +34,8 @@ export async function windowName(listener = null) {
 export async function recall(key) {
   await ready;
   try {
-    if (base) return (await done(stored("readonly").get(`${name}/${key}`))) ?? null;
-    return JSON.parse(sessionStorage.getItem(`${NAME}/${key}`));
+    const text = base ? await done(stored("readonly").get(`${name}/${key}`)) : sessionStorage.getItem(`${NAME}/${key}`);
+    return JSON.parse(text ?? null);
   } catch {
     return null;
   }
@@ -43,12 +43,13 @@ export async function recall(key) {
 
 /** Remember a plain value under `key`. A sentence is shown, once, if there is no room for it. */
 export async function remember(key, value) {
+  const text = JSON.stringify(value);
   if (!name) await ready;
   try {
-    if (!base) return sessionStorage.setItem(`${NAME}/${key}`, JSON.stringify(value));
+    if (!base) return sessionStorage.setItem(`${NAME}/${key}`, text);
     const store = stored("readwrite");
     store.put(name, "latest");
-    await finished(store.put(value, `${name}/${key}`));
+    await finished(store.put(text, `${name}/${key}`));
   } catch {
     if (!hasSaid) say(NO_ROOM);
     hasSaid = true;
@@ -58,9 +59,10 @@ export async function remember(key, value) {
 async function begin() {
   base = await open().catch(() => null);
   for (const key of Object.keys(attempt(() => localStorage) ?? {})) {
-    if (key.startsWith("emerge.")) localStorage.removeItem(key); // from before, when it was there, and in the way of nothing else
+    if (key.startsWith("emerge.")) localStorage.removeItem(key); // it was kept there once
   }
-  name = attempt(() => sessionStorage.getItem(NAME)) || (await attempt(() => base && done(stored("readonly").get("latest")))) || randomName();
+  const latest = base && canSay ? await done(stored("readonly").get("latest")).catch(() => null) : null;
+  name = attempt(() => sessionStorage.getItem(NAME)) || latest || randomName();
   beCalled(name);
   answerTo();
   if (base) forgetOld().catch(() => {});
