@@ -184,7 +184,7 @@ def page(only_page: Page, context: BrowserContext, studio: Studio, faults: list[
     only_page.set_viewport_size(WIDE)
     only_page.emulate_media(color_scheme="light")
     only_page.goto(f"{studio.address}/page/icon.svg")  # a page without scripts
-    only_page.evaluate("sessionStorage.setItem('forget', 'yes')")
+    only_page.evaluate("sessionStorage.clear(), sessionStorage.setItem('forget', 'yes')")
     visit(only_page, studio)
     faults.clear()
     yield only_page

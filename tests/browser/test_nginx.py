@@ -1,4 +1,4 @@
-"""Behind a real nginx, set up as docs/settings.md says: https on a name, its Host kept or replaced, and under a path."""
+"""Behind a real nginx, set up as docs/settings.md says: on a name with https, Host kept or replaced; under a path."""
 
 import re
 import shutil
