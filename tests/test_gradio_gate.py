@@ -55,6 +55,7 @@ OURS = {
     "GET /sources/{name}.png",
     "POST /sources/{name}/extended",
     "GET /sources/{name}/prepared/{kind}.png",
+    "POST /stages/bring",
     "POST /styles",
     "GET /thumbnails/{picture_id}",
 }

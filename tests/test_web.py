@@ -727,6 +727,70 @@ def test_what_tabs_show_is_bounded_and_nobody_is_pushed_out(
     assert len(streams._shown) <= 3
 
 
+def test_a_stage_is_of_a_window_and_a_tab() -> None:
+    assert live.stage_of("3f9", "compare") == "3f9/compare"
+    for odd in ("", None, 5, "A", "a/b", "../x", "x" * 33, "<b>", ["a"]):
+        assert live.stage_of(odd, "compare") == "compare"
+
+
+def test_what_is_under_way_in_another_window_can_be_brought_over(engine: Engine, worker: FakeWorker) -> None:
+    async def scene() -> None:
+        streams = live.Live(engine)
+        events = Events()
+        engine.subscribe(events)
+        worker.go_freely()
+        [done] = engine.submit([Recipe(steps=1)], "ann")
+        events.final(done.id)
+        worker.by_hand = True
+        moving, own = engine.submit([Recipe(steps=3), Recipe(steps=3)], "ann")
+        streams.show("ann", "a/text_to_image", [done, moving])
+        streams.show("ann", "b/text_to_image", [own])
+        async with aclosing(streams.stream("ann")) as stream:
+            await anext(stream)
+            for to in ("a/text_to_image", "b/compare"):
+                streams.bring("ann", "a/text_to_image", to)  # nowhere else, or of another tab: nothing happens
+            streams.bring("bob", "a/text_to_image", "b/text_to_image")
+            streams.bring("ann", "nowhere/text_to_image", "b/text_to_image")
+            assert streams.shown("ann", "a/text_to_image") == [done, moving]
+            streams.bring("ann", "a/text_to_image", "b/text_to_image")
+            assert streams.shown("ann", "a/text_to_image") == [done]
+            assert streams.shown("ann", "b/text_to_image") == [own, moving]
+            news = [(await until(stream, "shown"))["shown"] for _ in range(2)]
+            wanted = {"a/text_to_image": [done.id], "b/text_to_image": [own.id, moving.id]}
+            assert {**news[0], **news[1]} == wanted
+
+    asyncio.run(scene())
+
+
+def test_grids_of_two_windows_change_places(engine: Engine, worker: FakeWorker) -> None:
+    streams = live.Live(engine)
+    one, other = engine.submit([Recipe(steps=3), Recipe(steps=3)], "ann")
+    streams.show("ann", "a/compare", [one], {"cells": [[one.id]]})
+    streams.bring("ann", "a/compare", "b/compare")
+    assert streams.shown("ann", "b/compare") == [one] and streams.shown("ann", "a/compare") == []
+    assert streams.layout("ann", "b/compare") == {"cells": [[one.id]]} and streams.layout("ann", "a/compare") is None
+    streams.show("ann", "a/compare", [other], {"cells": [[other.id]]})
+    streams.bring("ann", "a/compare", "b/compare")
+    assert streams.shown("ann", "a/compare") == [one] and streams.layout("ann", "b/compare") == {"cells": [[other.id]]}
+
+
+def test_only_the_owners_stages_are_moved(studio: Studio) -> None:
+    owner = studio.owner()
+    [job] = studio.engine.submit([Recipe(steps=1)], owner)
+    studio.app.state.live.show(owner, "a/compare", [job], {"cells": [[job.id]]})
+    stranger = TestClient(studio.app, base_url=HERE)
+    stranger.get("/")
+    for client, wanted in ((stranger, []), (studio.client, [job])):
+        assert client.post("/stages/bring?stage=a/compare&place=compare&window=b").status_code == 200
+        assert studio.app.state.live.shown(owner, "b/compare") == wanted
+    for query in (
+        "stage=a/compare&place=../x&window=b",
+        "stage=a/compare&place=compare&window=B",
+        "place=compare&window=b",
+    ):
+        assert studio.client.post(f"/stages/bring?{query}").status_code == 422
+
+
 def test_what_a_tab_shows(engine: Engine, worker: FakeWorker) -> None:
     """What still moves stays beside what is new; what is done or stopped makes room."""
     streams = live.Live(engine)
@@ -869,9 +933,10 @@ def test_only_what_fits_is_restored_from_a_browser() -> None:
     from studio.ui import form
 
     good = {"prompt": NASTY, "steps": 30, "seed": "", "previews": "noisy"}
-    assert form.restored({**good, "width": "wide", "other": 1, "height": True, "model": 5}) == good
-    assert form.restored({"previews": "sideways"}) == {}
-    assert form.restored("nonsense") == form.restored(None) == {}
+    assert form.restored(json.dumps({**good, "width": "wide", "other": 1, "height": True, "model": 5})) == good
+    assert form.restored(json.dumps({"previews": "sideways"})) == {}
+    for odd in ("nonsense", None, "", "[1]", "3", "null", "[" * 100_000, {"prompt": "no text"}):
+        assert form.restored(odd) == {}
 
 
 def test_pictures_of_the_fake_worker_are_pictures(studio: Studio) -> None:

@@ -123,8 +123,8 @@ class Live:
             places[place] = ids
             if layout:
                 self._layouts.setdefault(owner, {})[place] = layout
-            self._forget(owner)
             self._tell_stage(owner, place)
+            self._forget(owner)
 
     def bring(self, owner: str, stage: str, to: str) -> None:
         """Have what is under way or stopped on one stage stand on another of the same tab. Grids change places."""

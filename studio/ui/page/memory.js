@@ -91,7 +91,7 @@ async function takeAnother() {
 
 // ---- IndexedDB ----
 
-function open() {
+async function open() {
   const request = indexedDB.open(`emerge ${new URL(".", document.baseURI).pathname}`, 1);
   request.addEventListener("upgradeneeded", () => request.result.createObjectStore(KEPT));
   return done(request);
