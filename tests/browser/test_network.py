@@ -209,7 +209,7 @@ def test_generate_says_at_its_own_place_that_the_studio_is_not_there(scene: Scen
     notice = page.locator("#text_to_image-notice .notice")
     scene.proxy.refuses = True
     draw(page)
-    expect(notice).to_contain_text("nothing was started")
+    expect(notice).to_contain_text("The studio does not answer.")
     scene.proxy.drop_all()
     scene.proxy.refuses = False
     expect(notice).to_have_text("")
@@ -223,7 +223,7 @@ def test_generate_says_so_on_a_network_that_swallows_everything(scene: Scene) ->
     scene.proxy.is_dead = True
     draw(page)
     scene.asked("/live/here")
-    expect(page.locator("#text_to_image-notice .notice")).to_contain_text("nothing was started")
+    expect(page.locator("#text_to_image-notice .notice")).to_contain_text("The studio does not answer.")
 
 
 def test_a_stopped_grid_is_hinted_at_after_a_restart(scene: Scene) -> None:

@@ -225,3 +225,32 @@ def paint(page: Page, count: int) -> None:
         }""",
         [STROKE, count],
     )
+
+
+def test_windows_of_long_ago_are_forgotten(page: Page, studio: Studio) -> None:
+    fill(page, Prompt="of this window", Steps=1)
+    start(page)
+    wait_for(page, "finished")
+    keys = """async (fills) => {
+      const opening = indexedDB.open("emerge /");
+      await new Promise((done) => opening.addEventListener("success", done));
+      const transaction = opening.result.transaction("kept", "readwrite");
+      const store = transaction.objectStore("kept");
+      for (let at = 0; fills && at < 40; at++) {
+        store.put(at, `window${at}/opened`);
+        store.put('{"prompt": "old"}', `window${at}/text_to_image`);
+      }
+      const asking = store.getAllKeys();
+      await new Promise((done) => transaction.addEventListener("complete", done));
+      opening.result.close();
+      return asking.result;
+    }"""
+    assert "window0/text_to_image" in page.evaluate(keys, True)
+    visit(page, studio)
+    page.wait_for_function(
+        f"async () => (await ({keys})(false)).filter((key) => key.endsWith('/opened')).length === 30"
+    )
+    left = page.evaluate(keys, False)
+    assert "window39/text_to_image" in left and "window0/text_to_image" not in left
+    assert f"{name_of(page)}/text_to_image" in left
+    prompt(page).to_have_value("of this window")

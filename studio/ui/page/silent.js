@@ -2,7 +2,7 @@
 
 import { isConnected, isThere, listen } from "./live.js";
 
-const SILENT = "The studio does not answer, so nothing was started. This page tries to reach it again; then press Generate once more.";
+const SILENT = "The studio does not answer. This page tries to reach it again; if no picture begins then, press Generate once more.";
 
 const notices = new Set();
 
@@ -14,9 +14,9 @@ export async function sayIfSilent(place) {
   notices.add(notice);
 }
 
-// When it is there again, the sentence goes.
+// When it is there again, the sentence goes; it may only have been slow.
 listen(({ kind }) => {
-  if (kind !== "jobs" && !(kind === "connection" && isConnected())) return;
+  if (!["jobs", "shown"].includes(kind) && !(kind === "connection" && isConnected())) return;
   for (const notice of notices) if (notice.textContent === SILENT) notice.textContent = "";
   notices.clear();
 });
