@@ -332,6 +332,7 @@ def _run(app: Any, listener: socket.socket, announce: Callable[[], None], stop: 
         access_log=False,
         backlog=connections.BACKLOG,
         server_header=False,
+        proxy_headers=False,  # `studio.web.forwarded` reads them, where the settings say so
         timeout_graceful_shutdown=GRACE,
     )
     Server(config).run(sockets=[listener])

@@ -4,7 +4,9 @@ Plain Python only: `launch.py --help` imports this module on a machine where not
 """
 
 import argparse
+import ipaddress
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -13,6 +15,12 @@ from typing import Any, get_type_hints
 from studio.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent
+
+_NAME = re.compile(r"(\*\.)?[a-z0-9_-]+(\.[a-z0-9_-]+)*", re.ASCII)
+"""A machine's name as it may be allowed, perhaps for all names below it."""
+
+PREFIX = re.compile(r"(/[\w~-][\w.~-]*)+", re.ASCII)
+"""A path that the studio may be found under."""
 
 
 def _setting(default: Any, help: str, choices: Sequence[str] = (), short: str = "") -> Any:
@@ -50,6 +58,15 @@ class Settings:
     steps_kept: int = _setting(
         1000, "megabytes of pictures' steps kept on disk, for going back into them; the oldest leave first"
     )
+    allowed_hosts: tuple[str, ...] = _setting(
+        (),
+        "further names that the studio answers to, as studio.example.org, or *.example.org for all below it: several "
+        "by repeating it or separated by ','",
+    )
+    behind_proxy: bool = _setting(
+        False, "believe what a server in front says in X-Forwarded-* headers; only that server may reach the port then"
+    )
+    root_path: str = _setting("", "path that a server in front has the studio under, as /studio")
 
 
 def parse(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -61,8 +78,8 @@ def parse(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> 
         if text is None:
             source, text = f"EMERGE_{name.upper()}", environ.get(f"EMERGE_{name.upper()}") or None
         if text is not None:
-            values[name] = _read(source, text if isinstance(text, str) else os.pathsep.join(text), kind)
-    settings = Settings(**values)
+            values[name] = _read(source, text if isinstance(text, str) else _between(kind).join(text), kind)
+    settings = Settings(**{**values, "root_path": values.get("root_path", "").rstrip("/")})
     _check(settings)
     return replace(settings, auth=_in_file(settings.auth_file)) if settings.auth_file else settings
 
@@ -82,17 +99,27 @@ def parser() -> argparse.ArgumentParser:
         flags = [flag, each.metadata["short"]] if each.metadata["short"] else [flag]
         if hints[each.name] is bool:
             result.add_argument(flag, action="store_const", const="true", help=text)
-        elif hints[each.name] == tuple[Path, ...]:
-            result.add_argument(*flags, action="append", metavar="FOLDER", help=text.replace("%", "%%"))
+        elif hints[each.name] in SEVERAL:
+            metavar = "FOLDER" if hints[each.name] == tuple[Path, ...] else "NAME"
+            result.add_argument(*flags, action="append", metavar=metavar, help=text.replace("%", "%%"))
         else:
             result.add_argument(flag, metavar=each.name.upper(), help=text.replace("%", "%%"))
     return result
 
 
+SEVERAL = (tuple[Path, ...], tuple[str, ...])
+"""Kinds of settings that can be given more than once."""
+
+
+def _between(kind: Any) -> str:
+    """What separates several values in one text."""
+    return "," if kind == tuple[str, ...] else os.pathsep
+
+
 def _shown(default: Any) -> str:
-    if isinstance(default, tuple):
+    if isinstance(default, tuple) and default:
         return os.pathsep.join(map(str, default))
-    return str(default) if default not in ("", None, False) else "off" if default is False else "none"
+    return str(default) if default not in ("", None, False, ()) else "off" if default is False else "none"
 
 
 def _read(source: str, text: str, kind: Any) -> Any:
@@ -108,7 +135,22 @@ def _read(source: str, text: str, kind: Any) -> Any:
         return Path(text).expanduser()
     if kind is str:
         return text
-    return tuple(Path(part).expanduser() for part in text.split(os.pathsep) if part)
+    parts = [part.strip() for part in text.split(_between(kind)) if part.strip()]
+    return tuple(map(_host, parts)) if kind == tuple[str, ...] else tuple(Path(part).expanduser() for part in parts)
+
+
+def _host(text: str) -> str:
+    """A name or number of --allowed-hosts as it is compared. Raises SettingsError."""
+    name = text.lower().strip("[]").removesuffix(".")
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        if _NAME.fullmatch(name) and not name.removeprefix("*.").replace(".", "").isdecimal():
+            return name
+    raise SettingsError(
+        f"The allowed host {text!r} is no name: write it without http:// and port, as studio.example.org or "
+        "*.example.org."
+    )
 
 
 def _check(settings: Settings) -> None:
@@ -118,6 +160,11 @@ def _check(settings: Settings) -> None:
             raise SettingsError(f"The setting {each.name} is {value!r}: use one of {', '.join(choices)}.")
     if not 1 <= settings.port <= 65535:
         raise SettingsError(f"The port {settings.port} does not exist: use 1 to 65535.")
+    if settings.root_path and not PREFIX.fullmatch(settings.root_path):
+        raise SettingsError(
+            f"The root path {settings.root_path!r} is no path: write it with a slash before it and none after it, as "
+            "/studio."
+        )
     if settings.auth and not is_pair(settings.auth):
         raise SettingsError("The setting auth must be written user:password.")
     if settings.auth and settings.auth_file:

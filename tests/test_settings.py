@@ -35,14 +35,18 @@ def test_every_setting_can_be_given_both_ways() -> None:
         "allow_pickles": "1",
         "no_browser": "1",
         "steps_kept": "500",
+        "allowed_hosts": "studio.example.org,*.Example.net",
+        "behind_proxy": "1",
+        "root_path": "/studio",
     }
     assert values.keys() == {each.name for each in fields(Settings)} - {"auth_file"}
     wanted = Settings(
-        "0.0.0.0", 1234, (Path("a"), Path("b")), Path("out"), "cpu", "float32", "me:secret", None, True, True, 500
-    )
+        "0.0.0.0", 1234, (Path("a"), Path("b")), Path("out"), "cpu", "float32", "me:secret", None, True, True, 500,
+        ("studio.example.org", "*.example.net"), True, "/studio",
+    )  # fmt: skip
     assert parse([], {f"EMERGE_{name.upper()}": value for name, value in values.items()}) == wanted
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in values.items() if value != "1"]
-    assert parse([*flags, "--no-browser", "--allow-pickles"], {}) == wanted
+    assert parse([*flags, "--no-browser", "--allow-pickles", "--behind-proxy"], {}) == wanted
 
 
 def test_the_password_can_stand_in_a_file(tmp_path: Path) -> None:
@@ -64,6 +68,30 @@ def test_models_folders_can_be_given_one_after_another() -> None:
     joined = os.pathsep.join(["b", "~/c"])
     settings = parse(["--models", "a", "--models-folders", joined], {"EMERGE_MODELS_FOLDERS": "d"})
     assert settings.models_folders == (Path("a"), Path("b"), Path.home() / "c")
+
+
+def test_allowed_hosts_can_be_given_one_after_another() -> None:
+    given = ["--allowed-hosts", "Studio.Example.org.", "--allowed-hosts", "*.lan, 192.0.2.7,[2001:DB8::1]"]
+    assert parse(given, {}).allowed_hosts == ("studio.example.org", "*.lan", "192.0.2.7", "2001:db8::1")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["*", "*.", "https://studio.example.org", "studio.example.org:443", "a b", "*.*.org", "x.*", "*.1.2", "ä.org"],
+)
+def test_what_is_no_name_is_not_allowed(name: str) -> None:
+    with pytest.raises(SettingsError, match="without http:// and port"):
+        parse(["--allowed-hosts", name], {})
+
+
+@pytest.mark.parametrize("path", ["studio", "/a b", "//a", "/a//b", "/../a", "/a?b", "http://a/b", '/a"><b'])
+def test_what_is_no_path_is_not_taken_for_one(path: str) -> None:
+    with pytest.raises(SettingsError, match="as /studio"):
+        parse(["--root-path", path], {})
+
+
+def test_a_slash_at_the_end_of_the_root_path_does_not_matter() -> None:
+    assert parse(["--root-path", "/a/b/"], {}).root_path == "/a/b" and parse(["--root-path", "/"], {}).root_path == ""
 
 
 def test_the_help_explains_every_setting_and_its_default() -> None:

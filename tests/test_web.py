@@ -28,7 +28,7 @@ from studio.paces import Pace
 from studio.recipe import MAX_SEED, Recipe, Turn
 from studio.settings import Settings
 from studio.sources import Sources
-from studio.web import live, pictures
+from studio.web import live, mailbox, pictures
 from studio.web.guard import Guard
 from studio.web.owners import Owners
 from studio.web.server import create_app
@@ -55,6 +55,13 @@ class FakeModels:
     def entries(self) -> list[Entry]:
         pickle = Entry("old.ckpt", Path("old.ckpt"), problem="old.ckpt is a pickle. Use the safetensors version.")
         return [Entry("sketchbook", Path("sketchbook"), "Stable Diffusion"), pickle]
+
+    def entry(self, name: str) -> Entry:
+        self.facts(name)
+        return self.entries()[0]
+
+    def seen(self, kind: str) -> list[Entry]:
+        return []
 
     def addons(self, kind: str) -> dict[str, Path]:
         return {}
@@ -528,7 +535,9 @@ def test_a_window_hears_of_its_own_browsers_jobs_only(engine: Engine, worker: Fa
             assert "of bob" not in "".join(heard)
             first = next(values for kind, values in map(told, heard) if kind == "job")
             assert first["recipe"]["prompt"] == "of ann"
-            assert ("shown", {"shown": {"text_to_image": [own.id]}, "layouts": {}}) in map(told, heard)
+            assert ("shown", {"shown": {"text_to_image": [own.id]}, "layouts": {"text_to_image": None}}) in map(
+                told, heard
+            )
 
     asyncio.run(scene())
 
@@ -592,7 +601,95 @@ def test_a_silent_stream_says_that_it_is_there(engine: Engine, monkeypatch: pyte
         monkeypatch.setattr(live, "HEARTBEAT", 0.01)
         async with aclosing(live.Live(engine).stream("ann")) as stream:
             await anext(stream)
-            assert (await anext(stream)).startswith(":")
+            assert told(await anext(stream)) == ("beat", {})
+
+    asyncio.run(scene())
+
+
+def test_a_silent_stream_says_so_beside_others_who_are_busy_too(
+    engine: Engine, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What happens to others' pictures wakes every reader, and is no sign of life for whoever hears nothing of it."""
+
+    async def scene() -> None:
+        monkeypatch.setattr(live, "HEARTBEAT", 0.2)
+        streams = live.Live(engine)
+        [theirs] = engine.submit([Recipe(steps=3)], "bob")
+
+        async def be_busy() -> None:
+            while True:
+                for reader in streams._readers:
+                    reader.mailbox.put(theirs.id, theirs.event)
+                await asyncio.sleep(0.001)
+
+        async with aclosing(streams.stream("ann")) as stream:
+            await anext(stream)
+            busy = asyncio.create_task(be_busy())
+            async with asyncio.timeout(PATIENCE):
+                assert told(await anext(stream)) == ("beat", {})
+            busy.cancel()
+
+    asyncio.run(scene())
+
+
+def events_in(text: str) -> list[tuple[str, Any]]:
+    return [told(f"{each}\n\n") for each in text.split("\n\n") if each]
+
+
+def test_who_no_stream_reaches_asks_for_the_same(engine: Engine, worker: FakeWorker) -> None:
+    async def scene() -> None:
+        streams = live.Live(engine)
+        [job] = engine.submit([Recipe(steps=3)], "ann")
+        streams.show("ann", "text_to_image", [job])
+        await asyncio.to_thread(worker.next_call)
+        [(kind, snapshot)] = events_in(await streams.news("ann", "me", 0))
+        assert kind == "jobs" and [each["id"] for each in snapshot["jobs"]] == [job.id]
+        assert events_in(await streams.news("ann", "me", 0)) == []
+        engine.submit([Recipe(prompt="of bob", steps=1)], "bob")
+        worker.go_freely()
+        states = []
+        async with asyncio.timeout(PATIENCE):
+            while "finished" not in states:
+                found = events_in(await streams.news("ann", "me", live.WAIT))
+                assert all(values["id"] == job.id for _, values in found)
+                states += [values["state"] for _, values in found]
+        # Another name is another reader; without one it is only told how things stand.
+        for name in ("other", ""):
+            [(kind, snapshot)] = events_in(await streams.news("ann", name, 0))
+            assert kind == "jobs" and snapshot["shown"] == {"text_to_image": [job.id]}
+        assert len(streams._readers) == 2
+
+    asyncio.run(scene())
+
+
+def test_who_does_not_ask_any_more_is_forgotten(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        monkeypatch.setattr(live, "ASKER_KEPT", 0.01)
+        streams = live.Live(engine)
+        await streams.news("ann", "me", 0)
+        async with asyncio.timeout(PATIENCE):
+            while streams._readers:
+                await asyncio.sleep(0.005)
+        assert streams._askers == {} and engine._listeners == []
+        [(kind, _)] = events_in(await streams.news("ann", "me", 0))
+        assert kind == "jobs"
+
+    asyncio.run(scene())
+
+
+def test_a_reader_that_asks_begins_again_when_the_studio_lets_it_go(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        monkeypatch.setattr(live, "STREAMS", 2)
+        streams = live.Live(engine)
+        for name in ("first", "second", "third"):
+            await streams.news("ann", name, 0)
+        assert await streams.news("ann", "first", live.WAIT) == ""  # at once: it has to make room
+        while ("ann", "first") in streams._askers:
+            await asyncio.sleep(0)
+        [(kind, _)] = events_in(await streams.news("ann", "first", 0))
+        assert kind == "jobs"
 
     asyncio.run(scene())
 
@@ -627,7 +724,7 @@ def test_what_tabs_show_is_bounded_and_nobody_is_pushed_out(
     engine: Engine, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "OWNERS_KEPT", 2)
-    monkeypatch.setattr(live, "PLACES_KEPT", 2)
+    monkeypatch.setattr(live, "STAGES_KEPT", 2)
     streams = live.Live(engine)
     [mine] = engine.submit([Recipe(steps=5)], "ann")
     for place in ("one", "two", "three"):
@@ -637,6 +734,70 @@ def test_what_tabs_show_is_bounded_and_nobody_is_pushed_out(
         streams.show(f"nobody {number}", "one", [])
     assert streams.shown("ann", "two") == streams.shown("ann", "three") == [mine]
     assert len(streams._shown) <= 3
+
+
+def test_a_stage_is_of_a_window_and_a_tab() -> None:
+    assert live.stage_of("3f9", "compare") == "3f9/compare"
+    for odd in ("", None, 5, "A", "a/b", "../x", "x" * 33, "<b>", ["a"]):
+        assert live.stage_of(odd, "compare") == "compare"
+
+
+def test_what_is_under_way_in_another_window_can_be_brought_over(engine: Engine, worker: FakeWorker) -> None:
+    async def scene() -> None:
+        streams = live.Live(engine)
+        events = Events()
+        engine.subscribe(events)
+        worker.go_freely()
+        [done] = engine.submit([Recipe(steps=1)], "ann")
+        events.final(done.id)
+        worker.by_hand = True
+        moving, own = engine.submit([Recipe(steps=3), Recipe(steps=3)], "ann")
+        streams.show("ann", "a/text_to_image", [done, moving])
+        streams.show("ann", "b/text_to_image", [own])
+        async with aclosing(streams.stream("ann")) as stream:
+            await anext(stream)
+            for to in ("a/text_to_image", "b/compare"):
+                streams.bring("ann", "a/text_to_image", to)  # nowhere else, or of another tab: nothing happens
+            streams.bring("bob", "a/text_to_image", "b/text_to_image")
+            streams.bring("ann", "nowhere/text_to_image", "b/text_to_image")
+            assert streams.shown("ann", "a/text_to_image") == [done, moving]
+            streams.bring("ann", "a/text_to_image", "b/text_to_image")
+            assert streams.shown("ann", "a/text_to_image") == [done]
+            assert streams.shown("ann", "b/text_to_image") == [own, moving]
+            news = [(await until(stream, "shown"))["shown"] for _ in range(2)]
+            wanted = {"a/text_to_image": [done.id], "b/text_to_image": [own.id, moving.id]}
+            assert {**news[0], **news[1]} == wanted
+
+    asyncio.run(scene())
+
+
+def test_grids_of_two_windows_change_places(engine: Engine, worker: FakeWorker) -> None:
+    streams = live.Live(engine)
+    one, other = engine.submit([Recipe(steps=3), Recipe(steps=3)], "ann")
+    streams.show("ann", "a/compare", [one], {"cells": [[one.id]]})
+    streams.bring("ann", "a/compare", "b/compare")
+    assert streams.shown("ann", "b/compare") == [one] and streams.shown("ann", "a/compare") == []
+    assert streams.layout("ann", "b/compare") == {"cells": [[one.id]]} and streams.layout("ann", "a/compare") is None
+    streams.show("ann", "a/compare", [other], {"cells": [[other.id]]})
+    streams.bring("ann", "a/compare", "b/compare")
+    assert streams.shown("ann", "a/compare") == [one] and streams.layout("ann", "b/compare") == {"cells": [[other.id]]}
+
+
+def test_only_the_owners_stages_are_moved(studio: Studio) -> None:
+    owner = studio.owner()
+    [job] = studio.engine.submit([Recipe(steps=1)], owner)
+    studio.app.state.live.show(owner, "a/compare", [job], {"cells": [[job.id]]})
+    stranger = TestClient(studio.app, base_url=HERE)
+    stranger.get("/")
+    for client, wanted in ((stranger, []), (studio.client, [job])):
+        assert client.post("/stages/bring?stage=a/compare&place=compare&window=b").status_code == 200
+        assert studio.app.state.live.shown(owner, "b/compare") == wanted
+    for query in (
+        "stage=a/compare&place=../x&window=b",
+        "stage=a/compare&place=compare&window=B",
+        "place=compare&window=b",
+    ):
+        assert studio.client.post(f"/stages/bring?{query}").status_code == 422
 
 
 def test_what_a_tab_shows(engine: Engine, worker: FakeWorker) -> None:
@@ -781,10 +942,12 @@ def test_only_what_fits_is_restored_from_a_browser() -> None:
     from studio.ui import form
 
     good = {"prompt": NASTY, "steps": "7,5", "seed": "", "previews": "noisy"}
-    assert form.restored({**good, "width": "w" * 41, "other": 1, "height": True, "model": 5}) == good
-    assert form.restored({"steps": 30, "guidance_scale": 7.5}) == {"steps": "30", "guidance_scale": "7.5"}
-    assert form.restored({"previews": "sideways"}) == {}
-    assert form.restored("nonsense") == form.restored(None) == {}
+    assert form.restored(json.dumps({**good, "width": "w" * 41, "other": 1, "height": True, "model": 5})) == good
+    numbers = json.dumps({"steps": 30, "guidance_scale": 7.5})
+    assert form.restored(numbers) == {"steps": "30", "guidance_scale": "7.5"}
+    assert form.restored(json.dumps({"previews": "sideways"})) == {}
+    for odd in ("nonsense", None, "", "[1]", "3", "null", "[" * 100_000, {"prompt": "no text"}):
+        assert form.restored(odd) == {}
 
 
 def test_pictures_of_the_fake_worker_are_pictures(studio: Studio) -> None:
@@ -826,13 +989,13 @@ def test_a_grid_of_seeds_and_guidance(studio: Studio) -> None:
 def test_how_many_and_about_how_long_is_told_before_starting(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = {"Prompt": "a boat", "Steps": 4, "Guidance end": 1, "Columns: values": "1, 4", "Rows": ""}
     monkeypatch.setattr(studio.engine, "_pace", Pace())
-    assert studio.press("compare-grid", "ended", {}, **sent) == ["2 pictures, 8 steps in all"]
+    assert studio.press("compare-grid", "ended", {}, **sent)[0] == "2 pictures, 8 steps in all"
     recipe = Recipe(guidance_scale=4)
     studio.engine._pace.called([(recipe, 0)] * 2, 3.0)
     studio.engine._pace.ended(recipe, 1.0)
-    assert studio.press("compare-grid", "ended", {}, **sent) == ["2 pictures, 8 steps in all, about 11 s"]
+    assert studio.press("compare-grid", "ended", {}, **sent)[0] == "2 pictures, 8 steps in all, about 11 s"
     half = {**sent, "Guidance end": 0.5}
-    assert studio.press("compare-grid", "ended", {}, **half) == ["2 pictures, 8 steps in all, about 10 s"]
+    assert studio.press("compare-grid", "ended", {}, **half)[0] == "2 pictures, 8 steps in all, about 10 s"
     monkeypatch.undo()
     studio.press("compare-start", **sent)
     latest(studio, 2)
@@ -954,7 +1117,7 @@ def test_a_film_shows_each_step_that_is_remembered_once(studio: Studio, monkeypa
 def test_a_reader_that_takes_nothing_holds_only_so_much_and_begins_again(
     engine: Engine, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "NEWS_KEPT", 5)
+    monkeypatch.setattr(mailbox, "NEWS_KEPT", 5)
     worker.go_freely()
     events = Events()
     engine.subscribe(events)
@@ -975,11 +1138,14 @@ def test_a_reader_that_takes_nothing_holds_only_so_much_and_begins_again(
 def test_only_so_many_tabs_of_a_browser_are_remembered(studio: Studio) -> None:
     streams = live.Live(studio.engine)
     [job] = studio.engine.submit([Recipe(steps=1)], "ann")
-    for letter in "abcdefghijklmnopqrstuvwxyz":
-        streams.show("ann", letter, [job], {"cells": [[job.id]]})
-    assert streams.shown("ann", "z") == [job] and streams.layout("ann", "z")
-    assert not streams.shown("ann", "a") and not streams.layout("ann", "a")
-    assert len(streams._shown["ann"]) == len(streams._layouts["ann"]) == live.PLACES_KEPT
+    for number in range(live.STAGES_KEPT):
+        streams.show("ann", f"{number}", [job], {"cells": [[job.id]]})
+    streams.show("ann", "0", [job])
+    streams.show("ann", "more", [job], {"cells": [[job.id]]})
+    for kept in ("0", "2", "more"):
+        assert streams.shown("ann", kept) == [job] and streams.layout("ann", kept)
+    assert not streams.shown("ann", "1") and not streams.layout("ann", "1")
+    assert len(streams._shown["ann"]) == len(streams._layouts["ann"]) == live.STAGES_KEPT
 
 
 def test_a_fork_takes_the_form_as_it_is_now(studio: Studio) -> None:

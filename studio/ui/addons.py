@@ -8,7 +8,7 @@ from gradio.components import Component
 
 from studio.models.manager import Manager
 from studio.ui import form
-from studio.ui.canvas import notice
+from studio.ui.canvas import notice, script
 
 NO_VAES = "Other VAEs are found in a folder named vae below a models folder."
 
@@ -22,7 +22,7 @@ def fields(place: str, models: Manager, into: dict[str, Component]) -> None:
     with gr.Accordion("Add-ons", open=False, elem_classes="addons opens", elem_id=f"{place}-addons"):
         gr.HTML(
             html_template='<section class="loras" aria-label="LoRAs"></section>',
-            js_on_load=f'import("/page/addons.js").then(({{ loras }}) => loras(element, {json.dumps(place)}));',
+            js_on_load=f"{script('addons.js')}.then(({{ loras }}) => loras(element, {json.dumps(place)}));",
             apply_default_css=False,
         )
         into["controls"] = _controls()
@@ -52,15 +52,15 @@ def _controls() -> gr.HTML:
     return gr.HTML(
         "",
         html_template='<section class="guides" aria-label="Controls"></section>',
-        js_on_load="""
-            const held = {
+        js_on_load=f"""
+            const held = {{
                 get: () => (props.value ? JSON.parse(props.value) : []),
-                set: (list) => {
+                set: (list) => {{
                     props.value = list.length ? JSON.stringify(list) : "";
-                },
+                }},
                 watch: (listener) => watch("value", listener),
-            };
-            import("/page/addons.js").then(({ controls }) => controls(element, held));
+            }};
+            {script("addons.js")}.then(({{ controls }}) => controls(element, held));
         """,
         apply_default_css=False,
     )

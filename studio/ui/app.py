@@ -5,21 +5,23 @@ from typing import Any
 import gradio as gr
 from gradio.themes.utils.colors import Color
 
-from studio.ui import compare, image_to_image, inpainting, models, text_to_image
+from studio.ui import canvas, compare, image_to_image, inpainting, models, text_to_image
 from studio.ui.painting import Studio
 
 HEAD = """
-<link rel="stylesheet" href="/page/studio.css">
-<link rel="stylesheet" href="/page/easel.css">
-<link rel="stylesheet" href="/page/grid.css">
-<link rel="stylesheet" href="/page/addons.css">
-<link rel="stylesheet" href="/page/models.css">
-<link rel="stylesheet" href="/page/touch.css">
-<link rel="modulepreload" href="/page/stage.js">
-<link rel="modulepreload" href="/page/easel.js">
-<script type="module" src="/page/presses.js"></script>
-<script type="module" src="/page/numbers.js"></script>
-<link rel="icon" type="image/svg+xml" href="/page/icon.svg">
+<link rel="stylesheet" href="page/studio.css">
+<link rel="stylesheet" href="page/easel.css">
+<link rel="stylesheet" href="page/grid.css">
+<link rel="stylesheet" href="page/addons.css">
+<link rel="stylesheet" href="page/models.css">
+<link rel="stylesheet" href="page/windows.css">
+<link rel="stylesheet" href="page/touch.css">
+<link rel="modulepreload" href="page/stage.js">
+<link rel="modulepreload" href="page/easel.js">
+<script type="module" src="page/tabs.js"></script>
+<script type="module" src="page/presses.js"></script>
+<script type="module" src="page/numbers.js"></script>
+<link rel="icon" type="image/svg+xml" href="page/icon.svg">
 <meta name="color-scheme" content="light dark">
 """
 
@@ -38,13 +40,13 @@ def build(studio: Studio) -> tuple[gr.Blocks, dict[str, Any]]:
     """The page, and the looks that are given to Gradio where it is mounted."""
     page = gr.Blocks(title="Emerge Studio", fill_width=True, analytics_enabled=False)
     with page:
-        # Gradio builds a tab in the browser when it is first shown (studio/ui/page/places.js waits for that). What the
-        # browser has kept is read outside of it, or it would be read too late.
-        saved = {tab: gr.BrowserState({}, storage_key=f"emerge.{tab.PLACE}", secret="emerge") for _, tab in TABS}
+        # Outside of the tabs, which Gradio builds in the browser when they are first shown (studio/ui/page/places.js
+        # waits for that).
+        window = canvas.window()
         with gr.Tabs(elem_classes="tabs-of-studio"):
             for title, tab in TABS:
                 with gr.Tab(title, id=tab.PLACE, elem_id=f"{tab.PLACE}-panel"):
-                    tab.build(page, saved[tab], studio)
+                    tab.build(page, window, studio)
     return page, {"theme": theme(), "head": HEAD}
 
 

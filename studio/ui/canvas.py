@@ -1,7 +1,7 @@
 """Components of our own: live pictures, recent pictures, and sentences for the person.
 
 Each is a `gr.HTML` with a fixed template, filled in by a script of `studio/ui/page`. Pictures and progress reach the
-scripts over `/live` and never pass through Gradio, and text is set as `textContent`, so that nothing a person
+scripts over the event stream and never pass through Gradio, and text is set as `textContent`, so that nothing a person
 typed is ever read as HTML or as a template.
 
 They are functions, because Gradio writes a .pyi file beside every module that derives a class from a component.
@@ -97,7 +97,7 @@ def easel(place: str, mode: Literal["paint", "mask"], start: str) -> gr.HTML:
                 get: () => (props.value ? JSON.parse(props.value) : null),
                 watch: (listener) => watch("value", listener),
             }};
-            import("/page/easel.js").then(({{ mount }}) => mount(element, {options}, {events}, given));
+            {script("easel.js")}.then(({{ mount }}) => mount(element, {options}, {events}, given));
         """,
         apply_default_css=False,
         elem_id=f"{place}-easel",
@@ -105,11 +105,26 @@ def easel(place: str, mode: Literal["paint", "mask"], start: str) -> gr.HTML:
     )
 
 
+def window() -> gr.HTML:
+    """The name of the browser's window that the page is in, its value: whose stages what is started stands on."""
+    return gr.HTML(
+        "",
+        html_template="",
+        js_on_load=f"""
+            const tell = (name) => {{ props.value = name; }};
+            {script("memory.js")}.then(async ({{ windowName }}) => tell(await windowName(tell)));
+        """,
+        apply_default_css=False,
+        elem_classes="window-name",
+        min_height=0,
+    )
+
+
 def styles_bringer() -> gr.HTML:
     """A button that brings a table of styles. `brought` carries how many were `added`, or why none: `told`."""
     return gr.HTML(
         html_template='<section class="bring-styles"></section>',
-        js_on_load=f'import("/page/styles.js").then(({{ mount }}) => mount(element, {_events(("brought",))}));',
+        js_on_load=f"{script('styles.js')}.then(({{ mount }}) => mount(element, {_events(('brought',))}));",
         apply_default_css=False,
         min_height=0,
     )
@@ -127,7 +142,7 @@ def advice(place: str, intents: Sequence[Mapping[str, Any]]) -> gr.HTML:
         html_template='<p class="notice" role="note"></p>',
         js_on_load=f"""
             const given = {{ get: () => props.value, watch: (listener) => watch("value", listener) }};
-            import("/page/intents.js").then(({{ mount }}) => mount(element, {options}, given));
+            {script("intents.js")}.then(({{ mount }}) => mount(element, {options}, given));
         """,
         apply_default_css=False,
         elem_classes="sentence advice",
@@ -139,9 +154,9 @@ def held(model: str | None) -> gr.HTML:
     return gr.HTML(
         model or "",
         html_template='<p class="notice" role="note"></p>',
-        js_on_load="""
-            const named = { get: () => props.value, watch: (listener) => watch("value", listener) };
-            import("/page/held.js").then(({ mount }) => mount(element, named));
+        js_on_load=f"""
+            const named = {{ get: () => props.value, watch: (listener) => watch("value", listener) }};
+            {script("held.js")}.then(({{ mount }}) => mount(element, named));
         """,
         apply_default_css=False,
         elem_classes="sentence",
@@ -215,17 +230,37 @@ def notice(value: str = "", *, elem_id: str | None = None) -> gr.HTML:
     )
 
 
-def _given(script: str, *names: str, options: Any = None, function: str = "mount") -> str:
+def _given(name: str, *names: str, options: Any = None, function: str = "mount") -> str:
     """The script that fills a component in by what its value is. names: of its events."""
     given = '{ get: () => props.value || "", watch: (listener) => watch("value", listener) }'
     values = f"element, {json.dumps(options)}, {given}, {_events(names)}"
-    return f'import("/page/{script}").then(({{ {function} }}) => {function}({values}));'
+    return f"{script(name)}.then(({{ {function} }}) => {function}({values}));"
 
 
-def _mount(script: str, options: dict[str, str], *more: str) -> str:
+def script(name: str) -> str:
+    """What imports the page's module of this name. Its address goes by the page's, which a proxy may have moved."""
+    return f'import(new URL("page/{name}", document.baseURI))'
+
+
+def recalled(key: str) -> str:
+    """What tells the server, as JSON, what the window remembers under this key; as JavaScript."""
+    return f"async () => JSON.stringify(await {script('memory.js')}.then(({{ recall }}) => recall({json.dumps(key)})))"
+
+
+def remembered(key: str, names: Iterable[str]) -> str:
+    """What tells the page of the values of a form, and has the window remember them under its key; as JavaScript."""
+    return f"""(...values) => {{
+        const kept = Object.fromEntries({json.dumps(list(names))}.map((name, index) => [name, values[index]]));
+        document.dispatchEvent(new CustomEvent("form", {{ detail: {{ place: {json.dumps(key)}, values: kept }} }}));
+        if (!document.documentElement.dataset.restored?.includes({json.dumps(key)})) return;
+        {script("memory.js")}.then(({{ remember }}) => remember({json.dumps(key)}, kept));
+    }}"""
+
+
+def _mount(name: str, options: dict[str, str], *more: str) -> str:
     """The script that fills a component in. more: names of its events beside those that every picture has."""
     names = ("use_settings", "reuse_seed", *more)
-    return f'import("/page/{script}").then(({{ mount }}) => mount(element, {json.dumps(options)}, {_events(names)}));'
+    return f"{script(name)}.then(({{ mount }}) => mount(element, {json.dumps(options)}, {_events(names)}));"
 
 
 def _events(names: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ from studio.ui import form, painting, styling
 from studio.ui.canvas import comparison, notice, offers, strip
 from studio.ui.filling import AT_ONCE, Answer
 from studio.ui.painting import Settings, Studio
-from studio.web.live import Layout, owner_of
+from studio.web.live import Layout, owner_of, stage_of
 
 PLACE = "compare"
 
@@ -32,9 +32,9 @@ _SOURCE = ("source", "mask", "strength", "fill", "box")
 """What a recipe of the grid takes over from the picture it was compared from, without a field of its own."""
 
 
-def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
-    """Lay the tab out in the current context and connect it. saved: what the browser keeps of its settings."""
-    settings = Settings(PLACE, studio.models)
+def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
+    """Lay the tab out in the current context and connect it. window: names the browser's window."""
+    settings = Settings(PLACE, studio.models, window)
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
@@ -43,25 +43,25 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
                 settings.choice_of_model()
                 offered = _axis_fields(settings)
                 summary = notice()
-                # Not a gr.State, for which every page would hold one more connection open.
-                start_from = gr.BrowserState({}, storage_key=f"emerge.{PLACE}.start", secret="emerge")
+                # What was sent here to be compared, JSON. Among the form's fields, since it is remembered with them.
+                settings.fields["sent"] = gr.Textbox("", visible=False)
                 settings.size()
                 settings.sampling()
                 styling.panel(page, settings, studio)
                 settings.fields["pictures"].visible = False
                 warnings = notice(painting.problems(studio.models.entries()))
-            start, answer = painting.actions(settings, unless=AXES, start_from=start_from)
+            start, answer = painting.actions(settings, unless=AXES)
         with gr.Column(elem_classes="pictures", min_width=0):
             cells, recent = comparison(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
-    _connect_summary(cells, settings.form, start_from, summary, offered, studio)
+    _connect_summary(cells, settings.form, summary, offered, studio)
     _connect_axes(settings, answer, offered, studio)
-    _connect_start(start, settings.form, start_from, answer, studio)
-    _connect_again(cells, answer, studio)
-    _connect_centre((cells, recent), settings, start_from, answer)
+    _connect_start(start, settings, answer, studio)
+    _connect_again(cells, settings, answer, studio)
+    _connect_centre((cells, recent), settings, answer)
     painting.connect_model(settings, answer)
     painting.connect_lengths(settings, studio)
     painting.connect_seed(settings, answer, studio.live)
-    painting.connect_memory(page, saved, settings, warnings)
+    painting.connect_memory(page, settings, warnings)
 
 
 def _axis_fields(settings: Settings) -> dict[str, gr.HTML]:
@@ -132,12 +132,11 @@ def _suited(setting: str, text: str, named: dict[str, Any], studio: Studio) -> s
     return axes.BEGINNINGS[setting]
 
 
-def _read(values: dict[str, Any], start_from: Any, studio: Studio) -> tuple[axes.Grid, sheets.Plan, Any]:
+def _read(values: dict[str, Any], studio: Studio) -> tuple[axes.Grid, sheets.Plan, Any]:
     """The grid that the form asks for, what it is made of, and the kind of preview."""
     chosen = [(values[axis], str(values[f"{axis}_values"] or "")) for axis in AXES if values[axis]]
-    # From a browser, so it could be anything.
-    source = {name: start_from[name] for name in _SOURCE if name in start_from} if isinstance(start_from, dict) else {}
-    [centre], previews = form.read({**form.worded(values, studio.styles, studio.models), "pictures": 1}, **source)
+    sent = {name: value for name, value in form.plain(values["sent"]).items() if name in _SOURCE}
+    [centre], previews = form.read({**form.worded(values, studio.styles, studio.models), "pictures": 1}, **sent)
     plan = sheets.Plan(centre, tuple(chosen))
     changes: axes.Changes = {"style": _styled(studio), "model": partial(form.on_model, studio.models)}
     with _about_axes(values):
@@ -194,7 +193,6 @@ def _styled(studio: Studio) -> Callable[[Recipe, str], Recipe]:
 def _connect_summary(
     cells: gr.HTML,
     fields: form.Form,
-    start_from: gr.BrowserState,
     summary: gr.HTML,
     offered: dict[str, gr.HTML],
     studio: Studio,
@@ -206,7 +204,7 @@ def _connect_summary(
 
     def sum_up(values: dict[Component, Any]) -> str:
         try:
-            grid, _, _ = _read(fields.named(values), values[start_from], studio)
+            grid, _, _ = _read(fields.named(values), studio)
         except StudioError as error:
             return str(error)
         recipes = [recipe for row in grid.recipes for recipe in row]
@@ -214,7 +212,7 @@ def _connect_summary(
         words = [f"{grid.count} pictures, {steps:,} steps in all"]
         if seconds := studio.engine.seconds_for(recipes):
             words.append(f"about {_duration(seconds)}")
-        if values[start_from]:
+        if values[fields["sent"]]:
             words.append("each from the picture sent here")
         return ", ".join(words)
 
@@ -231,12 +229,12 @@ def _connect_summary(
     gr.on(
         [fields[name].change for name in watched],
         tell,
-        inputs={*fields, start_from},
+        inputs=set(fields),
         outputs=[summary, *offered.values()],
         trigger_mode="always_last",
         **AT_ONCE,
     )
-    cells.ended(tell, inputs={*fields, start_from}, outputs=[summary, *offered.values()], **AT_ONCE)
+    cells.ended(tell, inputs=set(fields), outputs=[summary, *offered.values()], **AT_ONCE)
 
 
 def _duration(seconds: float) -> str:
@@ -248,28 +246,28 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def _connect_start(
-    start: gr.Button, fields: form.Form, start_from: gr.BrowserState, answer: Answer, studio: Studio
-) -> None:
+def _connect_start(start: gr.Button, settings: Settings, answer: Answer, studio: Studio) -> None:
+    fields, window = settings.form, settings.window
+
     def generate(values: dict[Component, Any], request: gr.Request) -> dict[Component, Any]:
         owner = owner_of(request.request)
         try:
-            _start(fields.named(values), values[start_from], owner, studio)
+            _start(fields.named(values), owner, stage_of(values[window], PLACE), studio)
         except StudioError as error:
             return answer.refused(error)
         return answer.nothing()
 
-    start.click(generate, inputs={*fields, start_from}, outputs=[answer.component], **AT_ONCE)
+    start.click(generate, inputs={*fields, window}, outputs=[answer.component], **AT_ONCE)
 
 
-def _connect_again(cells: gr.HTML, answer: Answer, studio: Studio) -> None:
+def _connect_again(cells: gr.HTML, settings: Settings, answer: Answer, studio: Studio) -> None:
     """Pictures that were dropped from the grid come back to their places. They begin anew, and become the same."""
 
-    def again(event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
-        owner = owner_of(request.request)
+    def again(window: Any, event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
+        owner, stage = owner_of(request.request), stage_of(window, PLACE)
         try:
             wanted = dict.fromkeys(map(str, event._data["jobs"]))
-            layout = studio.live.layout(owner, PLACE)
+            layout = studio.live.layout(owner, stage)
             there = {job_id for row in layout["cells"] for job_id in row} if layout else set()
             dropped = [studio.engine.job(each) for each in wanted if each in there]
             if not layout or not dropped:
@@ -277,28 +275,28 @@ def _connect_again(cells: gr.HTML, answer: Answer, studio: Studio) -> None:
             made = studio.engine.submit([job.recipe for job in dropped], owner, dropped[0].previews)
             anew = dict(zip((job.id for job in dropped), made, strict=True))
             cells = [[anew[each].id if each in anew else each for each in row] for row in layout["cells"]]
-            staying = [job for job in studio.live.shown(owner, PLACE) if job.id not in anew]
-            studio.live.show(owner, PLACE, [*staying, *made], {**layout, "cells": cells})
+            staying = [job for job in studio.live.shown(owner, stage) if job.id not in anew]
+            studio.live.show(owner, stage, [*staying, *made], {**layout, "cells": cells})
         except StudioError as error:
             return answer.refused(error)
         return answer.nothing()
 
-    cells.again(again, outputs=[answer.component], **AT_ONCE)
+    cells.again(again, inputs=[settings.window], outputs=[answer.component], **AT_ONCE)
 
 
-def _start(values: dict[str, Any], start_from: Any, owner: str, studio: Studio) -> None:
+def _start(values: dict[str, Any], owner: str, stage: str, studio: Studio) -> None:
     """Make the grid that the form asks for. Pictures of the grid before that it asks for too go on where they are.
 
     So values added to an axis are rows or columns added to a running grid. Asking for the same grid makes it anew.
     """
-    before = studio.live.shown(owner, PLACE)
+    before = studio.live.shown(owner, stage)
     there = {job.recipe: job for job in before if not isinstance(job.event, Failed)}
-    if not str(values["seed"] or "").strip() and (layout := studio.live.layout(owner, PLACE)):
-        again = _read({**values, "seed": layout["plan"]["recipe"]["seed"]}, start_from, studio)
+    if not str(values["seed"] or "").strip() and (layout := studio.live.layout(owner, stage)):
+        again = _read({**values, "seed": layout["plan"]["recipe"]["seed"]}, studio)
         if _is_larger(again[0], there):
-            return _show(*again, there, before, owner, studio)
-    found = _read(values, start_from, studio)
-    _show(*found, there if _is_larger(found[0], there) else {}, before, owner, studio)
+            return _show(*again, there, before, owner, stage, studio)
+    found = _read(values, studio)
+    _show(*found, there if _is_larger(found[0], there) else {}, before, owner, stage, studio)
 
 
 def _is_larger(grid: axes.Grid, there: dict[Recipe, Job]) -> bool:
@@ -314,6 +312,7 @@ def _show(
     there: dict[Recipe, Job],
     before: list[Job],
     owner: str,
+    stage: str,
     studio: Studio,
 ) -> None:
     recipes = [recipe for row in grid.recipes for recipe in row]
@@ -323,7 +322,7 @@ def _show(
         if job not in jobs:
             with contextlib.suppress(JobMissing):  # most are over
                 studio.engine.pause(job.id)
-    studio.live.show(owner, PLACE, jobs, _layout(grid, plan, jobs))
+    studio.live.show(owner, stage, jobs, _layout(grid, plan, jobs))
 
 
 def _layout(grid: axes.Grid, plan: sheets.Plan, jobs: list[Job]) -> Layout:
@@ -341,9 +340,7 @@ def _layout(grid: axes.Grid, plan: sheets.Plan, jobs: list[Job]) -> Layout:
     }
 
 
-def _connect_centre(
-    pictures: tuple[gr.HTML, gr.HTML], settings: Settings, start_from: gr.BrowserState, answer: Answer
-) -> None:
+def _connect_centre(pictures: tuple[gr.HTML, gr.HTML], settings: Settings, answer: Answer) -> None:
     """Any picture's recipe can be the one that the grid is about."""
     fields, models = settings.form, settings.models
 
@@ -353,7 +350,7 @@ def _connect_centre(
             updates, said = painting.settings_of(recipe, models, fields, values[fields["model"]])
         except StudioError as error:
             return answer.refused(error)
-        return answer.filled(values, updates | {start_from: _kept(recipe)}, "from that picture", said)
+        return answer.filled(values, updates | {fields["sent"]: _kept(recipe)}, "from that picture", said)
 
     def reuse_seed(event: gr.EventData) -> Any:
         return str(event._data["recipe"].get("seed", ""))
@@ -368,7 +365,7 @@ def _connect_centre(
         padded = [*plan.axes, *[("", "")] * len(AXES)]
         for axis, (name, text) in zip(AXES, padded, strict=False):
             updates |= fields.update({axis: name, f"{axis}_before": name, f"{axis}_values": text})
-        return answer.filled(values, updates | {start_from: _kept(plan.centre)}, "from that sheet", said)
+        return answer.filled(values, updates | {fields["sent"]: _kept(plan.centre)}, "from that sheet", said)
 
     pictures[0].restore(restore, inputs=answer.inputs, outputs=answer.outputs, **AT_ONCE)
     for each in pictures:
@@ -376,7 +373,7 @@ def _connect_centre(
         each.reuse_seed(reuse_seed, outputs=settings.fields["seed"], **AT_ONCE)
 
 
-def _kept(recipe: Recipe) -> dict[str, Any]:
-    """What a grid around this recipe takes over without a field of its own."""
+def _kept(recipe: Recipe) -> str:
+    """What a grid around this recipe takes over without a field of its own, as JSON; empty if nothing."""
     values = asdict(recipe)
-    return {name: values[name] for name in _SOURCE} if recipe.source else {}
+    return json.dumps({name: values[name] for name in _SOURCE}) if recipe.source else ""

@@ -3,7 +3,6 @@
 import json
 import random
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 import gradio as gr
@@ -28,15 +27,9 @@ are judged by the recipe's own check, in its own words."""
 class Answer:
     """The place of a tab where its form answers. Its methods return what a handler gives back, by component."""
 
-    def __init__(
-        self,
-        place: str,
-        fields: form.Form,
-        models: Manager,
-        beside: Mapping[str, gr.BrowserState] = MappingProxyType({}),
-    ) -> None:
-        """fields: all that the tab has. beside: values that are filled in and taken back with them."""
-        self._fields, self._models, self._beside = fields, models, beside
+    def __init__(self, place: str, fields: form.Form, models: Manager) -> None:
+        """fields: all that the tab has."""
+        self._fields, self._models = fields, models
         self.component = answer(place)
         for name, component in fields.components.items():
             component.elem_id = component.elem_id or f"{place}-{name}"  # by which the page finds what an error is about
@@ -45,11 +38,11 @@ class Answer:
     @property
     def inputs(self) -> set[Component]:
         """All that a handler needs which calls `filled`."""
-        return {*self._fields, *self._beside.values()}
+        return set(self._fields)
 
     @property
     def outputs(self) -> list[Component]:
-        return [*self._fields, *self._beside.values(), self.component]
+        return [*self._fields, self.component]
 
     def nothing(self) -> dict[Component, Any]:
         return {self.component: ""}
@@ -75,16 +68,15 @@ class Answer:
         ]
         if not changed:
             return {**updates, **self.remark(also)}
-        values = {name: before[each] for name, each in {**self._fields.components, **self._beside}.items()}
+        values = {name: before[each] for name, each in self._fields.components.items()}
         sentence = f"Filled in {source}: {_listed(changed)}."
         return {**updates, self.component: _said(" ".join(filter(None, (sentence, also))), before=values)}
 
     def _undo(self, event: gr.EventData) -> dict[Component, Any]:
         given = event._data["values"]
         values = {name: "" if value is None else value for name, value in given.items()}
-        updates = brought_to(self._fields, self._models, form.restored(values))
-        beside = {each: given.get(name) or {} for name, each in self._beside.items()}
-        return {**updates, **beside, **self.remark("The form is as it was before.")}
+        updates = brought_to(self._fields, self._models, form.restored(json.dumps(values)))
+        return {**updates, **self.remark("The form is as it was before.")}
 
 
 def brought_to(fields: form.Form, models: Manager, values: dict[str, Any]) -> dict[Component, Any]:

@@ -220,11 +220,17 @@ def whole(name: str, value: Any, least: int, most: int) -> int:
 
 
 def restored(saved: Any) -> dict[str, Any]:
-    """The values among `saved` (from a browser, so it could be anything) that a form can show."""
-    if not isinstance(saved, dict):
+    """The values among `saved`, JSON from a browser, that a form can show."""
+    return {name: shown(name, value) for name, value in plain(saved).items() if _fits(name, value)}
+
+
+def plain(text: Any) -> dict[str, Any]:
+    """The values in a JSON object; none if it is not one, since it comes from a browser and could be anything."""
+    try:
+        values = json.loads(text)
+    except (ValueError, TypeError, RecursionError):
         return {}
-    found = {name: value for name, value in saved.items() if _fits(name, value)}
-    return {name: shown(name, value) for name, value in found.items()}
+    return values if isinstance(values, dict) else {}
 
 
 def _fits(name: str, value: Any) -> bool:

@@ -19,7 +19,7 @@ from studio.ui import form, painting, styling
 from studio.ui.canvas import canvas, easel, notice, strip
 from studio.ui.filling import AT_ONCE, Answer
 from studio.ui.painting import Settings, Studio
-from studio.web.live import owner_of
+from studio.web.live import owner_of, stage_of
 
 PLACE = "image_to_image"
 
@@ -30,9 +30,9 @@ VARIATIONS = 4
 """How many variations of a picture are made at once."""
 
 
-def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
-    """Lay the tab out in the current context and connect it. saved: what the browser keeps of its settings."""
-    settings = Settings(PLACE, studio.models)
+def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
+    """Lay the tab out in the current context and connect it. window: names the browser's window."""
+    settings = Settings(PLACE, studio.models, window)
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
@@ -53,7 +53,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
             start_picture = easel(PLACE, "paint", f"{PLACE}-start")
             pictures = canvas(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
     painting.connect_start(start_picture.start, settings, answer, studio, partial(_read, studio))
-    _connect_variations(start_picture, answer, studio)
+    _connect_variations(start_picture, window, answer, studio)
     painting.connect_loaded(start_picture, settings, answer, partial(_suited, studio.models))
     _connect_fit(start_picture, settings, fitting)
     painting.connect_model(settings, answer)
@@ -62,7 +62,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     painting.connect_seed(settings, answer, studio.live)
     painting.connect_steering(pictures[0], settings, answer, studio)
     painting.connect_pictures(pictures, settings, answer, start_picture)
-    painting.connect_memory(page, saved, settings, warnings)
+    painting.connect_memory(page, settings, warnings)
 
 
 def _read(studio: Studio, values: dict[str, Any], handed: dict[str, Any]) -> tuple[list[Recipe], PreviewKind]:
@@ -132,8 +132,8 @@ def _fitted(studio: Studio, name: Any, width: int, height: int, fit: str) -> str
         return studio.sources.add_image(masks.fitted(studio.sources.open(name), width, height, fit))
 
 
-def _connect_variations(start_picture: gr.HTML, answer: Answer, studio: Studio) -> None:
-    def vary(event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
+def _connect_variations(start_picture: gr.HTML, window: gr.HTML, answer: Answer, studio: Studio) -> None:
+    def vary(name: Any, event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
         owner = owner_of(request.request)
         try:
             kept = studio.library.get(str(event._data["picture"].get("id")))
@@ -142,9 +142,9 @@ def _connect_variations(start_picture: gr.HTML, answer: Answer, studio: Studio) 
             source = _fitted(studio, studio.sources.add(studio.library.content(kept.id)).name, width, height, "crop")
             recipe = replace(recipe, source=source, width=width, height=height)
             recipes = [replace(recipe, seed=random.randrange(RANDOM_SEEDS)) for _ in range(VARIATIONS)]
-            studio.live.show(owner, PLACE, studio.engine.submit(recipes, owner))
+            studio.live.show(owner, stage_of(name, PLACE), studio.engine.submit(recipes, owner))
         except StudioError as error:
             return answer.refused(error)
         return answer.remark(fitting(kept.width, kept.height, width, height, "crop"))
 
-    start_picture.vary(vary, outputs=[answer.component], **AT_ONCE)
+    start_picture.vary(vary, inputs=[window], outputs=[answer.component], **AT_ONCE)

@@ -47,9 +47,9 @@ INTENTS: dict[str, tuple[dict[str, Any], str]] = {
 """What a person means to do → the settings for it, and what to do next."""
 
 
-def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
-    """Lay the tab out in the current context and connect it. saved: what the browser keeps of its settings."""
-    settings = Settings(PLACE, studio.models)
+def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
+    """Lay the tab out in the current context and connect it. window: names the browser's window."""
+    settings = Settings(PLACE, studio.models, window)
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
@@ -75,7 +75,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     painting.connect_seed(settings, answer, studio.live)
     painting.connect_steering(pictures[0], settings, answer, studio)
     painting.connect_pictures(pictures, settings, answer, brush, _restored(studio))
-    painting.connect_memory(page, saved, settings, warnings)
+    painting.connect_memory(page, settings, warnings)
 
 
 def _intents() -> tuple[list[gr.Button], gr.HTML]:

@@ -2,16 +2,17 @@
 
 import gradio as gr
 
+from studio.ui.canvas import script
 from studio.ui.painting import Studio
 
 PLACE = "models"
 
 
-def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
+def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     """Lay the tab out in the current context. What it shows and does goes by `studio.web.models`, round Gradio."""
     gr.HTML(
         html_template='<section class="models" aria-label="Models"></section>',
-        js_on_load='import("/page/models.js").then(({ mount }) => mount(element));',
+        js_on_load=f"{script('models.js')}.then(({{ mount }}) => mount(element));",
         apply_default_css=False,
         elem_id=f"{PLACE}-list",
         elem_classes="models-place",

@@ -20,11 +20,11 @@ from studio.models.manager import Manager
 from studio.recipe import AS_PUBLISHED, AUTOMATIC, RANDOM_SEEDS, ROUNDING, Recipe
 from studio.sources import Sources
 from studio.styles import Styles
-from studio.ui import addons, form
+from studio.ui import addons, canvas, form
 from studio.ui.canvas import held, notice, pinned, slider
 from studio.ui.filling import AT_ONCE, Answer, brought_to
 from studio.ui.recalled import recalled
-from studio.web.live import Live, owner_of
+from studio.web.live import Live, owner_of, stage_of
 from studio.wildcards import Wildcards
 
 IN_PAGE: dict[str, Any] = {"fn": None, "show_progress": "hidden", "api_visibility": "private"}
@@ -56,8 +56,9 @@ class Settings:
     Its methods make components in Gradio's current context, so a tab puts its parts in the order it wants.
     """
 
-    def __init__(self, place: str, models: Manager) -> None:
-        self.place, self.models = place, models
+    def __init__(self, place: str, models: Manager, window: gr.HTML) -> None:
+        """window: whose value names the browser's window (`canvas.window`)."""
+        self.place, self.models, self.window = place, models, window
         self.fields: dict[str, Component] = {}
         self.shapes: gr.Radio | None = None
         self.examples: list[gr.Button] = []
@@ -154,14 +155,14 @@ def missing(model: str) -> str:
     )
 
 
-def actions(settings: Settings, unless: Iterable[str] = (), **beside: gr.BrowserState) -> tuple[gr.Button, Answer]:
+def actions(settings: Settings, unless: Iterable[str] = ()) -> tuple[gr.Button, Answer]:
     """Generate and Stop below the settings, and above them the form's answers, and the seed if one is kept.
 
-    unless: fields that may hold "seed", and then vary it. beside: what else the form is filled in with.
+    unless: fields that may hold "seed", and then vary it.
     """
     place, seed = settings.place, settings.fields["seed"]
     with gr.Column(elem_classes="actions", min_width=0):
-        answer, pin = Answer(place, settings.form, settings.models, beside), pinned()
+        answer, pin = Answer(place, settings.form, settings.models), pinned()
         with gr.Row(elem_classes="buttons"):
             start = gr.Button("Generate", variant="primary", elem_id=f"{place}-start", min_width=0, scale=3)
             gr.Button("Stop", variant="secondary", elem_id=f"{place}-stop", min_width=0, scale=1)
@@ -201,12 +202,13 @@ def connect_start(
             named = form.worded(fields.named(values), studio.styles, studio.models)
             recipes, previews = read(named, event._data)
             recipes = [form.with_choices_made(recipe, studio.wildcards) for recipe in recipes]
-            studio.live.show(owner, settings.place, studio.engine.submit(recipes, owner, previews))
+            stage = stage_of(values[settings.window], settings.place)
+            studio.live.show(owner, stage, studio.engine.submit(recipes, owner, previews))
         except StudioError as error:
             return answer.refused(error)
         return answer.remark(remark(recipes[0].negative_prompt))
 
-    trigger(generate, inputs=set(fields), outputs=[answer.component], **AT_ONCE)
+    trigger(generate, inputs={*fields, settings.window}, outputs=[answer.component], **AT_ONCE)
 
 
 def connect_model(settings: Settings, answer: Answer, stage: gr.HTML | None = None) -> None:
@@ -319,10 +321,10 @@ def connect_lengths(settings: Settings, studio: Studio) -> None:
 def connect_strength(settings: Settings) -> None:
     """The line under the strength follows it; the same sum as in `Recipe.steps_run`."""
     pair = [settings.fields["strength"], settings.fields["steps"]]
-    words = """async (strength, steps) => {
-        const { stepsSaid } = await import("/page/numbers.js");
+    words = f"""async (strength, steps) => {{
+        const {{ stepsSaid }} = await {canvas.script("numbers.js")};
         return [stepsSaid(strength, steps), strength];
-    }"""
+    }}"""
     gr.on(
         [each.change for each in pair],
         js=words,
@@ -334,15 +336,15 @@ def connect_strength(settings: Settings) -> None:
 
 
 def connect_seed(settings: Settings, answer: Answer, live: Live) -> None:
-    def last(request: gr.Request) -> dict[Component, Any]:
-        shown = live.shown(owner_of(request.request), settings.place)
+    def last(window: Any, request: gr.Request) -> dict[Component, Any]:
+        shown = live.shown(owner_of(request.request), stage_of(window, settings.place))
         if not shown:
             return answer.remark("No picture was made here yet whose seed could be used again.")
         return {seed: str(shown[0].recipe.seed), **answer.nothing()}
 
     seed = settings.fields["seed"]
     settings.dice.click(js="() => null", outputs=seed, **IN_PAGE)
-    settings.last.click(last, outputs=[seed, answer.component], **AT_ONCE)
+    settings.last.click(last, inputs=[settings.window], outputs=[seed, answer.component], **AT_ONCE)
 
 
 def settings_of(
@@ -422,8 +424,9 @@ def connect_steering(stage: gr.HTML, settings: Settings, answer: Answer, studio:
             job, step = own(event, request), int(event._data["step"])
             remembered = studio.engine.remembered(job.id, step)
             forked = studio.engine.fork(job.id, step, changes(job, values, event))
-            shown = studio.live.shown(job.owner, settings.place)
-            studio.live.show(job.owner, settings.place, [*(shown if job in shown else [job]), forked])
+            stage = stage_of(values[settings.window], settings.place)
+            shown = studio.live.shown(job.owner, stage)
+            studio.live.show(job.owner, stage, [*(shown if job in shown else [job]), forked])
         except StudioError as error:
             return answer.refused(error)
         if remembered == step:
@@ -440,7 +443,7 @@ def connect_steering(stage: gr.HTML, settings: Settings, answer: Answer, studio:
             return answer.refused(error)
         return answer.nothing()
 
-    stage.fork(fork, inputs=inputs, outputs=[answer.component], **AT_ONCE)
+    stage.fork(fork, inputs={*inputs, settings.window}, outputs=[answer.component], **AT_ONCE)
     stage.turn(turn, inputs=inputs, outputs=[answer.component], **AT_ONCE)
 
 
@@ -480,11 +483,11 @@ def suited_size(models: Manager, model: Any, width: int, height: int) -> tuple[i
     return masks.work_size(width, height, pixels, known.multiple)
 
 
-def connect_memory(page: gr.Blocks, saved: gr.BrowserState, settings: Settings, warnings: gr.HTML) -> None:
-    """Fill in what was set before a reload, and remember every change, in the browser itself."""
+def connect_memory(page: gr.Blocks, settings: Settings, warnings: gr.HTML) -> None:
+    """Fill in what was set in this window before a reload, and remember every change, in the browser itself."""
     fields, models, place = settings.form, settings.models, settings.place
 
-    def restore(memory: Any) -> dict[Component, Any]:
+    def restore(memory: str) -> dict[Component, Any]:
         entries = models.entries()
         names = form.usable(entries)
         values = form.restored(memory)
@@ -494,23 +497,18 @@ def connect_memory(page: gr.Blocks, saved: gr.BrowserState, settings: Settings, 
         said = [missing(model)] if model and model not in names else []
         return {**brought_to(fields, models, values), warnings: "\n".join([*said, problems(entries)]).strip()}
 
-    names = json.dumps(list(fields.components))
-    remember = f"""(...values) => {{
-        const named = Object.fromEntries({names}.map((name, index) => [name, values[index]]));
-        document.dispatchEvent(new CustomEvent("form", {{ detail: {{ place: "{place}", values: named }} }}));
-        return named;
-    }}"""
+    # Whose value goes in here does not matter: the window's memory takes its place.
+    recall = {"inputs": [settings.window], "js": canvas.recalled(place)}
     # Whoever waits until the form can be used finds the names of the tabs that are ready on the root element.
     ready = f"""() => {{
         const {{ dataset }} = document.documentElement;
         dataset.restored = `${{dataset.restored ?? ""}} {place}`;
     }}"""
-    page.load(restore, inputs=[saved], outputs=[*fields, warnings], **AT_ONCE).then(js=ready, **IN_PAGE)
+    page.load(restore, **recall, outputs=[*fields, warnings], **AT_ONCE).then(js=ready, **IN_PAGE)
     gr.on(
         [each.change for each in fields],
-        js=remember,
+        js=canvas.remembered(place, fields.components),
         inputs=list(fields),
-        outputs=saved,
         trigger_mode="always_last",
         **IN_PAGE,
     )

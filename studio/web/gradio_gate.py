@@ -25,6 +25,17 @@ from studio.web.bodies import body_of
 PREDICT = "/gradio_api/run/predict"
 """Where the page sends what a person did, and what its form holds."""
 
+NOWHERE = "studio.invalid"
+"""The host that Gradio is told for the page. No name of it stands in there, since not every proxy tells it."""
+
+IN_PAGE = {
+    f'"http://{NOWHERE}"': '"."',
+    'href="/manifest.json"': 'href="manifest.json"',
+    '<script type="module"': '<link rel="icon" type="image/svg+xml" href="page/icon.svg">'
+    '<script src="page/before.js"></script><script type="module"',
+}
+"""What of Gradio's page is replaced."""
+
 PAGE = ("/", "/theme.css")
 FILES = re.compile(r"/(assets|static)(/[\w-][\w.-]*)+", re.ASCII)
 """What is only read. No part of a path begins with a dot, so none leads out of Gradio's folders."""
@@ -80,12 +91,38 @@ class GradioGate:
         if scope["type"] != "http":
             return  # there are no websockets; what the server's start and end need, Gradio gets elsewhere
         method, path = scope["method"], scope["path"]
-        if method in ("GET", "HEAD") and (path in PAGE or FILES.fullmatch(path)):
+        if (method, path) == ("GET", "/"):
+            await self._page(scope, receive, send)
+        elif method in ("GET", "HEAD") and (path in PAGE or FILES.fullmatch(path)):
             await self._app(_plain(scope), receive, send)
         elif (method, path) == ("POST", PREDICT):
             await self._predict(scope, receive, send)
         else:
             await PlainTextResponse("There is nothing at this address.", 404)(scope, receive, send)
+
+    async def _page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The page, which finds everything by the address it has in the browser, whatever a proxy made of that."""
+        scope = _plain(scope)
+        kept = [(name, value) for name, value in scope["headers"] if name not in (b"host", b"accept-encoding")]
+        scope.update(headers=[*kept, (b"host", NOWHERE.encode())], scheme="http")
+        start: Message = {}
+        body = b""
+
+        async def gather(message: Message) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start":
+                start = message
+            if message["type"] != "http.response.body":
+                return
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                for found, wanted in IN_PAGE.items():
+                    body = body.replace(found.encode(), wanted.encode())
+                headers = [pair for pair in start["headers"] if pair[0] != b"content-length"]
+                await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+                await send({"type": "http.response.body", "body": body})
+
+        await self._app(scope, receive, gather)
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
         owner: str = scope["state"]["owner"]

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from studio.settings import Settings
 from studio.shares import share_of
+from studio.web.forwarded import Asked, asked
 from studio.web.owners import Owners
 from studio.web.pace import Allowance, Turns
 
@@ -60,15 +61,16 @@ class Guard:
     """Decides who is let in, and marks every answer.
 
     Host: a page elsewhere can have its own name point to this machine (DNS rebinding) and then counts as ours for a
-    browser, so only names that are really this machine's pass. Origin: a page elsewhere can send requests here with
-    the person's sign-in; browsers say so, and it is refused. Then sign-in, if the settings ask for one: who tries
-    wrong passwords gets few tries, and those who are signed in notice nothing of it.
+    browser, so only names that are really this machine's pass, and those that the settings allow. Origin: a page
+    elsewhere can send requests here with the person's sign-in; browsers say so, and it is refused. Then sign-in, if the
+    settings ask for one: who tries wrong passwords gets few tries, and those who are signed in notice nothing of it.
 
     Every browser gets an id as a cookie with the page, found in `request.state.owner`: whose job a job is.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, owners: Owners) -> None:
         self._app = app
+        self._settings = settings
         self._auth = settings.auth
         self._owners = owners
         self._only_loopback = is_loopback(settings.host)
@@ -84,15 +86,18 @@ class Guard:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        headers, address = Headers(scope=scope), _network(scope)
+        headers = Headers(scope=scope)
+        request = asked(scope, headers, self._settings)
+        scope, address = request.scope, _network(request.scope)
         known = next(filter(None, map(self._owners.known, _cookies(headers, self._owners.cookie))), None)
-        if refusal := self._refusal(scope, headers, known, address):
+        if refusal := self._refusal(request, headers, known, address):
             await _refuse(refusal, scope, receive, _marked(send))
             return
         cookie, owner = "", known or self._owners.nobody(address)
         if known is None and scope["path"] == "/":
             owner, value = self._owners.new(address)
-            cookie = f"{self._owners.cookie}={value}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax"
+            cookie = f"{self._owners.cookie}={value}; Path={request.root}/; Max-Age=31536000; HttpOnly; SameSite=Lax"
+            cookie += "; Secure" if request.is_secure else ""
         scope.setdefault("state", {}).update(owner=owner, address=address)
         turns: list[Callable[[], None] | None] = []
         try:
@@ -105,21 +110,52 @@ class Guard:
         finally:
             _give_back(turns)
 
-    def _refusal(self, scope: Scope, headers: Headers, owner: str | None, address: str) -> PlainTextResponse | None:
-        host = headers.get("host", "")
-        if not self._knows(host) or len(headers.getlist("host")) > 1 or len(headers.getlist("origin")) > 1:
+    def _refusal(self, request: Asked, headers: Headers, owner: str | None, address: str) -> Response | None:
+        hosts = request.hosts
+        if not all(map(self._knows, hosts)) or len(headers.getlist("host")) > 1 or len(headers.getlist("origin")) > 1:
             return PlainTextResponse(
-                "This address is not one of this studio's. Open it by the machine's own name or number.", 403
+                "This address is not one of this studio's. Open it by the machine's own name or number, or start the "
+                "studio with --allowed-hosts and the name.",
+                403,
             )
-        if not _is_own(scope, headers, host):
+        if not self._is_own(request, headers):
             return PlainTextResponse("This request came from another site's page, and was refused.", 403)
-        return self._unsigned(headers.get("authorization", ""), owner, address) if self._auth else None
+        if self._auth and (refusal := self._unsigned(headers.get("authorization", ""), owner, address)):
+            return refusal
+        root = self._settings.root_path
+        # The page finds its parts below its own address, so that must end with a slash.
+        return RedirectResponse(f"{root}/", 308) if root and request.scope["path"] == root else None
 
     def _knows(self, host: str) -> bool:
         name = _name_in(host)
-        if name in self._names:
+        if name in self._names or self._allows(name):
             return True
         return is_loopback(name) if self._only_loopback else _is_address(name)
+
+    def _allows(self, name: str) -> bool:
+        """Whether the settings name it, or all names below one of its own."""
+        return any(
+            name.endswith(each.removeprefix("*")) if each.startswith("*.") else name == each
+            for each in self._settings.allowed_hosts
+        )
+
+    def _is_own(self, request: Asked, headers: Headers) -> bool:
+        """Whether it comes from our own page, from the address bar, or from a program that is no browser."""
+        scope, site, origin = request.scope, headers.get("sec-fetch-site", "none"), headers.get("origin")
+        if origin is not None:
+            scheme, _, place = origin.partition("://")
+            if scheme not in ("http", "https"):
+                return False
+            # A proxy may have replaced the Host and not say for what. Then the browser's word counts that page and
+            # address are of one origin, which no page can have it say, for names that are allowed.
+            vouched = self._settings.behind_proxy and site == "same-origin" and self._allows(_name_in(place))
+            if not vouched and _place(place, scheme) not in [_place(host, scheme) for host in request.hosts]:
+                return False
+        if site in ("none", "same-origin"):
+            return True
+        # A link on another page may open the studio, and that is all it may do.
+        opens = (scope.get("method"), scope["path"], headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
+        return opens in [("GET", path, "navigate", "document") for path in ("/", self._settings.root_path)]
 
     def _unsigned(self, authorization: str, owner: str | None, address: str) -> PlainTextResponse | None:
         """What to answer to somebody who has not signed in; None to somebody who has."""
@@ -179,25 +215,11 @@ def _give_back(turns: Sequence[Callable[[], None] | None]) -> None:
             turn()
 
 
-async def _refuse(refusal: PlainTextResponse, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(refusal: Response, scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})
     else:
         await refusal(scope, receive, send)
-
-
-def _is_own(scope: Scope, headers: Headers, host: str) -> bool:
-    """Whether the request comes from our own page, from the address bar, or from a program that is no browser."""
-    origin = headers.get("origin")
-    if origin is not None:
-        scheme, _, place = origin.partition("://")
-        if scheme not in ("http", "https") or place.lower() != host.lower():
-            return False
-    if headers.get("sec-fetch-site", "none") in ("none", "same-origin"):
-        return True
-    # A link on another page may open the studio, and that is all it may do.
-    opens = (scope.get("method"), scope["path"], headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
-    return opens == ("GET", "/", "navigate", "document")
 
 
 def _given(authorization: str) -> bytes | None:
@@ -244,6 +266,11 @@ def _name_in(host: str) -> str:
         return (urlsplit(f"//{host}").hostname or "").removesuffix(".")
     except ValueError:
         return ""
+
+
+def _place(host: str, scheme: str) -> str:
+    """A host as it is compared: in small letters, and without the port that goes without saying."""
+    return host.lower().removesuffix(":443" if scheme == "https" else ":80")
 
 
 def _is_address(name: str) -> bool:

@@ -1,30 +1,31 @@
-"""What happens to jobs, as one event stream for each browser window, and the few requests that act on a job.
+"""What happens to jobs, as one event stream for each browser, and the few requests that act on a job.
 
-A window that opens is told how its owner's jobs stand, and from then on what changes. It only watches: closing it
-stops nothing, and another window of the same browser sees the same. A slow window gets the newest event of each
-job and skips what came between, so it never holds anything up.
+A browser that opens a page is told how its jobs stand, and from then on what changes; its windows share the stream.
+They only watch: closing one stops nothing. Each window has stages of its own, one in each tab, and is told of all of
+them. A slow reader gets the newest event of each job and skips what came between, so it never holds anything up.
 """
 
 import asyncio
 import base64
-import contextlib
 import io
 import json
+import re
 import threading
-from collections.abc import AsyncIterator, Collection, Sequence
-from dataclasses import fields
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from PIL import Image
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 from studio.engine import Engine, Job
 from studio.errors import JobMissing
 from studio.events import FINAL, Event, Paused, Step
 from studio.library import Library
 from studio.shares import share_of
+from studio.web.mailbox import Mailbox
 
 FRAME, LAST_FRAME = 90, 1500
 """Milliseconds that an animation shows each step, and the last one."""
@@ -32,17 +33,21 @@ FRAME, LAST_FRAME = 90, 1500
 FRAME_PIXELS = 256 * 256
 """Pixels of a preview, about."""
 
-NOT_KEPT = {"Cache-Control": "no-store"}
+NOT_KEPT = {"Cache-Control": "no-store, no-transform"}
+"""Nobody on the way keeps it, nor gathers it to make it smaller."""
 
 STEP = "Emerge-Step"
 """The header that tells after which step a picture looked like that."""
 
-HEARTBEAT = 15.0
-"""Seconds after which a silent stream says that it is still there, so that a vanished reader is noticed."""
+HEARTBEAT = 10.0
+"""Seconds after which a silent stream says that it is still there. The page takes one that says nothing for much longer
+for lost (`page/connection.js`), and a reader that has vanished is noticed."""
 
-GATHERED = 0.008
-"""Seconds for which a window's news are gathered before they are told: the steps of one tick come one by one, and each
-waking of the server would take time from the model."""
+WAIT = 20.0
+"""Seconds that somebody who asks can wait for news at most."""
+
+ASKER_KEPT = 120.0
+"""Seconds for which news are gathered for somebody who asks. A browser lets a hidden page ask once a minute."""
 
 STREAMS = 32
 """Streams of one share at a time; of more, the oldest ends, and its window asks again."""
@@ -50,18 +55,21 @@ STREAMS = 32
 OWNERS_KEPT = 1000
 """Browsers whose pictures on show are remembered in any case; of more, only those that have jobs."""
 
-PLACES_KEPT = 16
-"""Tabs whose pictures on show are remembered of one browser."""
-
-NEWS_KEPT = 10_000
-"""Things of which a reader can have missed the newest; one that takes nothing for longer is not waited for."""
+STAGES_KEPT = 60
+"""Stages of which it is remembered what they show, of one browser: each of its windows has one in each tab."""
 
 Layout = dict[str, Any]
 """How a tab's pictures stand in a grid, as JSON: `rows` and `columns` (labels), `cells` (job ids, row by row), a `note`
 for the person, and the `plan` that it was made of (`studio.sheets.Plan`)."""
 
 Stages = dict[str, dict[str, Any]]
-"""What tabs show, as JSON: `shown` (owner → place → ids of jobs) and `layouts` (owner → place → layout)."""
+"""What tabs show, as JSON: `shown` (owner → stage → ids of jobs) and `layouts` (owner → stage → layout)."""
+
+PLACE, WINDOW = "^[a-z_]{1,40}$", "^[a-z0-9]{0,32}$"
+"""Names of tabs, and those that windows of a browser give themselves."""
+
+
+BEAT = "event: beat\ndata: {}\n\n"
 
 
 def owner_of(request: Request) -> str:
@@ -70,43 +78,23 @@ def owner_of(request: Request) -> str:
     return owner
 
 
-class Mailbox:
-    """What one reader has not been told yet: of each thing the newest only."""
+def stage_of(window: Any, place: str) -> str:
+    """The stage of a tab in one window, "window/place"; the tab's name alone for programs that have no windows."""
+    return f"{window}/{place}" if isinstance(window, str) and re.fullmatch(WINDOW, window) and window else place
 
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._lock = threading.Lock()
-        self._news: dict[str, Any] = {}
-        self.is_lost = False
-        """Whether its reader took nothing for so long that news were thrown away: it must begin again."""
-        self._filled = asyncio.Event()
 
-    def put(self, key: str, item: Any) -> None:
-        """Leave an item in place of an older one of that key. Any thread; never waits."""
-        with self._lock:
-            is_first = not self._news
-            if len(self._news) >= NEWS_KEPT:
-                self._news.clear()
-                self.is_lost = True
-            self._news[key] = item
-        # The reader is woken once for all that it has not taken yet.
-        if is_first:
-            with contextlib.suppress(RuntimeError):  # the server's loop has ended, and the reader with it
-                self._loop.call_soon_threadsafe(self._filled.set)
+@dataclass
+class Reader:
+    """Somebody of this owner who is told what happens: by a stream, or whenever it asks."""
 
-    async def take(self, timeout: float) -> list[Any]:
-        """All that is there, a moment after there is something; nothing after `timeout` seconds."""
-        try:
-            # Not asyncio.wait_for, which in Python 3.11 can lose a cancellation: the reader would go on for nobody.
-            async with asyncio.timeout(timeout):
-                await self._filled.wait()
-        except TimeoutError:
-            return []
-        await asyncio.sleep(GATHERED)
-        self._filled.clear()
-        with self._lock:
-            news, self._news = self._news, {}
-        return list(news.values())
+    owner: str
+    mailbox: Mailbox
+    unsubscribe: Callable[[], None]
+    known: set[str] = field(default_factory=set)
+    """Jobs of which it was told more than what changed."""
+    is_over: bool = False
+    """Whether it must begin anew."""
+    forgotten: asyncio.TimerHandle | None = None
 
 
 class Live:
@@ -117,7 +105,8 @@ class Live:
         self._lock = threading.Lock()
         self._shown: dict[str, dict[str, list[str]]] = {}
         self._layouts: dict[str, dict[str, Layout]] = {}
-        self._readers: list[tuple[str, Mailbox]] = []
+        self._readers: list[Reader] = []
+        self._askers: dict[tuple[str, str], Reader] = {}
         self._closed = False
 
     def show(self, owner: str, place: str, jobs: Sequence[Job], layout: "Layout | None" = None) -> None:
@@ -129,15 +118,39 @@ class Live:
             places = self._shown.setdefault(owner, {})
             new = [job.id for job in jobs]
             moving = [job_id for job_id in places.get(place, []) if not layout and self._moves(job_id)]
-            places[place] = [*(job_id for job_id in moving if job_id not in new), *new]
+            ids = [*(job_id for job_id in moving if job_id not in new), *new]
+            places.pop(place, None)  # the stage that was shown on last stands last
+            places[place] = ids
             if layout:
                 self._layouts.setdefault(owner, {})[place] = layout
+            self._tell_stage(owner, place)
             self._forget(owner)
-            layouts = {place: layout} if layout else {}
-            news = _message("shown", {"shown": {place: places[place]}, "layouts": layouts})
-            for reader, mailbox in self._readers:
-                if reader == owner:
-                    mailbox.put(f"shown {place}", news)
+
+    def bring(self, owner: str, stage: str, to: str) -> None:
+        """Have what is under way or stopped on one stage stand on another of the same tab. Grids change places."""
+        with self._lock:
+            shown, layouts = self._shown.get(owner, {}), self._layouts.get(owner, {})
+            if stage not in shown or stage == to or _place(stage) != _place(to):
+                return
+            theirs, ours = shown[stage], shown.get(to, [])
+            if stage in layouts or to in layouts:
+                shown[stage], shown[to] = ours, theirs
+                swapped = {stage: layouts.pop(to, None), to: layouts.pop(stage, None)}
+                layouts.update({each: layout for each, layout in swapped.items() if layout})
+            else:
+                moved = [job_id for job_id in theirs if self._is_open(job_id)]
+                shown[to] = [*(job_id for job_id in ours if job_id not in moved), *moved]
+                shown[stage] = [job_id for job_id in theirs if job_id not in moved]
+            self._tell_stage(owner, stage)
+            self._tell_stage(owner, to)
+
+    def _tell_stage(self, owner: str, stage: str) -> None:
+        """Under the lock: tell the owner's windows what a stage shows, and how: all of it, for one may be skipped."""
+        layout = self._layouts.get(owner, {}).get(stage)
+        news = _message("shown", {"shown": {stage: self._shown[owner][stage]}, "layouts": {stage: layout}})
+        for reader in self._readers:
+            if reader.owner == owner:
+                reader.mailbox.put(f"shown {stage}", news)
 
     def stages(self, jobs: Collection[str]) -> Stages:
         """What the tabs show in which one of these jobs stands, of all browsers."""
@@ -164,8 +177,8 @@ class Live:
         """Let every stream end when it has told what there is to tell."""
         with self._lock:
             self._closed = True
-            for _, mailbox in self._readers:
-                mailbox.put("end", None)
+            for reader in self._readers:
+                reader.mailbox.put("end", None)
 
     def tell(self, key: str, kind: str, values: Any, owner: str | None = None) -> None:
         """Tell all windows of an owner (None: of everyone) something that is no job's. Any thread.
@@ -174,9 +187,9 @@ class Live:
         """
         news = _message(kind, values)
         with self._lock:
-            for reader, mailbox in self._readers:
-                if owner in (None, reader):
-                    mailbox.put(key, news)
+            for reader in self._readers:
+                if owner in (None, reader.owner):
+                    reader.mailbox.put(key, news)
 
     def layout(self, owner: str, place: str) -> "Layout | None":
         """How the pictures of a tab stand in a grid, None if they don't."""
@@ -197,64 +210,116 @@ class Live:
         return [job for job in map(self._find, ids) if job]
 
     async def stream(self, owner: str) -> AsyncIterator[str]:
-        """Server-sent events: `jobs` once, then `job`, `shown` and what is told to all (`tell`) as things happen."""
+        """Server-sent events: `jobs` once, then `job`, `shown` and what is told to all (`tell`) as things happen.
+
+        `beat` where there is nothing to tell, for a script sees nothing of a stream that has died.
+        """
+        clock = asyncio.get_running_loop().time
+        reader = self._begin(owner)
+        try:
+            yield await self._standing(reader)
+            told_at = clock()
+            while not reader.is_over:
+                # What happens to others' jobs wakes it too, and is nothing to tell.
+                news = await self._news(reader, max(told_at + HEARTBEAT - clock(), 0))
+                if not news and clock() >= told_at + HEARTBEAT:
+                    news = [BEAT]
+                for each in news:
+                    yield each
+                    told_at = clock()
+        finally:
+            self._end(reader)
+
+    async def news(self, owner: str, name: str, wait: float) -> str:
+        """The same for a reader that streams do not reach: what it has not been told yet, after `wait` seconds at most.
+
+        name: what it calls itself. Who has not asked lately, or has no name, is told how things stand.
+        """
+        if not name:
+            reader = self._begin(owner)
+            try:
+                return await self._standing(reader)
+            finally:
+                self._end(reader)
+        reader = self._askers.get((owner, name)) or self._begin(owner)
+        is_new = (owner, name) not in self._askers
+        self._askers[owner, name] = reader
+        if reader.forgotten:
+            reader.forgotten.cancel()
+        try:
+            return await self._standing(reader) if is_new else "".join(await self._news(reader, wait))
+        finally:
+            later = 0 if reader.is_over else ASKER_KEPT
+            reader.forgotten = asyncio.get_running_loop().call_later(later, self._forget_asker, owner, name)
+
+    def _forget_asker(self, owner: str, name: str) -> None:
+        self._end(self._askers.pop((owner, name)))
+
+    def _begin(self, owner: str) -> Reader:
         mailbox = Mailbox()
-        reader = (owner, mailbox)
-        # Listening starts before the snapshot, so that nothing falls between the two.
+        # Listening starts before it is told how things stand, so that nothing falls between the two.
         unsubscribe = self._engine.subscribe(lambda event: mailbox.put(event.job, event))
+        reader = Reader(owner, mailbox, unsubscribe)
         with self._lock:
             self._readers.append(reader)
-            of_one = [box for who, box in self._readers if share_of(who) == share_of(owner)]
+            of_one = [each for each in self._readers if share_of(each.owner) == share_of(owner)]
             for old in of_one[:-STREAMS]:
-                old.put("end", None)
+                old.mailbox.put("end", None)
             if self._closed:
                 mailbox.put("end", None)
-            shown = {place: list(ids) for place, ids in self._shown.get(owner, {}).items()}
-            layouts = dict(self._layouts.get(owner, {}))
-        try:
-            current = self._current(owner, shown)
-            known = {job.id for job in current}
-            await run_in_threadpool(_encode, [job.event for job in current])
-            told = [_described(job, job.event) for job in current]
-            yield _message("jobs", {"jobs": told, "shown": shown, "layouts": layouts})
-            while True:
-                found = await mailbox.take(HEARTBEAT)
-                if mailbox.is_lost:
-                    return  # a browser asks again by itself, and is told how things stand
-                is_last = None in found
-                told_to_all = (each for each in found if each is not None)
-                news = [each for each in told_to_all if isinstance(each, str) or self._is_for(owner, known, each)]
-                # Encoding takes a moment, and may wait for the device: not on the engine's thread or the server's loop.
-                if any(_has_preview(each) for each in news):
-                    await run_in_threadpool(_encode, news)
-                for each in news:
-                    yield each if isinstance(each, str) else self._told(known, each)
-                if is_last:
-                    return
-                if not found:
-                    yield ": still here\n\n"
-        finally:
-            unsubscribe()
-            with self._lock:
+        return reader
+
+    def _end(self, reader: Reader) -> None:
+        reader.unsubscribe()
+        with self._lock:
+            if reader in self._readers:
                 self._readers.remove(reader)
+
+    async def _standing(self, reader: Reader) -> str:
+        """How all of the owner's jobs and stages stand."""
+        with self._lock:
+            shown = {place: list(ids) for place, ids in self._shown.get(reader.owner, {}).items()}
+            layouts = dict(self._layouts.get(reader.owner, {}))
+        current = self._current(reader.owner, shown)
+        reader.known = {job.id for job in current}
+        await run_in_threadpool(_encode, [job.event for job in current])
+        told = [_described(job, job.event) for job in current]
+        return _message("jobs", {"jobs": told, "shown": shown, "layouts": layouts})
+
+    async def _news(self, reader: Reader, timeout: float) -> list[str]:
+        """What this reader has not been told yet, once there is something, or nothing after `timeout` seconds."""
+        found = await reader.mailbox.take(timeout)
+        # A reader that is over asks again by itself, and is told how things stand.
+        reader.is_over = None in found or reader.mailbox.is_lost
+        if reader.mailbox.is_lost:
+            return []
+        told_to_all = (each for each in found if each is not None)
+        news = [each for each in told_to_all if isinstance(each, str) or self._is_for(reader, each)]
+        # Encoding takes a moment, and may wait for the device: not on the engine's thread or the server's loop.
+        if any(_has_preview(each) for each in news):
+            await run_in_threadpool(_encode, news)
+        return [each if isinstance(each, str) else self._told(reader.known, each) for each in news]
 
     def _forget(self, owner: str) -> None:
         """Under the lock: the engine forgets the jobs of whoever has the most, and their places go with them."""
-        while len(self._shown[owner]) > PLACES_KEPT:
-            place = next(iter(self._shown[owner]))
-            del self._shown[owner][place]
-            self._layouts.get(owner, {}).pop(place, None)
+        stages = self._shown[owner]
+        while len(stages) > STAGES_KEPT:
+            # The one where something was shown longest ago, and nothing is under way, if there is such a one.
+            idle = (stage for stage, ids in stages.items() if not any(map(self._is_open, ids)))
+            gone = next(idle, next(iter(stages)))
+            del stages[gone]
+            self._layouts.get(owner, {}).pop(gone, None)
         if len(self._shown) > OWNERS_KEPT:
             known = {job.owner for job in self._engine.jobs()}
             for gone in [each for each in self._shown if each not in known]:
                 del self._shown[gone]
                 self._layouts.pop(gone, None)
 
-    def _is_for(self, owner: str, known: set[str], event: Event) -> bool:
-        if event.job in known:
+    def _is_for(self, reader: Reader, event: Event) -> bool:
+        if event.job in reader.known:
             return True
         job = self._find(event.job)
-        return job is not None and job.owner == owner
+        return job is not None and job.owner == reader.owner
 
     def _told(self, known: set[str], event: Event) -> str:
         """The message of an event, with the recipe if this reader hears of the job for the first time."""
@@ -284,6 +349,11 @@ class Live:
         job = self._find(job_id)
         return job is not None and not isinstance(job.event, (*FINAL, Paused))
 
+    def _is_open(self, job_id: str) -> bool:
+        """Whether it is on its way, or stopped and can go on."""
+        job = self._find(job_id)
+        return job is not None and not isinstance(job.event, FINAL)
+
 
 def routes(engine: Engine, live: Live, library: Library) -> APIRouter:
     """The stream; pause, resume and cancel of the asker's own jobs; and going back into a picture of the library."""
@@ -291,13 +361,25 @@ def routes(engine: Engine, live: Live, library: Library) -> APIRouter:
 
     @router.get("/live")
     async def stream(request: Request) -> StreamingResponse:
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        headers = {**NOT_KEPT, "X-Accel-Buffering": "no"}
         return StreamingResponse(live.stream(owner_of(request)), media_type="text/event-stream", headers=headers)
+
+    @router.get("/live/news")
+    async def news(
+        request: Request, reader: str = Query("", pattern="^[a-z0-9]{0,32}$"), wait: float = Query(0, ge=0, le=WAIT)
+    ) -> Response:
+        """The stream's events, as far as there are any, for pages that a stream does not reach."""
+        return PlainTextResponse(await live.news(owner_of(request), reader, wait), headers=NOT_KEPT)
+
+    @router.get("/live/here")
+    async def here() -> Response:
+        """That the studio is there."""
+        return Response(status_code=204, headers=NOT_KEPT)
 
     acts = {"pause": engine.pause, "resume": engine.resume, "cancel": engine.cancel}
 
     @router.post("/jobs/{job_id}/{act}")
-    def act_on_job(job_id: str, act: str, request: Request, place: str = "") -> JSONResponse:
+    def act_on_job(job_id: str, act: str, request: Request, place: str = "", window: str = "") -> JSONResponse:
         """`place`: the tab that shall show a job which is resumed, if it has left there."""
         if act not in acts:
             return JSONResponse({"error": f"A job can be paused, resumed or cancelled, not {act!r}."}, 404)
@@ -306,15 +388,28 @@ def routes(engine: Engine, live: Live, library: Library) -> APIRouter:
             raise JobMissing("That picture is being made in another browser, and can be stopped there only.")
         acts[act](job_id)
         if act == "resume":
-            live.bring_back(owner, place, job)
+            live.bring_back(owner, stage_of(window, place), job)
         return JSONResponse({})
 
     @router.post("/pictures/{picture_id}/recall")
-    def recall(picture_id: str, request: Request, place: str = Query(pattern="^[a-z_]{1,40}$")) -> JSONResponse:
+    def recall(
+        picture_id: str, request: Request, place: str = Query(pattern=PLACE), window: str = Query("", pattern=WINDOW)
+    ) -> JSONResponse:
         """Have a picture stand on a tab's stage again, with its timeline."""
         picture, owner = library.get(picture_id), owner_of(request)
         job = engine.recall(picture_id, picture.recipe, picture.steps_done, owner, picture.note)
-        live.show(owner, place, [job])
+        live.show(owner, stage_of(window, place), [job])
+        return JSONResponse({})
+
+    @router.post("/stages/bring")
+    def bring(
+        request: Request,
+        stage: str = Query(max_length=80),
+        place: str = Query(pattern=PLACE),
+        window: str = Query(pattern=WINDOW),
+    ) -> JSONResponse:
+        """Have what is under way or stopped on another window's `stage` stand on this window's."""
+        live.bring(owner_of(request), stage, stage_of(window, place))
         return JSONResponse({})
 
     @router.get("/jobs/{job_id}/steps/{step}.jpg")
@@ -369,6 +464,10 @@ def _values(event: Event) -> dict[str, Any]:
     if isinstance(event, Step) and event.preview:
         values["preview"] = base64.b64encode(event.preview.jpeg()).decode()
     return values
+
+
+def _place(stage: str) -> str:
+    return stage.rpartition("/")[2]
 
 
 def _has_preview(news: Any) -> bool:

@@ -27,7 +27,8 @@ from studio.models.tasks import Task, Tasks
 from studio.recipe import Recipe
 from studio.samplers import all_schedules, check_schedule
 from studio.web.bodies import body_of
-from studio.web.live import HEARTBEAT, NOT_KEPT, Mailbox
+from studio.web.live import HEARTBEAT, NOT_KEPT
+from studio.web.mailbox import Mailbox
 from studio.web.pictures import FOREVER
 
 MAX_NOTES = 20_000

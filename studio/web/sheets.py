@@ -13,7 +13,7 @@ from studio.errors import StorageError
 from studio.events import Finished, Paused
 from studio.library import Library
 from studio.web.bodies import Uploads
-from studio.web.live import Live, owner_of
+from studio.web.live import Live, owner_of, stage_of
 from studio.web.sources import MAX_UPLOAD
 
 
@@ -22,12 +22,12 @@ def routes(live: Live, library: Library, uploads: Uploads) -> APIRouter:
     router = APIRouter()
 
     @router.get("/sheets/{place}.png")
-    def save(place: str, request: Request) -> Response:
-        owner = owner_of(request)
-        layout = live.layout(owner, place)
+    def save(place: str, request: Request, window: str = "") -> Response:
+        owner, stage = owner_of(request), stage_of(window, place)
+        layout = live.layout(owner, stage)
         if layout is None:
             raise StorageError("There is no grid to save. Make one first.")
-        jobs = {job.id: job for job in live.shown(owner, place)}
+        jobs = {job.id: job for job in live.shown(owner, stage)}
         # No larger than they will be on it: a sheet may hold many large pictures.
         most = sheets.LARGEST // max(len(layout["columns"]), 1), sheets.LARGEST // max(len(layout["rows"]), 1)
         with library.gate(2 * sheets.LARGEST**2):

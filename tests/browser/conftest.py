@@ -8,6 +8,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,8 +45,9 @@ FLAGS = [
 
 FORGET = """
 if (location.origin !== "null" && sessionStorage.getItem("forget")) {
-  sessionStorage.removeItem("forget");
+  sessionStorage.clear();
   localStorage.clear();
+  indexedDB.deleteDatabase("emerge /");
 }
 """
 """Clears what the browser keeps of the settings when the next page begins, for until then, on a busy machine, the page
@@ -87,11 +89,18 @@ def chromium() -> str:
 def studio(chromium: str, models_folder: Path) -> Iterator[Studio]:
     """The studio as a person starts it, with tiny models and a broken one beside the bundled one."""
     (models_folder / "old.ckpt").write_bytes(b"a pickle")
+    with launched("--models-folders", str(models_folder)) as made:
+        yield made
+
+
+@contextmanager
+def launched(*flags: str) -> Iterator[Studio]:
+    """The program as a person starts it with these flags, watched."""
     output = Path(tempfile.mkdtemp(prefix="emerge-test-"))
     asked = output / "asked.txt"
     command = [sys.executable, str(Path(__file__).with_name("watched.py")), str(asked), str(ROOT / "launch.py")]
     command += ["--no-browser", "--port", str(_free_port())]
-    command += ["--output-folder", str(output), "--models-folders", str(models_folder)]
+    command += ["--output-folder", str(output), *flags]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
     made = Studio("", output)
     ready = threading.Event()
@@ -175,7 +184,7 @@ def page(only_page: Page, context: BrowserContext, studio: Studio, faults: list[
     only_page.set_viewport_size(WIDE)
     only_page.emulate_media(color_scheme="light")
     only_page.goto(f"{studio.address}/page/icon.svg")  # a page without scripts
-    only_page.evaluate("sessionStorage.setItem('forget', 'yes')")
+    only_page.evaluate("sessionStorage.clear(), sessionStorage.setItem('forget', 'yes')")
     visit(only_page, studio)
     faults.clear()
     yield only_page

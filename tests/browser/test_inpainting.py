@@ -395,9 +395,12 @@ def test_what_was_set_is_there_after_a_reload(page: Page, studio: Studio) -> Non
     fill(tab, Prompt="a bridge", Feather=9, Strength=0.4)
     tab.get_by_text("Whole picture", exact=True).click()
     page.wait_for_function(
-        "JSON.stringify(localStorage).length > 0 && localStorage.getItem('emerge.inpainting') !== null"
+        """async () => {
+          const { recall } = await import(new URL("page/memory.js", document.baseURI));
+          const kept = await recall("inpainting");
+          return kept?.area === "whole" && kept.feather === 9;
+        }"""
     )
-    page.wait_for_timeout(500)
     visit(page, studio)
     tab = open_tab(page, "Inpainting")
     expect(tab.get_by_label("Prompt", exact=True)).to_have_value("a bridge")

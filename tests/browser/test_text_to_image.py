@@ -225,7 +225,7 @@ def choose(page: Page, label: str, option: str) -> None:
     page.get_by_role("option", name=option, exact=True).click()
 
 
-def test_a_reload_and_a_second_window_pick_up_a_running_job(
+def test_a_reload_picks_up_a_running_job_and_a_second_window_sees_it(
     page: Page, context: BrowserContext, studio: Studio
 ) -> None:
     fill(page, Prompt="a ship", Steps=LONG, Width=LARGE, Height=LARGE)
@@ -236,14 +236,12 @@ def test_a_reload_and_a_second_window_pick_up_a_running_job(
     assert step_of(page) >= 3
     other = context.new_page()
     visit(other, studio)
-    wait_for(other, "step")
-    reached = step_of(other)
-    wait_for_step(other, reached + 2)
-    wait_for_step(page, reached + 2)
-    other.bring_to_front()
-    other.keyboard.press("Escape")
-    wait_for(other, "paused")
+    expect(here(other).locator(".elsewhere")).to_contain_text("1 picture being made in another window")
+    wait_for_step(page, step_of(page) + 2)
+    page.bring_to_front()
+    page.keyboard.press("Escape")
     wait_for(page, "paused")
+    expect(here(other).locator(".elsewhere")).to_contain_text("1 picture stopped in another window")
     other.close()
     expect(here(page).locator(".tile[data-kept]")).to_have_count(1)
 

@@ -14,7 +14,7 @@ let asked = null;
 /** What there is on disk; asked for once for all tabs, and again when a panel is opened. */
 async function found(again = false) {
   if (again || !asked) {
-    asked = fetch("/addons").then((answer) => answer.json()).catch(() => ({ loras: [], controlnets: [], ip_adapters: [] }));
+    asked = fetch("addons").then((answer) => answer.json()).catch(() => ({ loras: [], controlnets: [], ip_adapters: [] }));
   }
   return asked;
 }
@@ -102,7 +102,7 @@ export async function controls(element, held) {
     chooser.value = "";
     if (!file) return;
     try {
-      const source = await post("/sources", file);
+      const source = await post("sources", file);
       setText(sentence, source.note);
       change(place, place < 0 ? fresh(source.name) : { picture: source.name });
     } catch (error) {
@@ -116,7 +116,7 @@ export async function controls(element, held) {
   add.addEventListener("click", () => choose(-1));
 
   const row = (control, index) => {
-    const picture = make("img", { alt: "What the model is given", src: `/sources/${control.picture}/prepared/${control.kind}.png` });
+    const picture = make("img", { alt: "What the model is given", src: `sources/${control.picture}/prepared/${control.kind}.png` });
     const open = make("button", { type: "button", class: "guide-picture", title: "Choose another picture" }, picture);
     open.addEventListener("click", () => choose(index));
     picture.addEventListener("error", () => setText(sentence, "The control's picture is not there any more, or cannot be prepared."));

@@ -115,7 +115,7 @@ async function pickFromLibrary(take) {
     if (!found) return setText(problem, "The studio does not answer. Is it still running?");
     setText(problem, "");
     for (const picture of found.pictures) {
-      const image = make("img", { src: `/thumbnails/${picture.id}`, alt: picture.recipe.prompt || "Picture without a prompt" });
+      const image = make("img", { src: `thumbnails/${picture.id}`, alt: picture.recipe.prompt || "Picture without a prompt" });
       const button = make("button", { type: "button", class: "thumbnail", title: picture.recipe.prompt.slice(0, 200) }, image);
       button.style.aspectRatio = thumbnailRatio(picture.recipe);
       button.addEventListener("click", () => {

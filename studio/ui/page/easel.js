@@ -24,10 +24,10 @@ const SHOWN = 900;
  * no name for a blank sheet; shows({width, height}); vary({picture, strength}), the picture one of the library.
  * `value`: get() and watch(listener) for what the server puts on the easel, {source, mask}.
  */
-export function mount(root, options, events, value) {
+export async function mount(root, options, events, value) {
   const section = root.querySelector(".easel");
   const { place, mode } = options;
-  const memory = recall(place);
+  const memory = (await recall(`easel of ${place}`)) ?? {};
   const settings = { matte: "#ffffff", sheet: null, ...memory.settings };
   const strokes = new Strokes(mode);
   const handOver = makeHandOver(mode, strokes, drawPicture);
@@ -287,11 +287,11 @@ export function mount(root, options, events, value) {
 
   function takeFile(file) {
     const query = `background=${encodeURIComponent(settings.matte)}`;
-    return bring("Bringing the picture in…", () => post(`/sources?${query}`, file));
+    return bring("Bringing the picture in…", () => post(`sources?${query}`, file));
   }
 
   function takeFromLibrary({ id, recipe }, how) {
-    const get = async () => ({ ...(await post(`/sources?picture=${encodeURIComponent(id)}`)), recipe });
+    const get = async () => ({ ...(await post(`sources?picture=${encodeURIComponent(id)}`)), recipe });
     return bring("Bringing the picture in…", get, how);
   }
 
@@ -316,7 +316,7 @@ export function mount(root, options, events, value) {
   async function takeMask(file) {
     const { name: source, width, height } = picture;
     try {
-      const { name } = await post(`/sources/masks?source=${source}`, file);
+      const { name } = await post(`sources/masks?source=${source}`, file);
       const canvas = alphaOf(await sourceImage(name), width, height);
       if (picture.name !== source) return;
       strokes.masks.set(name, canvas);
@@ -335,7 +335,7 @@ export function mount(root, options, events, value) {
 
   function extend(by) {
     return bring("Extending the picture…", async () => {
-      const { source, mask } = await post(`/sources/${picture.name}/extended?${new URLSearchParams(by)}`);
+      const { source, mask } = await post(`sources/${picture.name}/extended?${new URLSearchParams(by)}`);
       return { ...source, entries: [{ kind: "mask", name: mask }] };
     });
   }
@@ -366,7 +366,9 @@ export function mount(root, options, events, value) {
   // ---- Memory, and what other tabs ask for ----
 
   function save() {
-    if (section.dataset.ready) remember(place, { picture, entries: strokes.entries, brush: tools.state, settings });
+    if (!section.dataset.ready) return;
+    const entries = strokes.entries.map(({ id, ...entry }) => entry);
+    remember(`easel of ${place}`, { picture, entries, brush: { ...tools.state }, settings: { ...settings } });
   }
 
   function offerAll() {

@@ -27,7 +27,7 @@ export function makePicture(element, job, side) {
   async function showFile(id) {
     picture = id;
     const next = new Image();
-    next.src = `/pictures/${id}.png`;
+    next.src = `pictures/${id}.png`;
     try {
       await next.decode();
     } catch {
@@ -35,7 +35,7 @@ export function makePicture(element, job, side) {
       return;
     }
     if (picture !== id) return;
-    image.src = `/pictures/${id}.png`;
+    image.src = `pictures/${id}.png`;
     await image.decode().catch(() => {});
     if (picture !== id) return;
     there = id;
@@ -81,9 +81,9 @@ function inPlace(canvas, recipe) {
     width: percent(right - left, width),
     height: percent(bottom - top, height),
   });
-  const start = make("img", { class: "start", src: `/sources/${recipe.source}.png`, alt: "" });
+  const start = make("img", { class: "start", src: `sources/${recipe.source}.png`, alt: "" });
   const through = make("span", { class: "through" }, canvas);
-  through.style.maskImage = `url("/sources/${recipe.mask}.png")`;
+  through.style.maskImage = `url("sources/${recipe.mask}.png")`;
   return [start, through];
 }
 

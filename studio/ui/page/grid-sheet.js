@@ -2,6 +2,7 @@
 
 import { listenForDrops } from "./bring.js";
 import { icon } from "./icons.js";
+import { stageQuery } from "./live.js";
 import { item, opens } from "./menu.js";
 import { post } from "./server.js";
 import { make } from "./words.js";
@@ -20,7 +21,7 @@ export function makeSheets(section, place, events, hasPictures, say) {
 
   async function take(file) {
     try {
-      events.restore(await post("/sheets", file));
+      events.restore(await post("sheets", file));
       say("What the sheet was made of is in the form. Press Generate to make it again.");
     } catch (error) {
       say(error.message);
@@ -28,7 +29,7 @@ export function makeSheets(section, place, events, hasPictures, say) {
   }
 
   function save() {
-    const link = make("a", { href: `/sheets/${place}.png`, download: "" });
+    const link = make("a", { href: `sheets/${place}.png?${stageQuery(place)}`, download: "" });
     document.body.append(link);
     link.click();
     link.remove();

@@ -1,5 +1,6 @@
 // Pictures in rows and columns that all come out of noise at once, and what one steers them with while they do.
 
+import { elsewhereBar } from "./elsewhere.js";
 import { fullButton, isFullKey, toggleFull } from "./full.js";
 import { icon } from "./icons.js";
 import { described, ratioOf } from "./emerging.js";
@@ -45,7 +46,7 @@ export function mount(root, options, events) {
   const sheets = makeSheets(section, options.place, events, () => all().some((job) => job.picture), say);
   const sort = make("button", { type: "button", class: "act grid-sort" }, icon("sort"), make("span", {}, "Sort"));
   const full = fullButton(section);
-  section.append(make("div", { class: "grid-bar" }, words, acts, look.bar, sort, sheets, full, keys), note, box, hint, pair, spoken);
+  section.append(make("div", { class: "grid-bar" }, words, acts, look.bar, sort, sheets, full, keys), note, box, hint, pair, elsewhereBar(options.place), spoken);
   const touchBar = makeTouchBar(table, (id) => cells.get(id)?.parts ?? []);
   if (touchBar) section.append(touchBar.element);
   undo.title = "Bring back what was dropped last (Ctrl Z)";

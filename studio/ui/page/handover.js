@@ -16,7 +16,7 @@ export function makeHandOver(mode, strokes, drawPicture) {
   }
 
   const mask = (picture) =>
-    once(`${picture.name} ${strokes.key}`, async () => post(`/sources/masks?source=${picture.name}`, await fileOf(strokes.grey())));
+    once(`${picture.name} ${strokes.key}`, async () => post(`sources/masks?source=${picture.name}`, await fileOf(strokes.grey())));
 
   function sketch({ name, width, height, colour }) {
     if (!colour && strokes.isEmpty) return name;
@@ -25,7 +25,7 @@ export function makeHandOver(mode, strokes, drawPicture) {
       const context = canvas.getContext("2d");
       drawPicture(context);
       context.drawImage(strokes.canvas, 0, 0);
-      return post("/sources", await fileOf(canvas));
+      return post("sources", await fileOf(canvas));
     });
   }
 

@@ -18,7 +18,7 @@ export function watchMemory(listener) {
 /** Ask anew: how much is free also depends on other programs. */
 export async function askMemory() {
   try {
-    memory = await ask("/models/memory");
+    memory = await ask("models/memory");
   } catch {
     return; // the stream says when the studio is there again
   }

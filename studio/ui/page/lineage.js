@@ -1,6 +1,7 @@
 // Where a picture came from, what was forked from it, and the way back into one of the library.
 
 import { icon } from "./icons.js";
+import { stageQuery } from "./live.js";
 import { ask } from "./places.js";
 import { changesAt, make } from "./words.js";
 
@@ -24,7 +25,7 @@ export function wayBack(picture, done, failed) {
 
 async function recall(id, place) {
   try {
-    const answer = await fetch(`/pictures/${id}/recall?place=${place}`, { method: "POST" });
+    const answer = await fetch(`pictures/${id}/recall?${stageQuery(place)}`, { method: "POST" });
     return answer.ok ? "" : (await answer.json()).error;
   } catch {
     return "The studio does not answer. Is it still running?";
@@ -39,7 +40,7 @@ export async function showKin(element, picture, open) {
   element.replaceChildren();
   element.dataset.of = picture.id ?? "";
   if (!picture.id) return null;
-  const answer = await fetch(`/pictures/${picture.id}/lineage`).catch(() => null);
+  const answer = await fetch(`pictures/${picture.id}/lineage`).catch(() => null);
   if (!answer?.ok) return null;
   const { parent, step, gone, forks } = await answer.json();
   if (element.dataset.of !== picture.id) return null;
@@ -56,7 +57,7 @@ export async function showKin(element, picture, open) {
 }
 
 function small(picture, title, open) {
-  const image = make("img", { alt: title, src: `/thumbnails/${picture.id}` });
+  const image = make("img", { alt: title, src: `thumbnails/${picture.id}` });
   const button = make("button", { type: "button", class: "kin", title }, image);
   button.addEventListener("click", () => open(picture));
   return button;

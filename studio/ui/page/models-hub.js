@@ -28,7 +28,7 @@ export function makeHub(arrived) {
     look.disabled = true;
     found.replaceChildren(make("p", {}, "Asking the hub…"));
     try {
-      found.replaceChildren(...describe(await ask(`/models/hub/look?text=${encodeURIComponent(field.value)}`, { method: "POST" })));
+      found.replaceChildren(...describe(await ask(`models/hub/look?text=${encodeURIComponent(field.value)}`, { method: "POST" })));
     } catch (error) {
       found.replaceChildren(make("p", { class: "notice", role: "alert" }, error.message));
     }
@@ -57,7 +57,7 @@ export function makeHub(arrived) {
 
   async function begin(plan, choice) {
     try {
-      drawTask(await ask(`/models/hub/get?choice=${encodeURIComponent(choice)}`, { method: "POST", body: plan }), { plan, choice });
+      drawTask(await ask(`models/hub/get?choice=${encodeURIComponent(choice)}`, { method: "POST", body: plan }), { plan, choice });
       follow();
       return true;
     } catch (error) {
@@ -97,7 +97,7 @@ export function makeHub(arrived) {
 
     function press(task) {
       if (task.state === "running") {
-        ask(`/models/tasks/${id}/cancel`, { method: "POST" }).catch(() => {});
+        ask(`models/tasks/${id}/cancel`, { method: "POST" }).catch(() => {});
         return;
       }
       element.remove();

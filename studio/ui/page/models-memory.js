@@ -48,7 +48,7 @@ function makeRow(name) {
     free.disabled = true;
     setText(label, "Freeing…"); // a step that is under way is finished first
     try {
-      await ask(`/models/free?name=${encodeURIComponent(name)}`, { method: "POST" });
+      await ask(`models/free?name=${encodeURIComponent(name)}`, { method: "POST" });
     } catch (error) {
       setText(refusal, error.message);
     }

@@ -34,7 +34,7 @@ export async function showModel(each, { bases, changed }) {
 
   let more;
   try {
-    more = await ask(`/models/one?key=${encodeURIComponent(each.key)}`);
+    more = await ask(`models/one?key=${encodeURIComponent(each.key)}`);
   } catch (error) {
     setText(trouble, error.message);
     return;
@@ -117,7 +117,7 @@ function parts(each, more, changed, say) {
     field.addEventListener("change", async () => {
       const query = new URLSearchParams({ key: each.key, part: part.part, choice: field.value });
       try {
-        await ask(`/models/part?${query}`, { method: "POST" });
+        await ask(`models/part?${query}`, { method: "POST" });
         part.chosen = field.value;
         setText(saved, "Kept");
         say({ message: "" });
@@ -144,7 +144,7 @@ function ownNotes(each, more, changed, say) {
   field.addEventListener("change", async () => {
     if (field.value === kept) return;
     try {
-      await ask(`/models/notes?key=${encodeURIComponent(each.key)}`, { method: "POST", body: field.value });
+      await ask(`models/notes?key=${encodeURIComponent(each.key)}`, { method: "POST", body: field.value });
       kept = field.value;
       setText(saved, "Kept");
       changed();
@@ -167,7 +167,7 @@ function distilled(each, more, say) {
   const reason = make("p", { class: "models-facts" }, more.distilled ? "You said so; the first choice takes it back." : why);
   field.addEventListener("change", async () => {
     try {
-      const answer = await ask(`/models/distilled?key=${encodeURIComponent(each.key)}&kind=${encodeURIComponent(field.value)}`, { method: "POST" });
+      const answer = await ask(`models/distilled?key=${encodeURIComponent(each.key)}&kind=${encodeURIComponent(field.value)}`, { method: "POST" });
       setText(saved, answer.note || "Kept");
       setText(reason, field.value ? "You said so; the first choice takes it back." : "");
     } catch (error) {
@@ -199,7 +199,7 @@ function defaults(each, more, say) {
     const values = Object.fromEntries(used.map(([name, , kind]) => [name, kind === "select" ? inputs[name].value : read(inputs[name])]));
     if (Object.values(values).includes(undefined)) return;
     try {
-      await ask(`/models/defaults?key=${encodeURIComponent(each.key)}`, { method: "POST", body: values });
+      await ask(`models/defaults?key=${encodeURIComponent(each.key)}`, { method: "POST", body: values });
       setText(saved, "Kept");
       say({ message: "" });
     } catch (error) {
@@ -224,7 +224,7 @@ function hash(each, more, dialog, say) {
   place.append(start);
   start.addEventListener("click", async () => {
     try {
-      const mine = await ask(`/models/hash?key=${encodeURIComponent(each.key)}`, { method: "POST" });
+      const mine = await ask(`models/hash?key=${encodeURIComponent(each.key)}`, { method: "POST" });
       place.replaceChildren(bar);
       const end = onTask(async (task) => {
         if (task.id !== mine.id) return;
@@ -232,7 +232,7 @@ function hash(each, more, dialog, say) {
         if (task.state === "running") return;
         end();
         if (task.state === "failed") say({ message: task.sentence });
-        const now = await ask(`/models/one?key=${encodeURIComponent(each.key)}`).catch(() => ({}));
+        const now = await ask(`models/one?key=${encodeURIComponent(each.key)}`).catch(() => ({}));
         if (now.sha256) show(now.sha256);
         else place.replaceChildren(start);
       });

@@ -28,7 +28,7 @@ export async function follow() {
   if (following) return;
   following = true;
   try {
-    const answer = await fetch("/models/tasks");
+    const answer = await fetch("models/tasks");
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {

@@ -48,7 +48,7 @@ export function mount(root) {
 
   async function load() {
     try {
-      const found = await request("/models");
+      const found = await request("models");
       const text = JSON.stringify(found);
       setText(trouble, "");
       if (text === known) return;
@@ -154,8 +154,8 @@ function card(each, bases, open) {
 export function pictureOf(each) {
   const place = make("span", { class: "models-picture" });
   const address = each.thumbnail
-    ? `/models/thumbnail?key=${encodeURIComponent(each.key)}&version=${each.thumbnail}`
-    : each.picture && each.kind === "model" ? `/thumbnails/${encodeURIComponent(each.picture)}` : "";
+    ? `models/thumbnail?key=${encodeURIComponent(each.key)}&version=${each.thumbnail}`
+    : each.picture && each.kind === "model" ? `thumbnails/${encodeURIComponent(each.picture)}` : "";
   const letter = () => place.replaceChildren(make("span", { class: "models-letter", "aria-hidden": "true" }, icon(each.kind === "model" ? "picture" : "blank")));
   if (!address) letter();
   else {

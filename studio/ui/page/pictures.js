@@ -15,7 +15,7 @@ import { facts, make, setText, sizeOf, standing, stepsRun } from "./words.js";
 /** Download, use these settings, reuse seed, send to. `events` has `use_settings` and `reuse_seed`. */
 export function actions(picture, events, done = () => {}) {
   const recipe = picture.recipe;
-  const download = make("a", { class: "act", href: `/pictures/${picture.id}.png?download=1`, download: "" });
+  const download = make("a", { class: "act", href: `pictures/${picture.id}.png?download=1`, download: "" });
   label(download, "download", "Download");
   const settings = button("settings", "Use these settings", () => useSettings(recipe, events), done);
   const seed = button("seed", "Reuse seed", () => events.reuse_seed({ recipe }), done);
@@ -112,7 +112,7 @@ export function show(pictures, index, events, place, over = "") {
     const { recipe, job } = pictures[index];
     const { width, height } = sizeOf(recipe);
     live = jobs.has(job) ? makeLive(jobs.get(job)) : null;
-    if (!live) image.src = `/pictures/${pictures[index].id}.png`;
+    if (!live) image.src = `pictures/${pictures[index].id}.png`;
     image.alt = recipe.prompt;
     Object.assign(image, { width, height });
     seen.style.aspectRatio = `${width} / ${height}`;
@@ -199,8 +199,8 @@ export function show(pictures, index, events, place, over = "") {
   function drawOver() {
     const { source } = pictures[index].recipe;
     const there = {
-      start: source && (() => compare(`/sources/${source}.png`, "Before", "After", "the start picture")),
-      parent: parent && (() => compare(`/pictures/${parent.id}.png`, "Parent", "Fork", "the picture it came from")),
+      start: source && (() => compare(`sources/${source}.png`, "Before", "After", "the start picture")),
+      parent: parent && (() => compare(`pictures/${parent.id}.png`, "Parent", "Fork", "the picture it came from")),
     };
     ["start", "parent"].forEach((kind, at) => {
       overs[at].hidden = !there[kind];

@@ -22,7 +22,7 @@ export async function post(address, body = null) {
 export async function recent(count, before = "") {
   // One more than is wanted tells whether there is anything left.
   const query = new URLSearchParams({ count: count + 1, ...(before && { before }) });
-  const answer = await fetch(`/pictures?${query}`).catch(() => null);
+  const answer = await fetch(`pictures?${query}`).catch(() => null);
   if (!answer?.ok) return null;
   const { pictures } = await answer.json();
   return { pictures: pictures.slice(0, count), more: pictures.length > count };
@@ -31,7 +31,7 @@ export async function recent(count, before = "") {
 /** A start picture or a mask that can be drawn; an Error with a sentence if there is none of this name. */
 export async function sourceImage(name) {
   const image = new Image();
-  image.src = `/sources/${name}.png`;
+  image.src = `sources/${name}.png`;
   try {
     await image.decode();
   } catch {

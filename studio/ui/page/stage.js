@@ -2,6 +2,7 @@
 
 import { makeBar } from "./bar.js";
 import { listenForDrops } from "./bring.js";
+import { elsewhereBar } from "./elsewhere.js";
 import { described, ratioOf } from "./emerging.js";
 import { namesOf } from "./labels.js";
 import { act, isConnected, isMoving, jobs, listen, shown } from "./live.js";
@@ -9,6 +10,7 @@ import { isMenuOpen } from "./menu.js";
 import { show, useSettings } from "./pictures.js";
 import { offer } from "./places.js";
 import { post } from "./server.js";
+import { sayIfSilent } from "./silent.js";
 import { spread } from "./spread.js";
 import { makeTile } from "./tile.js";
 import { make, setText, standingOfAll } from "./words.js";
@@ -39,7 +41,7 @@ export function mount(root, options, events) {
     fork: (job, step, noise) => events.fork({ job, step, noise }),
     say: (sentence) => trouble.say(sentence),
   });
-  section.append(tiles, bar.element, spoken);
+  section.append(tiles, bar.element, elsewhereBar(options.place), spoken);
   offer(options.place, "use", (recipe) => events.use_settings({ recipe }));
   offer(options.place, "model", (model) => events.choose_model({ model }));
   if (options.place === "text_to_image") takeSettings(section.closest(".workplace") ?? section, events, (sentence) => trouble.say(sentence));
@@ -162,7 +164,7 @@ function takeSettings(tab, events, say) {
   listenForDrops(tab, {
     async file(file) {
       try {
-        const { recipe, note } = await post("/recipes", file);
+        const { recipe, note } = await post("recipes", file);
         useSettings(recipe, events);
         say(note);
       } catch (error) {
@@ -227,7 +229,9 @@ export const isOnPage = (element) => element.getClientRects().length > 0;
 export function lookAtNew(section, options) {
   let startedAt = -Infinity;
   document.addEventListener("click", (event) => {
-    if (event.target.closest?.(`#${options.start}`)) startedAt = event.timeStamp;
+    if (!event.target.closest?.(`#${options.start}`)) return;
+    startedAt = event.timeStamp;
+    sayIfSilent(options.place);
   });
   listen((change) => {
     if (change.kind !== "shown" || !(options.place in change.data.shown)) return;

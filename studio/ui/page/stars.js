@@ -62,7 +62,7 @@ export async function rate(id, stars) {
 
 async function send(id, stars) {
   try {
-    const answer = await fetch(`/pictures/${encodeURIComponent(id)}/rating?stars=${stars}`, { method: "POST" });
+    const answer = await fetch(`pictures/${encodeURIComponent(id)}/rating?stars=${stars}`, { method: "POST" });
     return answer.ok ? "" : (await answer.json()).error;
   } catch {
     return "The studio does not answer. Is it still running?";
@@ -146,7 +146,7 @@ async function ask() {
   wanted.clear();
   for (let first = 0; first < ids.length; first += AT_ONCE) {
     const some = ids.slice(first, first + AT_ONCE);
-    const answer = await fetch(`/ratings?${new URLSearchParams(some.map((id) => ["id", id]))}`).catch(() => null);
+    const answer = await fetch(`ratings?${new URLSearchParams(some.map((id) => ["id", id]))}`).catch(() => null);
     if (!answer?.ok) continue;
     const { ratings } = await answer.json();
     for (const id of some) hear(id, ratings[id] ?? 0);

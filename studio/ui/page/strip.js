@@ -23,7 +23,7 @@ export function mount(root, options, events) {
     const { recipe } = picture;
     const image = make("img", { alt: recipe.prompt || "Picture without a prompt", loading: "lazy", decoding: "async" });
     image.addEventListener("error", () => thumbnails.get(picture)?.remove());
-    image.src = `/thumbnails/${picture.id}`;
+    image.src = `thumbnails/${picture.id}`;
     const button = make("button", { type: "button", class: "thumbnail" }, image, makeMark(picture.id));
     if (picture.forked_at !== undefined) button.append(make("span", { class: "fork-mark" }, icon("fork")));
     const said = changes(recipe, picture.forked_at).map((change) => `\n${change[0].toUpperCase()}${change.slice(1)}`).join("");
@@ -87,7 +87,7 @@ export function mount(root, options, events) {
 
   async function addOf(job) {
     // Without an answer the studio is gone, and when it is back all of them are asked for again.
-    const answer = await fetch(`/pictures/${job.picture}`).catch(() => null);
+    const answer = await fetch(`pictures/${job.picture}`).catch(() => null);
     if (answer?.ok) add(await answer.json());
   }
 }

@@ -15,7 +15,7 @@ export function mount(element, { brought }) {
     if (!file) return;
     button.disabled = true;
     try {
-      brought(await post(`/styles?name=${encodeURIComponent(file.name)}`, file));
+      brought(await post(`styles?name=${encodeURIComponent(file.name)}`, file));
     } catch (error) {
       brought({ told: error.message });
     }

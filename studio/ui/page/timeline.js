@@ -38,7 +38,7 @@ export function makeTimeline(job, show, dragged = () => {}) {
   const place = make("span", { class: "timeline-step" });
   const saves = KINDS.map(([kind, title, why]) => {
     const words = make("span", { class: "always" }, title);
-    const link = make("a", { class: "act", href: `/jobs/${id}/steps.${kind}`, download: "" }, icon("film"), words);
+    const link = make("a", { class: "act", href: `jobs/${id}/steps.${kind}`, download: "" }, icon("film"), words);
     link.title = `Save its steps as an animation: ${why}`;
     link.setAttribute("aria-label", `Animation as ${title}`);
     return link;
@@ -112,7 +112,7 @@ export function makeTimeline(job, show, dragged = () => {}) {
 async function load(id, step) {
   let answer;
   try {
-    answer = await fetch(`/jobs/${id}/steps/${step}.jpg`);
+    answer = await fetch(`jobs/${id}/steps/${step}.jpg`);
   } catch {
     throw new Error("The studio does not answer. Is it still running?");
   }
