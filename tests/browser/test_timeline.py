@@ -182,9 +182,9 @@ def test_going_back_into_a_picture_of_the_library(page: Page, studio: Studio, fa
     viewer = page.get_by_role("dialog")
     expect(viewer.locator(".viewer-kin")).to_contain_text("at step 2")
     viewer.get_by_role("button", name="The picture it came from").click()
-    expect(viewer.locator(".viewer-picture img").first).to_have_attribute("src", f"/pictures/{parent.stem}.png")
+    expect(viewer.locator(".viewer-picture img").first).to_have_attribute("src", f"pictures/{parent.stem}.png")
     viewer.get_by_role("button", name="Fork at step 2").click()
-    expect(viewer.locator(".viewer-picture img").first).to_have_attribute("src", f"/pictures/{child.stem}.png")
+    expect(viewer.locator(".viewer-picture img").first).to_have_attribute("src", f"pictures/{child.stem}.png")
     page.keyboard.press("Escape")
 
     # Without the steps on disk it says so, and comes to the same.
