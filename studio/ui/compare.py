@@ -14,7 +14,7 @@ from studio.engine import Job
 from studio.errors import JobMissing, StudioError
 from studio.events import Failed
 from studio.recipe import Recipe
-from studio.ui import form, painting, styling
+from studio.ui import form, more, painting, styling
 from studio.ui.canvas import comparison, notice, strip
 from studio.ui.painting import AT_ONCE, Settings, Studio
 from studio.web.live import Layout, owner_of
@@ -36,17 +36,20 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
-                settings.prompts()
-                styling.choice(settings, studio)
+                settings.prompt()
                 settings.choice_of_model()
                 _axis_fields(settings)
                 summary = notice()
                 # Not a gr.State, for which every page would hold one more connection open.
                 start_from = gr.BrowserState({}, storage_key=f"emerge.{PLACE}.start", secret="emerge")
                 settings.size()
-                settings.sampling()
-                styling.panel(page, settings, studio)
+                settings.count()
                 settings.fields["pictures"].visible = False
+                with more.further(settings) as told:
+                    settings.negative()
+                    styling.choice(settings, studio)
+                    settings.sampling()
+                    styling.panel(page, settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
             start, failure = painting.actions(PLACE)
         with gr.Column(elem_classes="pictures", min_width=0):
@@ -57,6 +60,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     painting.connect_model(settings, failure)
     painting.connect_lengths(settings, studio)
     painting.connect_seed(settings, failure, studio.live)
+    more.connect(settings, told)
     painting.connect_memory(page, saved, settings, warnings)
 
 

@@ -13,7 +13,7 @@ from studio import masks
 from studio.engine import PreviewKind
 from studio.errors import SourceError, StudioError
 from studio.recipe import RANDOM_SEEDS, Recipe, size_of
-from studio.ui import form, painting, styling
+from studio.ui import form, more, painting, styling
 from studio.ui.canvas import canvas, easel, notice, strip
 from studio.ui.painting import AT_ONCE, Settings, Studio
 from studio.web.live import owner_of
@@ -30,16 +30,19 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
-                settings.prompts()
-                styling.choice(settings, studio)
+                settings.prompt()
                 settings.choice_of_model()
                 settings.strength(0.6)
                 settings.size()
-                settings.fields["fit"] = gr.Radio(
-                    list(form.FITS), value="crop", label="If the picture has another shape", elem_classes="shapes"
-                )
-                settings.sampling()
-                styling.panel(page, settings, studio)
+                settings.count()
+                with more.further(settings) as told:
+                    settings.negative()
+                    styling.choice(settings, studio)
+                    settings.fields["fit"] = gr.Radio(
+                        list(form.FITS), value="crop", label="If the picture has another shape", elem_classes="shapes"
+                    )
+                    settings.sampling()
+                    styling.panel(page, settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
             _, failure = painting.actions(PLACE)
         with gr.Column(elem_classes="pictures with-easel", min_width=0):
@@ -54,6 +57,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     painting.connect_seed(settings, failure, studio.live)
     painting.connect_steering(pictures[0], settings, failure, studio)
     painting.connect_pictures(pictures, settings, failure, start_picture)
+    more.connect(settings, told)
     painting.connect_memory(page, saved, settings, warnings)
 
 

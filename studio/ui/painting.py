@@ -65,6 +65,7 @@ class Settings:
     def __init__(self, place: str, models: Manager) -> None:
         self.place, self.models = place, models
         self.fields: dict[str, Component] = {}
+        self.further: list[str] = []
         self.shapes: gr.Radio | None = None
         self.names = form.usable(models.entries())
         self.model = self.names[0] if self.names else None
@@ -74,8 +75,8 @@ class Settings:
     def form(self) -> form.Form:
         return form.Form(self.fields)
 
-    def prompts(self, examples: Iterable[str] = ()) -> None:
-        """The prompt, examples that fill it in, and the negative prompt."""
+    def prompt(self, examples: Iterable[str] = ()) -> None:
+        """The prompt, and examples that fill it in."""
         self.fields["prompt"] = gr.Textbox(
             label="Prompt",
             placeholder="What do you want to see?",
@@ -89,6 +90,8 @@ class Settings:
                 for text in examples:
                     example = gr.Button(text, size="sm", min_width=0, scale=0)
                     example.click(js=f"() => {json.dumps(text)}", outputs=self.fields["prompt"], **IN_PAGE)
+
+    def negative(self) -> None:
         self.fields["negative_prompt"] = gr.Textbox(
             label="Negative prompt", placeholder="What to keep away from", lines=1, max_lines=6
         )
@@ -111,6 +114,9 @@ class Settings:
             for name in ("width", "height"):
                 self.fields[name] = gr.Number(self.first[name], label=form.NUMBERS[name], step=8, min_width=0)
 
+    def count(self) -> None:
+        self.fields["pictures"] = gr.Number(1, label=form.NUMBERS["pictures"], min_width=0)
+
     def strength(self, value: float) -> None:
         """The share of the steps that is run, and a line that says how many steps that makes."""
         self.fields["strength"] = gr.Slider(0, 1, value, step=0.01, label=form.NUMBERS["strength"], min_width=0)
@@ -118,14 +124,13 @@ class Settings:
         self.steps_run = notice(f"{int(steps * value)} of {steps} steps are run")
 
     def sampling(self) -> None:
-        """Steps, guidance, sampler, number of pictures, kind of preview and seed."""
+        """Steps, guidance, sampler, kind of preview and seed."""
         with gr.Row(elem_classes="together"):
             self.fields["steps"] = gr.Number(self.first["steps"], label=form.NUMBERS["steps"], min_width=0)
             guidance = form.NUMBERS["guidance_scale"]
             self.fields["guidance_scale"] = gr.Number(
                 self.first["guidance_scale"], label=guidance, step=0.5, min_width=0
             )
-            self.fields["pictures"] = gr.Number(1, label=form.NUMBERS["pictures"], min_width=0)
         with gr.Row(elem_classes="together"):
             # The choices are filled in when the page is loaded, and with every other model.
             sampler = self.first["sampler"]

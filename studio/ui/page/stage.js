@@ -1,5 +1,6 @@
 // The pictures in the making. One tile for each job: noise first, then what the model sees in it, then the picture.
 
+import { invitations } from "./examples.js";
 import { icon } from "./icons.js";
 import { act, isConnected, isMoving, jobs, listen, shown } from "./live.js";
 import { isMenuOpen } from "./menu.js";
@@ -34,7 +35,7 @@ export function mount(root, options, events) {
   turn.title = "From the next step on, use the prompt, the guidance and the sampler as they are on the left now";
   const noise = noiseField();
   const spoken = make("p", { class: "only-spoken", role: "status", "aria-live": "polite" });
-  const hint = make("div", { class: "hint" }, make("p", {}, HINTS[options.place] ?? HINT));
+  const hint = make("div", { class: "hint" }, make("p", {}, HINTS[options.place] ?? HINT), ...invitations(options));
   section.append(tiles, make("div", { class: "stage-bar" }, words, noise.element, turn, buttons), spoken);
   offer(options.place, "use", (recipe) => events.use_settings({ recipe }));
   offer(options.place, "model", (model) => events.choose_model({ model }));
