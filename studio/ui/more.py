@@ -61,12 +61,12 @@ def differences(found: Mapping[str, Any], first: Mapping[str, Any], labels: Mapp
     for name, value in found.items():
         if name == "model" or name not in first or value in (None, "", []) or value == first[name]:
             continue
-        label = labels[name] if labels[name].isupper() else labels[name].lower()
-        shown = dict((value, text.lower()) for text, value in form.CHOICES.get(name, ())).get(value, value)
         if name == "styles":
             words.append(f"{len(value)} styles" if len(value) > 1 else f"style {value[0]}")
         else:
-            words.append(PLAIN.get(name) or f"{label} {shown}")
+            label = labels[name] if labels[name].isupper() else labels[name].lower()
+            choices = {choice: text.lower() for text, choice in form.CHOICES.get(name, ())}
+            words.append(PLAIN.get(name) or f"{label} {choices.get(value, value)}")
     return words
 
 
