@@ -110,14 +110,6 @@ EXPLAINED: dict[str, tuple[str, str]] = {
     "Columns": ("The setting that differs from column to column, and its values: 1, 4, 7 or 1-3.", "compare#axes"),
     "Rows": ("The setting that differs from row to row, and its values: 1, 4, 7 or 1-3.", "compare#axes"),
     "And": ("A third setting: the whole grid is drawn once for each of its values.", "compare#axes"),
-    "Add-ons": (
-        "LoRAs teach a model a subject or a style, controls have a picture guide the drawing; also another VAE.",
-        "add-ons",
-    ),
-    "Your own styles": (
-        "Keep the prompt above as a style, or bring a table of styles from another program.",
-        "styles#your-own",
-    ),
     "Name": ("Under which the prompt above is kept as a style of your own.", "styles#your-own"),
 }
 """Label → what it does, and the page of docs/ that tells more, with its section."""

@@ -4,8 +4,8 @@ import { make } from "./words.js";
 
 const explained = JSON.parse(document.getElementById("explained").textContent);
 
-/** The labels of settings and of what opens, as Gradio marks them. */
-const LABELS = ".controls [data-testid='block-info'], .controls .opens > .label-wrap > span:first-child";
+/** The labels of settings, as Gradio marks them. */
+const LABELS = ".controls [data-testid='block-info']";
 
 const words = make("p", { id: "help-words" });
 const link = make("a", { target: "_blank" }, "More about it");
@@ -41,25 +41,36 @@ function describe(block, text) {
 
 function show(button, { text, more }) {
   if (bubble.matches(":popover-open")) bubble.hidePopover();
+  leave(); // the news that it was closed comes late, and not at all when it opens again at once
   words.textContent = text;
   link.href = more;
   button.after(bubble); // the link is the next stop of the Tab key
   bubble.showPopover();
-  const { left, right, bottom, top } = button.getBoundingClientRect();
-  const { width, height } = bubble.getBoundingClientRect();
-  bubble.style.left = `${Math.max(8, Math.min(right - width, innerWidth - width - 8, left))}px`;
-  bubble.style.top = `${bottom + 6 + height > innerHeight ? Math.max(8, top - height - 6) : bottom + 6}px`;
   asked = button;
+  place();
   button.setAttribute("aria-expanded", "true");
   button.setAttribute("aria-describedby", words.id);
 }
 
-bubble.addEventListener("toggle", ({ newState }) => {
-  if (newState === "open") return;
+function leave() {
   asked?.setAttribute("aria-expanded", "false");
   asked?.removeAttribute("aria-describedby");
-  if (bubble.contains(document.activeElement)) asked?.focus();
   asked = null;
+}
+
+/** Below its button, or above where there is no room; also while the page is scrolled. */
+function place() {
+  const { left, right, bottom, top } = asked.getBoundingClientRect();
+  const { width, height } = bubble.getBoundingClientRect();
+  bubble.style.left = `${Math.max(8, Math.min(right - width, innerWidth - width - 8, left))}px`;
+  bubble.style.top = `${bottom + 6 + height > innerHeight ? Math.max(8, top - height - 6) : bottom + 6}px`;
+  if (bottom < 0 || top > innerHeight) bubble.hidePopover();
+}
+
+bubble.addEventListener("toggle", ({ newState }) => {
+  if (newState === "open") return;
+  if (bubble.contains(document.activeElement)) asked?.focus();
+  leave();
 });
 // Escape closes it, and stops no picture. The window hears of a key before everything else.
 addEventListener("keydown", (event) => {
@@ -70,7 +81,7 @@ addEventListener("keydown", (event) => {
   bubble.hidePopover();
   button?.focus();
 }, { capture: true });
-addEventListener("scroll", (event) => !bubble.contains(event.target) && bubble.matches(":popover-open") && bubble.hidePopover(), { capture: true });
+addEventListener("scroll", () => asked && place(), { capture: true });
 
 /** Gradio makes fields anew when they are shown, and tabs when they are first opened. */
 let isComing = false;
