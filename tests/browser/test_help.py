@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from studio import metadata
 from studio.ui.text_to_image import EXAMPLES
@@ -29,6 +29,12 @@ def shown(page: Page, place: str) -> list[str]:
     """The labels of the fields that are seen."""
     labels = panel(page, place).locator(".controls [data-testid='block-info']:visible")
     return [text.strip() for text in labels.all_inner_texts()]
+
+
+def about(place: Locator, label: str) -> Locator:
+    """The "?" beside a setting."""
+    is_named = place.page.locator("[data-testid='block-info']").get_by_text(label, exact=True)
+    return place.locator(".has-help").filter(has=is_named).get_by_role("button", name="What is this?")
 
 
 def test_the_first_form_has_what_a_first_picture_needs(newcomer: Page, studio: Studio) -> None:
@@ -71,12 +77,12 @@ def test_what_differs_in_the_hidden_part_is_said_on_its_button(page: Page, studi
 def test_every_setting_is_explained(page: Page, place: str) -> None:
     page.get_by_role("tab", name=PLACES[place], exact=True).click()
     here = panel(page, place)
-    here.get_by_role("button", name="About Prompt", exact=True).wait_for()
+    about(here, "Prompt").wait_for()
     here.get_by_text("Add-ons", exact=True).click()
     here.get_by_text("Your own styles", exact=True).click()
     for label in shown(page, place):
         if not label.endswith(": values"):
-            expect(here.get_by_role("button", name=f"About {label}", exact=True)).to_be_visible()
+            expect(about(here, label)).to_be_visible()
     for label in ("Steps", "Model", "Seed"):
         field = here.get_by_label(label, exact=True)
         described = field.get_attribute("aria-describedby") or ""
@@ -86,10 +92,10 @@ def test_every_setting_is_explained(page: Page, place: str) -> None:
 def test_help_opens_at_a_press_and_by_keyboard_and_leads_on(page: Page, studio: Studio) -> None:
     here = panel(page, "text_to_image")
     bubble = page.locator(".help-bubble")
-    button = here.get_by_role("button", name="About Steps", exact=True)
+    button = about(here, "Steps")
     button.click()
     expect(bubble).to_contain_text("How often the noise is made less")
-    here.get_by_role("button", name="About Pictures", exact=True).click()
+    about(here, "Pictures").click()
     expect(bubble).to_contain_text("How many are drawn at once")
     expect(button).to_have_attribute("aria-expanded", "false")
     button.click()
@@ -120,7 +126,7 @@ def test_escape_closes_help_and_stops_no_picture(page: Page) -> None:
     here.get_by_label("Steps", exact=True).fill("500")
     here.get_by_role("button", name="Generate").click()
     here.locator(".tile[data-state=step]").wait_for()
-    here.get_by_role("button", name="About Steps", exact=True).click()
+    about(here, "Steps").click()
     page.keyboard.press("Escape")
     expect(page.locator(".help-bubble")).to_be_hidden()
     expect(here.locator(".tile")).to_have_attribute("data-state", "step")
@@ -165,7 +171,7 @@ def test_the_row_of_examples_shows_that_it_goes_on(page: Page) -> None:
 def test_a_touch_opens_help_on_a_phone(page: Page) -> None:
     page.set_viewport_size({"width": 390, "height": 844})
     here = panel(page, "text_to_image")
-    here.get_by_role("button", name="About Steps", exact=True).click()
+    about(here, "Steps").click()
     box = page.locator(".help-bubble").bounding_box()
     assert box and box["x"] >= 0 and box["x"] + box["width"] <= 390
     expect(page.locator(".help-bubble")).to_be_in_viewport(ratio=1)

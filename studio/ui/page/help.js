@@ -7,7 +7,7 @@ const explained = JSON.parse(document.getElementById("explained").textContent);
 /** The labels of settings, as Gradio marks them. */
 const LABELS = ".controls [data-testid='block-info']";
 
-const words = make("p", { id: "help-words" });
+const words = make("p");
 const link = make("a", { target: "_blank" }, "More about it");
 const bubble = make("div", { class: "help-bubble", popover: "auto", role: "group", "aria-label": "Help" }, words, link);
 let asked = null;
@@ -19,7 +19,7 @@ function decorate() {
     const text = label.textContent.trim();
     const block = label.closest(".block");
     if (!explained[text] || !block || block.querySelector(":scope > .help")) continue;
-    const button = make("button", { type: "button", class: "help", "aria-label": `About ${text}`, "aria-expanded": "false" }, "?");
+    const button = make("button", { type: "button", class: "help", "aria-label": "What is this?", "aria-expanded": "false" }, "?");
     button.addEventListener("pointerdown", () => (wasOpen = asked === button));
     button.addEventListener("click", (event) => {
       if (event.detail > 0 ? wasOpen : asked === button) bubble.hidePopover();
@@ -28,15 +28,18 @@ function decorate() {
     });
     block.classList.add("has-help");
     block.append(button);
-    describe(block, explained[text].text);
+    describe(block, button, explained[text].text);
   }
 }
 
-/** The sentence is spoken with its field. */
-function describe(block, text) {
+/**
+ * The sentence is spoken with its field and with the "?". That has no name with the label in it, because whoever looks
+ * for a field by its label would find two.
+ */
+function describe(block, button, text) {
   const spoken = make("span", { id: `help-${Math.random().toString(36).slice(2)}`, hidden: true }, text);
   block.append(spoken);
-  for (const field of block.querySelectorAll("input, textarea, fieldset")) field.setAttribute("aria-describedby", spoken.id);
+  for (const field of [button, ...block.querySelectorAll("input, textarea, fieldset")]) field.setAttribute("aria-describedby", spoken.id);
 }
 
 function show(button, { text, more }) {
@@ -49,12 +52,10 @@ function show(button, { text, more }) {
   asked = button;
   place();
   button.setAttribute("aria-expanded", "true");
-  button.setAttribute("aria-describedby", words.id);
 }
 
 function leave() {
   asked?.setAttribute("aria-expanded", "false");
-  asked?.removeAttribute("aria-describedby");
   asked = null;
 }
 
