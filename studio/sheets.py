@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from studio.axes import LABELS
 from studio.errors import RecipeError, SourceError
+from studio.lettering import Lettering
 from studio.recipe import Recipe
 
 GRID = "emerge-grid"
@@ -24,6 +25,12 @@ LARGEST = 8192
 """Pixels that a sheet's longer side has at most; larger pictures are made smaller on it."""
 
 GAP = 8
+LINES = 3
+"""Lines that a label has at most."""
+
+LEAST = 5
+"""Widths of a letter that a column has at least."""
+
 INK, PAPER = "#232321", "#f7f7f5"
 
 
@@ -49,19 +56,31 @@ def sheet(
     down = max((picture.height for picture in pictures), default=64)
     scale = min(1.0, LARGEST / max(across * len(columns), down * len(rows)))
     across, down = max(1, int(across * scale)), max(1, int(down * scale))
-    font = ImageFont.load_default(max(12, min(across, down) // 12))
-    left, top = _room(rows, font, 0), _room(columns, font, 1)
-    size = (left + len(columns) * (across + GAP) + GAP, top + len(rows) * (down + GAP) + GAP)
-    page = Image.new("RGB", size, PAPER)
+    letters = Lettering(max(12, min(across, down) // 12))
+    # Very narrow or low pictures stand further apart, so that their labels have room.
+    wide, high = max(across, LEAST * letters.size), max(down, letters.line_height)
+    heads = [letters.lines(label, wide, LINES) for label in columns]
+    sides = [
+        letters.lines(label, max(wide, 12 * letters.size), min(LINES, high // letters.line_height)) for label in rows
+    ]
+    left = _room(max((letters.width(line) for lines in sides for line in lines), default=0))
+    top = _room(max(map(len, heads), default=0) * letters.line_height)
+    size = [left + len(columns) * (wide + GAP) + GAP, top + len(rows) * (high + GAP) + GAP]
+    foot = letters.lines(letters.sentence(), size[0] - 2 * GAP, 10)
+    page = Image.new("RGB", (size[0], size[1] + _room(len(foot) * letters.line_height)), PAPER)
     draw = ImageDraw.Draw(page)
-    for number, label in enumerate(columns):
-        draw.text((left + GAP + number * (across + GAP) + across // 2, top // 2), label, INK, font, anchor="mm")
-    for index, (label, row) in enumerate(zip(rows, cells, strict=True)):
-        y = top + GAP + index * (down + GAP)
-        draw.text((GAP, y + down // 2), label, INK, font, anchor="lm")
+    for number, lines in enumerate(heads):
+        middle = left + GAP + number * (wide + GAP) + wide // 2
+        y = top - GAP - len(lines) * letters.line_height
+        _write(draw, letters, lines, [middle - letters.width(line) // 2 for line in lines], y)
+    for index, (lines, row) in enumerate(zip(sides, cells, strict=True)):
+        y = top + GAP + index * (high + GAP)
+        _write(draw, letters, lines, [GAP] * len(lines), y + (high - len(lines) * letters.line_height) // 2)
         for number, cell in enumerate(row):
             if cell:
-                page.paste(_within(cell, across, down), (left + GAP + number * (across + GAP), y))
+                x = left + GAP + number * (wide + GAP) + (wide - across) // 2
+                page.paste(_within(cell, across, down), (x, y + (high - down) // 2))
+    _write(draw, letters, foot, [GAP] * len(foot), size[1])
     info = PngInfo()
     info.add_text(GRID, plan.to_json().encode("utf-8", "replace").decode())
     file = io.BytesIO()
@@ -107,12 +126,15 @@ def _axes(found: Any) -> tuple[tuple[str, str], ...]:
     return tuple((name, values[:1000]) for name, values in found)
 
 
-def _room(labels: Sequence[str], font: Any, side: int) -> int:
-    """Pixels that the labels of rows (side 0) or columns (1) need; none without labels."""
-    if not any(labels):
-        return 0
-    boxes = [font.getbbox(label) for label in labels]
-    return 2 * GAP + int(max(box[2 + side] for box in boxes))
+def _room(length: int) -> int:
+    """Pixels for a label of so many, with a gap on both sides; none without one."""
+    return 2 * GAP + length if length else 0
+
+
+def _write(draw: ImageDraw.ImageDraw, letters: Lettering, lines: Sequence[str], lefts: Sequence[int], y: int) -> None:
+    """Lines below one another from y on. lefts: where each begins."""
+    for number, (line, x) in enumerate(zip(lines, lefts, strict=True)):
+        letters.draw(draw, x, y + number * letters.line_height, line, INK)
 
 
 def _within(picture: Image.Image, across: int, down: int) -> Image.Image:

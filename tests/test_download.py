@@ -14,7 +14,7 @@ import pytest
 
 from studio.errors import DownloadError
 from studio.models import download
-from studio.models.download import File, Plan, chosen, destination, fetch, look, parsed, place_of
+from studio.models.download import File, Plan, chosen, destination, fetch, parsed, place_of
 from studio.models.tasks import Tasks
 from tests import hub as hubs
 from tests.hub import Hub
@@ -39,6 +39,13 @@ def hub(only_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
     return only_hub
 
 
+FOLDER = Path("/home/ann/models")
+
+
+def look(text: str) -> Plan:
+    return download.look(text, FOLDER)
+
+
 def get(folder: Path, plan: Plan) -> list[int]:
     told: list[int] = []
     fetch(folder, plan, told.append, lambda end: None)
@@ -51,6 +58,8 @@ def get(folder: Path, plan: Plan) -> list[int]:
         ("stabilityai/sdxl-turbo", ("stabilityai/sdxl-turbo", "")),
         (" ann/some.lora_v1/sub/file.safetensors ", ("ann/some.lora_v1", "sub/file.safetensors")),
         ("https://huggingface.co/ann/lora", ("ann/lora", "")),
+        ("huggingface.co/ann/lora/", ("ann/lora", "")),
+        ("hf.co/ann/lora", ("ann/lora", "")),
         ("https://huggingface.co/ann/lora/blob/main/a.safetensors", ("ann/lora", "a.safetensors")),
     ],
 )
@@ -64,6 +73,25 @@ def test_what_a_person_types_is_understood(text: str, found: tuple[str, str]) ->
 def test_what_is_no_name_is_refused(text: str) -> None:
     with pytest.raises(DownloadError, match="no name on the hub"):
         parsed(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://civitai.com/models/4201?modelVersionId=130072",
+        "civitai.com/models/4201",
+        "www.example.org/model.safetensors",
+        "urn:air:sdxl:checkpoint:civitai:4201@130072",
+        "https://github.com/ann/model/releases",
+        "file:///home/ann/model.safetensors",
+    ],
+)
+def test_an_address_elsewhere_is_answered_with_what_to_do(text: str) -> None:
+    with pytest.raises(DownloadError) as caught:
+        look(text)
+    told = str(caught.value)
+    assert "fetches from huggingface.co alone" in told and f"put it into {FOLDER}." in told
+    assert told.startswith(f"'{text[:80]}' is no name on the hub")
 
 
 @pytest.mark.parametrize(
@@ -203,10 +231,22 @@ def test_a_wrong_name_is_told(hub: Hub) -> None:
         look("ann/lora/other.safetensors")
 
 
-def test_a_hub_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A look-up began nothing, so nothing is kept; a download did."""
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(DownloadError, match="could not be reached"):
+    with pytest.raises(DownloadError, match="could not be reached") as caught:
         look("ann/lora")
+    assert "kept" not in str(caught.value)
+    assert f"from https://huggingface.co/ann/lora, and put it into {FOLDER}." in str(caught.value)
+    with pytest.raises(DownloadError, match=r"could not be reached.*What has arrived is kept; start it again to go on"):
+        get(tmp_path, Plan("ann/lora", "0" * 40, "", (File("lora.safetensors", 5),)))
+
+
+def test_a_refused_look_up_says_nothing_of_what_is_kept(hub: Hub) -> None:
+    hub.denied["ann/lora"] = 500, ""
+    with pytest.raises(DownloadError) as caught:
+        look("ann/lora")
+    assert str(caught.value).endswith("answered with error 500. Look it up again later.")
 
 
 def test_a_file_that_went_away_is_told(hub: Hub, tmp_path: Path) -> None:

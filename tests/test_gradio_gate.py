@@ -21,6 +21,8 @@ OURS = {
     "GET /addons",
     "GET /favicon.ico",
     "GET /manifest.json",
+    "GET /help",
+    "GET /help/{name}",
     "POST /jobs/{job_id}/{act}",
     "GET /jobs/{job_id}/steps.{kind}",
     "GET /jobs/{job_id}/steps/{step}.jpg",
@@ -28,8 +30,10 @@ OURS = {
     "GET /live/here",
     "GET /live/news",
     "GET /models",
+    "GET /models/beginnings",
     "POST /models/defaults",
     "POST /models/distilled",
+    "POST /models/folder",
     "POST /models/free",
     "POST /models/hash",
     "POST /models/hub/get",
@@ -123,7 +127,7 @@ def flat(routes: list[BaseRoute], before: str = "") -> Iterator[tuple[str, str]]
 
 def test_the_list_names_every_route_of_our_own(studio: Studio) -> None:
     found = {f"{method} {path}" for method, path in flat(studio.app.routes) if method != "HEAD"}
-    assert found - {"* /page/{path:path}", "* /{path:path}"} == OURS
+    assert found - {"* /page/{path:path}", "* /help/pictures/{path:path}", "* /{path:path}"} == OURS
 
 
 def test_no_other_route_of_gradio_answers(studio: Studio) -> None:

@@ -1,5 +1,6 @@
 """Recipes back in a form: what isn't here is said, and never keeps the rest from being filled in."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.models.nearest import is_same, nearest
 from studio.recipe import Recipe
-from studio.ui import form, image_to_image, painting
+from studio.ui import canvas, form, image_to_image, painting
 from studio.ui.filling import brought_to
 from studio.ui.recalled import recalled
 from tests import weights
@@ -160,33 +161,31 @@ def test_what_the_model_has_not_is_said(models: Manager) -> None:
     assert back.width % flux.facts.multiple == 0 and back.seed == MADE.seed
 
 
-def test_the_form_is_filled_in_with_all_of_it(models: Manager) -> None:
+def laid_out(models: Manager) -> painting.Settings:
     with gr.Blocks():
-        settings = painting.Settings("text_to_image", models)
-        settings.prompts()
+        settings = painting.Settings("text_to_image", models, canvas.window())
+        settings.prompt()
+        settings.negative()
         settings.choice_of_model()
         settings.size()
+        settings.count()
         settings.sampling()
-    fields = settings.form
+    return settings
+
+
+def test_the_form_is_filled_in_with_all_of_it(models: Manager) -> None:
+    fields = laid_out(models).form
     updates, said = painting.settings_of(replace(MADE, model="gone"), models, fields, "sd")
     assert updates[fields["prompt"]] == "a fox" and updates[fields["seed"]] == str(2**60 + 1)
     assert updates[fields["model"]]["value"] == "sd" and updates[fields["width"]] == "544"
     assert "is not here" in said
 
 
-def laid_out(models: Manager) -> painting.Settings:
-    with gr.Blocks():
-        settings = painting.Settings("text_to_image", models)
-        settings.prompts()
-        settings.choice_of_model()
-        settings.size()
-        settings.sampling()
-    return settings
-
-
 def test_a_form_keeps_what_is_missing(models: Manager) -> None:
     fields = laid_out(models).form
-    values = form.restored({"model": "gone", "vae": "kl-gone", "sampler": "Fast", "steps": "33", "width": 64})
+    values = form.restored(
+        json.dumps({"model": "gone", "vae": "kl-gone", "sampler": "Fast", "steps": "33", "width": 64})
+    )
     updates = brought_to(fields, models, values)
     assert updates[fields["model"]]["value"] == "gone"
     assert updates[fields["model"]]["choices"][0] == ("gone (not here)", "gone")

@@ -35,7 +35,13 @@ SPARE = 200_000_000
 _LOOK_SECONDS = 60.0
 _CHUNK = 1 << 20
 
-_ID = re.compile(r"(?:https?://(?:huggingface\.co|hf\.co)/)?([\w.-]+/[\w.-]+)(?:/(?:(?:blob|resolve)/[^/]+/)?(.+?))?/?")
+_ID = re.compile(
+    r"(?:(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/)?([\w.-]+/[\w.-]+)(?:/(?:(?:blob|resolve)/[^/]+/)?(.+?))?/?"
+)
+_ELSEWHERE = re.compile(r"[a-z][a-z+.-]*://|urn:|(www\.)?[\w-]+(\.[\w-]+)*\.[a-z]{2,}(:\d+)?(/|$)", re.I)
+_SITE = re.compile(r"(?:[\w-]+\.)+[a-z]{2,}", re.I)
+"""The addresses of other sites. No owner on the hub has a dot in the name."""
+
 _WEIGHTS = (".safetensors", ".gguf")
 _SMALL = (".json", ".txt", ".model", ".md")
 _COMPONENT = re.compile(r"(diffusion_pytorch_model|model|pytorch_model|adapter_model)[^/]*\.safetensors")
@@ -91,12 +97,18 @@ class Plan:
         return plan
 
 
-def parsed(text: str) -> tuple[str, str]:
+def parsed(text: str, folder: Path | None = None) -> tuple[str, str]:
     """Repository and file (or empty) of what a person typed: `owner/name`, `owner/name/file`, or the page's address.
 
-    Raises DownloadError.
+    folder: where files go that a person brings from elsewhere. Raises DownloadError.
     """
     match = _ID.fullmatch(text.strip()) if len(text) < 1000 else None
+    if (match is None and _ELSEWHERE.match(text.strip())) or (match and _SITE.fullmatch(match[1].partition("/")[0])):
+        raise DownloadError(
+            f"{visible(text.strip()[:80])!r} is no name on the hub, and the studio fetches from huggingface.co alone. "
+            f"Download the model's .safetensors file there with your browser, and put it into "
+            f"{visible(str(folder or 'a models folder'))}. It shows up here by itself."
+        )
     if not match or ".." in match[1] or match[1].startswith((".", "-")) or "/." in match[1] or "/-" in match[1]:
         raise DownloadError(
             f"{visible(text.strip()[:80])!r} is no name on the hub. Write owner/name, as stabilityai/sdxl-turbo, "
@@ -163,8 +175,13 @@ def check_room(folder: Path, need: int) -> None:
 # In the studio
 
 
+def first(folders: Iterable[Path]) -> Path:
+    """The models folder that a person is told of, whether it is there yet or not."""
+    return places.home(next(iter(folders), ROOT / "models"))
+
+
 def destination(folders: Iterable[Path]) -> Path:
-    """The first models folder that can be written to, or the `models` in it. Raises DownloadError."""
+    """The first models folder that can be written to, or the `models` in it; made if need be. Raises DownloadError."""
     for folder in folders:
         folder = places.home(folder)
         with contextlib.suppress(OSError):
@@ -174,10 +191,10 @@ def destination(folders: Iterable[Path]) -> Path:
     raise DownloadError("No models folder can be written to. Start the studio with --models and one that can.")
 
 
-def look(text: str) -> Plan:
-    """What a download of this would bring: asks the hub. Raises DownloadError."""
-    repository, only = parsed(text)
-    child = _start(["look", repository, only])
+def look(text: str, folder: Path) -> Plan:
+    """What a download of this into the folder would bring: asks the hub. Raises DownloadError."""
+    repository, only = parsed(text, folder)
+    child = _start(["look", repository, only, str(folder)])
     try:
         out, _ = child.communicate(timeout=_LOOK_SECONDS)
     except subprocess.TimeoutExpired:
@@ -237,18 +254,25 @@ def _start(arguments: Sequence[str]) -> "subprocess.Popen[str]":
 
 
 def main(arguments: Sequence[str]) -> int:
-    """`look OWNER/NAME FILE` (FILE may be empty), or `get FOLDER` with the plan as a line of standard input."""
-    if len(arguments) not in (2, 3) or arguments[0] not in ("look", "get"):
-        print("The studio starts this itself: look OWNER/NAME FILE, or get FOLDER.", file=sys.stderr)
+    """`look OWNER/NAME FILE FOLDER` (FILE may be empty), or `get FOLDER` with the plan as a line of standard input."""
+    verb, *more = arguments or [""]
+    if (verb, len(more)) not in (("look", 3), ("get", 1)):
+        print("The studio starts this itself: look OWNER/NAME FILE FOLDER, or get FOLDER.", file=sys.stderr)
         return 2
     try:
-        with _sentences():
-            if arguments[0] == "look":
-                _tell(plan=asdict(_plan(arguments[1], arguments[2] if len(arguments) > 2 else "")))
-            else:
+        if verb == "look":
+            repository, only, folder = more
+            after = (
+                "Is this machine online? Without a connection, download the model on another machine, from "
+                f"https://huggingface.co/{repository}, and put it into {visible(folder)}."
+            )
+            with _sentences("Look it up again later.", after):
+                _tell(plan=asdict(_plan(repository, only)))
+        else:
+            with _sentences("What has arrived is kept; start it again to go on."):
                 plan = Plan.from_values(json.loads(sys.stdin.readline()))
                 threading.Thread(target=_end_with_the_studio, daemon=True).start()
-                _get(Path(arguments[1]), plan)
+                _get(Path(more[0]), plan)
     except DownloadError as error:
         _tell(error=str(error))
         return 1
@@ -365,8 +389,11 @@ def _sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def _sentences() -> Iterator[None]:
-    """The hub's refusals, and the network's and the disk's, as sentences."""
+def _sentences(next_step: str, unreached: str = "") -> Iterator[None]:
+    """The hub's refusals, and the network's and the disk's, as sentences.
+
+    next_step: what stays of what was begun, and what to do. unreached: the same where the hub could not be reached.
+    """
     from huggingface_hub import errors
 
     try:
@@ -385,18 +412,15 @@ def _sentences() -> Iterator[None]:
     except errors.HfHubHTTPError as error:
         code = getattr(error.response, "status_code", 0)
         why = "asks for a sign-in (`.venv/bin/hf auth login`)" if code in (401, 403) else f"answered with error {code}"
-        raise DownloadError(f"The hub {why}. What has arrived is kept.") from None
+        raise DownloadError(f"The hub {why}. {next_step}") from None
     except errors.HFValidationError:
         raise DownloadError("That is no name on the hub. Write owner/name, as stabilityai/sdxl-turbo.") from None
-    except OSError as error:
-        raise DownloadError(
-            f"The download stopped: {error.strerror or 'the file is not as long as the hub says'}. "
-            "What has arrived is kept; start it again to go on."
-        ) from None
     except Exception as error:  # the network library's own errors have no root of their own
+        if isinstance(error, OSError) and not unreached:
+            why = error.strerror or "the file is not as long as the hub says"
+            raise DownloadError(f"The download stopped: {why}. {next_step}") from None
         raise DownloadError(
-            f"The hub could not be reached, or broke off ({type(error).__name__}). What has arrived is kept; start it "
-            "again to go on."
+            f"The hub could not be reached, or broke off ({type(error).__name__}). {unreached or next_step}"
         ) from None
 
 

@@ -65,9 +65,10 @@ def listen() -> None:
         root = logging.getLogger(library.__name__)
         if not any(isinstance(each, _Ear) for each in root.handlers):
             library.utils.logging.disable_default_handler()
-            library.utils.logging.set_verbosity_warning()
-            library.utils.logging.disable_progress_bar()
             root.addHandler(_Ear())
+        # Whatever else may have been set since.
+        library.utils.logging.set_verbosity_warning()
+        library.utils.logging.disable_progress_bar()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 from gradio.themes.utils.colors import Color
 
-from studio.ui import canvas, compare, image_to_image, inpainting, models, text_to_image
+from studio.ui import canvas, compare, explained, image_to_image, inpainting, models, text_to_image
 from studio.ui.painting import Studio
 
 HEAD = """
@@ -14,6 +14,7 @@ HEAD = """
 <link rel="stylesheet" href="page/grid.css">
 <link rel="stylesheet" href="page/addons.css">
 <link rel="stylesheet" href="page/models.css">
+<link rel="stylesheet" href="page/help.css">
 <link rel="stylesheet" href="page/windows.css">
 <link rel="stylesheet" href="page/touch.css">
 <link rel="modulepreload" href="page/stage.js">
@@ -23,6 +24,8 @@ HEAD = """
 <script type="module" src="page/numbers.js"></script>
 <link rel="icon" type="image/svg+xml" href="page/icon.svg">
 <meta name="color-scheme" content="light dark">
+<script type="module" src="page/help.js"></script>
+<script type="module" src="page/examples.js"></script>
 """
 
 
@@ -47,7 +50,7 @@ def build(studio: Studio) -> tuple[gr.Blocks, dict[str, Any]]:
             for title, tab in TABS:
                 with gr.Tab(title, id=tab.PLACE, elem_id=f"{tab.PLACE}-panel"):
                     tab.build(page, window, studio)
-    return page, {"theme": theme(), "head": HEAD}
+    return page, {"theme": theme(), "head": HEAD + explained.script()}
 
 
 def theme() -> gr.themes.Base:

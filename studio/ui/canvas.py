@@ -35,17 +35,22 @@ EVENTS: dict[str, dict[str, tuple[type, ...]]] = {
 """The events of the components below, and what each carries: names and types. What else is sent never arrives."""
 
 
-def canvas(place: str, start: str, stop: str) -> gr.HTML:
+def canvas(place: str, start: str, stop: str, examples: Mapping[str, str] | None = None) -> gr.HTML:
     """The pictures a tab is making, from their starting noise on, and the ones just made.
 
     place: the tab's name in `studio.web.live.Live.show`. start, stop: the ids of its buttons, for the keyboard.
+    examples: prompts that an empty stage invites to draw, by the names of their pictures.
     Events `use_settings` and `reuse_seed` carry `recipe`, the values of the picture's recipe by name; `fork` carries
     `job` and `step`, and `turn` the `job` that shall be changed from its next step on; both may carry the strength of
     fresh `noise`. `choose_model` carries the name of a `model` that was chosen in the models tab.
     """
     return gr.HTML(
         html_template='<section class="stage" aria-label="Pictures in the making"></section>',
-        js_on_load=_mount("stage.js", {"place": place, "start": start, "stop": stop}, "fork", "turn", "choose_model"),
+        js_on_load=_mount(
+            "stage.js",
+            {"place": place, "start": start, "stop": stop, "examples": dict(examples or {})},
+            *("fork", "turn", "choose_model"),
+        ),
         apply_default_css=False,
         elem_id=f"{place}-canvas",
         elem_classes="canvas",
@@ -117,6 +122,20 @@ def window() -> gr.HTML:
         apply_default_css=False,
         elem_classes="window-name",
         min_height=0,
+    )
+
+
+def more_button() -> gr.HTML:
+    """The button that shows the further settings of all forms or hides them; its value says what differs in them."""
+    return gr.HTML(
+        "",
+        html_template='<button type="button" class="more"></button>',
+        js_on_load=f"""
+            const given = {{ get: () => props.value, watch: (listener) => watch("value", listener) }};
+            {script("more.js")}.then(({{ mount }}) => mount(element, given));
+        """,
+        apply_default_css=False,
+        elem_classes="more-place",
     )
 
 
@@ -257,7 +276,7 @@ def remembered(key: str, names: Iterable[str]) -> str:
     }}"""
 
 
-def _mount(name: str, options: dict[str, str], *more: str) -> str:
+def _mount(name: str, options: dict[str, Any], *more: str) -> str:
     """The script that fills a component in. more: names of its events beside those that every picture has."""
     names = ("use_settings", "reuse_seed", *more)
     return f"{script(name)}.then(({{ mount }}) => mount(element, {json.dumps(options)}, {_events(names)}));"

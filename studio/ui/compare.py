@@ -15,7 +15,7 @@ from studio.engine import Job
 from studio.errors import JobMissing, RecipeError, StudioError
 from studio.events import Failed
 from studio.recipe import MAX_PROMPT, Recipe
-from studio.ui import form, painting, styling
+from studio.ui import form, more, painting, styling
 from studio.ui.canvas import comparison, notice, offers, strip
 from studio.ui.filling import AT_ONCE, Answer
 from studio.ui.painting import Settings, Studio
@@ -38,17 +38,20 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
-                settings.prompts()
-                styling.choice(settings, studio)
+                settings.prompt()
                 settings.choice_of_model()
                 offered = _axis_fields(settings)
                 summary = notice()
                 # What was sent here to be compared, JSON. Among the form's fields, since it is remembered with them.
                 settings.fields["sent"] = gr.Textbox("", visible=False)
                 settings.size()
-                settings.sampling()
-                styling.panel(page, settings, studio)
+                settings.count()
                 settings.fields["pictures"].visible = False
+                with more.further(settings) as told:
+                    settings.negative()
+                    styling.choice(settings, studio)
+                    settings.sampling()
+                    styling.panel(page, settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
             start, answer = painting.actions(settings, unless=AXES)
         with gr.Column(elem_classes="pictures", min_width=0):
@@ -61,6 +64,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     painting.connect_model(settings, answer)
     painting.connect_lengths(settings, studio)
     painting.connect_seed(settings, answer, studio.live)
+    more.connect(settings, told)
     painting.connect_memory(page, settings, warnings)
 
 

@@ -15,7 +15,7 @@ from studio.engine import PreviewKind
 from studio.errors import SourceError, StudioError
 from studio.models.manager import Manager
 from studio.recipe import RANDOM_SEEDS, Recipe, size_of
-from studio.ui import form, painting, styling
+from studio.ui import form, more, painting, styling
 from studio.ui.canvas import canvas, easel, notice, strip
 from studio.ui.filling import AT_ONCE, Answer
 from studio.ui.painting import Settings, Studio
@@ -36,17 +36,20 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
-                settings.prompts()
-                styling.choice(settings, studio)
+                settings.prompt()
                 settings.choice_of_model()
                 settings.strength(0.6)
                 settings.size()
-                settings.fields["fit"] = gr.Radio(
-                    list(form.FITS), value="crop", label="If the picture has another shape", elem_classes="shapes"
-                )
-                fitting = notice()
-                settings.sampling()
-                styling.panel(page, settings, studio)
+                settings.count()
+                with more.further(settings) as told:
+                    settings.negative()
+                    styling.choice(settings, studio)
+                    settings.fields["fit"] = gr.Radio(
+                        list(form.FITS), value="crop", label="If the picture has another shape", elem_classes="shapes"
+                    )
+                    fitting = notice()
+                    settings.sampling()
+                    styling.panel(page, settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
             _, answer = painting.actions(settings)
         with gr.Column(elem_classes="pictures with-easel", min_width=0):
@@ -62,6 +65,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     painting.connect_seed(settings, answer, studio.live)
     painting.connect_steering(pictures[0], settings, answer, studio)
     painting.connect_pictures(pictures, settings, answer, start_picture)
+    more.connect(settings, told)
     painting.connect_memory(page, settings, warnings)
 
 

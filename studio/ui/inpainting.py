@@ -12,7 +12,7 @@ from studio import masks
 from studio.engine import PreviewKind
 from studio.errors import RecipeError, SourceError
 from studio.recipe import Recipe, size_of
-from studio.ui import form, painting, styling
+from studio.ui import form, more, painting, styling
 from studio.ui.canvas import advice, canvas, easel, notice, strip
 from studio.ui.painting import IN_PAGE, Settings, Studio
 
@@ -54,13 +54,16 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
                 intents, next_steps = _intents()
-                settings.prompts()
-                styling.choice(settings, studio)
+                settings.prompt()
                 settings.choice_of_model()
                 settings.strength(1.0)
-                _mask_fields(settings)
-                settings.sampling()
-                styling.panel(page, settings, studio)
+                settings.count()
+                with more.further(settings) as told:
+                    settings.negative()
+                    styling.choice(settings, studio)
+                    _mask_fields(settings)
+                    settings.sampling()
+                    styling.panel(page, settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
             _, answer = painting.actions(settings)
         with gr.Column(elem_classes="pictures with-easel", min_width=0):
@@ -75,6 +78,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     painting.connect_seed(settings, answer, studio.live)
     painting.connect_steering(pictures[0], settings, answer, studio)
     painting.connect_pictures(pictures, settings, answer, brush, _restored(studio))
+    more.connect(settings, told)
     painting.connect_memory(page, settings, warnings)
 
 

@@ -60,6 +60,7 @@ class Settings:
         """window: whose value names the browser's window (`canvas.window`)."""
         self.place, self.models, self.window = place, models, window
         self.fields: dict[str, Component] = {}
+        self.further: list[str] = []
         self.shapes: gr.Radio | None = None
         self.examples: list[gr.Button] = []
         self.names = form.usable(models.entries())
@@ -70,8 +71,8 @@ class Settings:
     def form(self) -> form.Form:
         return form.Form(self.fields)
 
-    def prompts(self, examples: Iterable[str] = ()) -> None:
-        """The prompt, examples that fill it in, and the negative prompt."""
+    def prompt(self, examples: Iterable[str] = ()) -> None:
+        """The prompt, and examples that fill it in."""
         self.fields["prompt"] = gr.Textbox(
             label="Prompt",
             placeholder="What do you want to see?",
@@ -84,6 +85,8 @@ class Settings:
             with gr.Row(elem_classes="examples"):
                 for text in examples:
                     self.examples.append(gr.Button(text, size="sm", min_width=0, scale=0))
+
+    def negative(self) -> None:
         self.fields["negative_prompt"] = gr.Textbox(
             label="Negative prompt", placeholder="What to keep away from", lines=1, max_lines=6
         )
@@ -108,6 +111,9 @@ class Settings:
             for name in ("width", "height"):
                 self.fields[name] = form.number(name, self.first[name], step=8)
 
+    def count(self) -> None:
+        self.fields["pictures"] = form.number("pictures", 1)
+
     def strength(self, value: float) -> None:
         """The share of the steps that is run, and a line that says how many steps that makes."""
         with gr.Row(elem_classes="together sliding"):
@@ -117,11 +123,10 @@ class Settings:
         self.steps_run = notice(f"{int(steps * value + ROUNDING)} of {steps} steps are run")
 
     def sampling(self) -> None:
-        """Steps, guidance, sampler, number of pictures, kind of preview and seed."""
+        """Steps, guidance, sampler, kind of preview and seed."""
         with gr.Row(elem_classes="together"):
             self.fields["steps"] = form.number("steps", self.first["steps"])
             self.fields["guidance_scale"] = form.number("guidance_scale", self.first["guidance_scale"], step=0.5)
-            self.fields["pictures"] = form.number("pictures", 1)
         with gr.Row(elem_classes="together"):
             # The choices are filled in when the page is loaded, and with every other model.
             sampler = self.first["sampler"]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -279,6 +280,13 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def asks_from_this_machine(request: Request) -> bool:
+    """Whether a request comes from a browser on this machine, and through no proxy, which tells of itself."""
+    host = request.client.host if request.client else ""
+    told = {"forwarded", "x-forwarded-for", "x-real-ip", "via"} & set(request.headers)
+    return is_loopback(host) and is_loopback(_name_in(request.headers.get("host", ""))) and not told
 
 
 def is_loopback(name: str) -> bool:

@@ -185,12 +185,11 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
         if not looking.acquire(blocking=False):
             raise Busy("Others are asking the hub already. Wait for its answers, then look again.")
         try:
-            plan = download.look(text)
+            folder = download.destination(folders)
+            plan = download.look(text, folder)
         finally:
             looking.release()
-        return JSONResponse(
-            {**asdict(plan), "bytes": plan.bytes, "folder": visible(str(download.destination(folders)))}
-        )
+        return JSONResponse({**asdict(plan), "bytes": plan.bytes, "folder": visible(str(folder))})
 
     @router.post("/hub/get")
     async def start_download(request: Request, choice: str = "") -> JSONResponse:
@@ -258,6 +257,7 @@ def _described(entry: Entry, picture: str, own: str) -> dict[str, Any]:
         "trained_on": visible(identity.trained_on),
         "triggers": [visible(word) for word in identity.triggers[:8]],
         "single": entry.single,
+        "bundled": catalog.BUNDLED in entry.path.parents,
         "thumbnail": f"{version:x}" if version else "",
         "picture": picture,
         "own": own[:200],

@@ -26,7 +26,7 @@ from studio.models.tasks import Tasks
 from studio.settings import Settings
 from studio.sources import Sources
 from studio.styles import Styles
-from studio.web import addons, live, pictures, sheets
+from studio.web import addons, beginnings, help, live, pictures, sheets
 from studio.web import models as models_web
 from studio.web import sources as sources_web
 from studio.web import styles as styles_web
@@ -71,8 +71,11 @@ def create_app(settings: Settings, engine: Engine, library: Library, models: Man
     app.include_router(sheets.routes(stream, library, uploads))
     app.include_router(addons.routes(models, sources))
     models.listen(lambda: stream.tell("memory", "memory", {}))
+    app.include_router(beginnings.routes(models, settings.models_folders))
     app.include_router(models_web.routes(models, library, engine, settings.models_folders, Tasks()))
     app.mount("/page", Page(directory=PAGE))
+    app.mount("/help/pictures", help.screenshots())
+    app.include_router(help.routes())
     app.add_api_route("/favicon.ico", lambda: FileResponse(PAGE / "icon.svg"))
     app.add_api_route("/manifest.json", lambda: FileResponse(PAGE / "manifest.json"))
     styles = Styles(settings.output_folder / "styles")

@@ -47,11 +47,12 @@ FORGET = """
 if (location.origin !== "null" && sessionStorage.getItem("forget")) {
   sessionStorage.clear();
   localStorage.clear();
+  localStorage.setItem("emerge.more", "open");
   indexedDB.deleteDatabase("emerge /");
 }
 """
 """Clears what the browser keeps of the settings when the next page begins, for until then, on a busy machine, the page
-before may still write them."""
+before may still write them. All settings stand open."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

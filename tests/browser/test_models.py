@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests import weights
 from tests.browser.conftest import panel
@@ -135,6 +135,34 @@ def test_a_wrong_name_on_the_hub_is_told(page: Page, faults: list[str]) -> None:
     here.get_by_role("button", name="Look it up").click()
     expect(here.get_by_role("alert").filter(has_text="no name on the hub")).to_be_visible()
     forgive(faults)
+
+
+def test_a_model_to_begin_with_is_looked_up_at_a_press(page: Page, faults: list[str]) -> None:
+    """The hub itself cannot be reached in a test; what it would be asked is seen, and answered here."""
+    asked: list[str] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.url)
+        plan = {"repository": "a/b", "revision": "0" * 40, "license": "mit", "files": [], "choices": [], "bytes": 5}
+        route.fulfill(json={**plan, "folder": "/models"})
+
+    page.route("**/models/hub/look*", answer)
+    try:
+        here = open_tab(page)
+        here.get_by_role("button", name="Get from the hub").click()
+        expect(here.get_by_text(re.compile(r"As of 20\d\d-\d\d-\d\d"))).to_be_visible()
+        here.get_by_role("button", name="Look up SDXL Turbo").click()
+        expect(here.get_by_text("licence: mit")).to_be_visible()
+        assert asked[0].endswith("text=stabilityai%2Fsdxl-turbo")
+        expect(here.get_by_label("Name on huggingface.co")).to_have_value("stabilityai/sdxl-turbo")
+    finally:
+        page.unroute("**/models/hub/look*")
+
+
+def test_the_bundled_model_is_said_to_be_the_studios_own(page: Page) -> None:
+    here = open_tab(page)
+    expect(card(here, "sketchbook")).to_contain_text("comes with the studio")
+    expect(card(here, "old.ckpt")).not_to_contain_text("comes with the studio")
 
 
 @pytest.mark.parametrize(("width", "height"), [(390, 844), (1600, 900)])

@@ -416,7 +416,7 @@ def test_everything_can_be_reached_with_the_keyboard(page: Page) -> None:
     page.keyboard.type("a tree")
     fill(page, Steps=2)
     reached = []
-    for _ in range(40):
+    for _ in range(80):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.innerText || document.activeElement.ariaLabel"))
         if reached[-1] == "Generate":

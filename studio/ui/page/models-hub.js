@@ -1,10 +1,11 @@
 // Fetching a model from Hugging Face's hub: first what it is, how large and under which licence, then with progress.
 
 import { icon } from "./icons.js";
+import { makeBeginnings } from "./models-beginnings.js";
 import { ask, follow, onTask } from "./models-server.js";
 import { make, setText, size } from "./words.js";
 
-/** The button that opens it, the panel, and `follow()`. `arrived` is called when a download has ended. */
+/** The button that opens it, the panel, `follow()` and `open()`. `arrived` is called when a download has ended. */
 export function makeHub(arrived) {
   const button = make("button", { type: "button", class: "models-open-hub", "aria-expanded": "false" }, icon("download"), make("span", {}, "Get from the hub"));
   const field = make("input", { type: "text", class: "models-search", placeholder: "owner/name, as stabilityai/sdxl-turbo", "aria-label": "Name on huggingface.co", spellcheck: false, autocapitalize: "off" });
@@ -12,16 +13,24 @@ export function makeHub(arrived) {
   const form = make("form", { class: "models-hub-form" }, field, look);
   const found = make("div", { class: "models-plan", role: "status" });
   const hint = make("p", { class: "models-facts" }, "The studio calls huggingface.co only when you press a button here. Nothing is fetched before you have seen its size and licence.");
-  const box = make("div", { class: "models-hub", hidden: true }, form, hint, found);
+  const beginnings = makeBeginnings((name) => {
+    field.value = name;
+    form.requestSubmit();
+    field.scrollIntoView({ block: "nearest" });
+  });
+  const box = make("div", { class: "models-hub", hidden: true }, form, hint, found, beginnings.element);
   const tasks = make("div", { class: "models-tasks", "aria-label": "Downloads" });
   const panel = make("div", { class: "models-hub-place" }, box, tasks);
   const rows = new Map();
 
-  button.addEventListener("click", () => {
-    box.hidden = !box.hidden;
-    button.setAttribute("aria-expanded", String(!box.hidden));
-    if (!box.hidden) field.focus();
-  });
+  function open(isOpen) {
+    box.hidden = !isOpen;
+    button.setAttribute("aria-expanded", String(isOpen));
+    if (!isOpen) return;
+    beginnings.load();
+    field.focus();
+  }
+  button.addEventListener("click", () => open(box.hidden));
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -108,7 +117,7 @@ export function makeHub(arrived) {
   }
 
   onTask((task) => drawTask(task));
-  return { button, panel, follow };
+  return { button, panel, follow, open: () => open(true) };
 }
 
 function wordsFor(task) {

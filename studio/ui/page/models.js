@@ -112,6 +112,9 @@ export function mount(root) {
     const parts = [];
     if (total && !matching.length) parts.push(make("p", {}, "Nothing fits. Search for less, or choose another kind or family."));
     else if (own) {
+      const begin = make("button", { type: "button", class: "act strong" }, "Which model to begin with");
+      begin.addEventListener("click", hub.open);
+      parts.push(make("p", {}, "“sketchbook” is the small model that comes with the studio, and draws at once. Others draw more, and better."), begin);
       parts.push(make("p", {}, "Put .safetensors or .gguf files and diffusers folders here, in folders as you like:"));
       const places = folders.map(({ path, there }) => make("li", {}, make("code", {}, path), there ? "" : " (not there yet)"));
       parts.push(make("ul", {}, ...places));
@@ -138,7 +141,7 @@ function card(each, bases, open) {
   const button = make("button", { type: "button", class: "models-card" });
   if (each.problem) button.classList.add("has-problem");
   const kindOf = [bases[each.base] ?? each.family, each.variant].filter(Boolean).join(" ");
-  const facts = [each.precision, each.bytes ? size(each.bytes) : ""].filter(Boolean).join(" · ");
+  const facts = [each.precision, each.bytes ? size(each.bytes) : "", each.bundled ? "comes with the studio" : ""].filter(Boolean).join(" · ");
   const words = make("span", { class: "models-words" }, make("bdi", { class: "models-name", title: each.name }, each.name));
   if (kindOf) words.append(make("span", { class: "models-facts" }, kindOf));
   if (facts) words.append(make("span", { class: "models-facts" }, facts));

@@ -4,6 +4,7 @@ import { makeBar } from "./bar.js";
 import { listenForDrops } from "./bring.js";
 import { elsewhereBar } from "./elsewhere.js";
 import { described, ratioOf } from "./emerging.js";
+import { invitations } from "./examples.js";
 import { namesOf } from "./labels.js";
 import { act, isConnected, isMoving, jobs, listen, shown } from "./live.js";
 import { isMenuOpen } from "./menu.js";
@@ -32,7 +33,7 @@ export function mount(root, options, events) {
   const section = root.querySelector(".stage");
   const tiles = make("div", { class: "tiles" });
   const spoken = make("p", { class: "only-spoken", role: "status", "aria-live": "polite" });
-  const hint = make("div", { class: "hint" }, make("p", {}, HINTS[options.place] ?? HINT));
+  const hint = make("div", { class: "hint" }, make("p", {}, HINTS[options.place] ?? HINT), ...invitations(options));
   const bar = makeBar(events, {
     large,
     resume: () => each(paused(), "resume"),
