@@ -79,7 +79,8 @@ class Window:
         ]
         labels = {self.parts[each]["props"].get("label"): each for each in function["inputs"]}
         values = {each: self.parts[each]["props"].get("value") for each in function["inputs"]}
-        values |= {labels[label.replace("_", " ")]: value for label, value in fields.items()}
+        # Numbers are sent as they are typed.
+        values |= {labels[label.replace("_", " ")]: str(value) for label, value in fields.items()}
         return await self.call(function, [*values.values()], data)
 
     async def call(self, function: dict[str, Any], values: list[Any], data: Any = None) -> list[Any]:
@@ -91,7 +92,8 @@ class Window:
 
     async def generate(self, **fields: Any) -> str:
         """Press Generate in the first tab. Returns what the page says of it, nothing if all is well."""
-        return str((await self.press("text_to_image-start", **fields))[0] or "")
+        answer = (await self.press("text_to_image-start", **fields))[0]
+        return str(json.loads(answer)["sentence"]) if answer else ""
 
     async def news(self) -> AsyncIterator[tuple[str, Any]]:
         """What the studio tells this browser, from how things stand on: kind and values."""

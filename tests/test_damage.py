@@ -464,5 +464,5 @@ def test_browsers_keep_only_pictures_that_are_whole(tmp_path: Path) -> None:
     data[-30] ^= 1
     (tmp_path / f"{one}.png").write_bytes(data)
     answer = client.get(f"/pictures/{one}.png")
-    assert answer.content == data and answer.headers["cache-control"] == "no-store"
+    assert answer.content == data and answer.headers["cache-control"].startswith("no-store")
     library.close()
