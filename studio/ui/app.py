@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 from gradio.themes.utils.colors import Color
 
-from studio.ui import compare, image_to_image, inpainting, models, text_to_image
+from studio.ui import canvas, compare, image_to_image, inpainting, models, text_to_image
 from studio.ui.painting import Studio
 
 HEAD = """
@@ -41,6 +41,7 @@ def build(studio: Studio) -> tuple[gr.Blocks, dict[str, Any]]:
         # Gradio builds a tab in the browser when it is first shown (studio/ui/page/places.js waits for that). What the
         # browser has kept is read outside of it, or it would be read too late.
         saved = {tab: gr.BrowserState({}, storage_key=f"emerge.{tab.PLACE}", secret="emerge") for _, tab in TABS}
+        canvas.header()
         with gr.Tabs(elem_classes="tabs-of-studio"):
             for title, tab in TABS:
                 with gr.Tab(title, id=tab.PLACE, elem_id=f"{tab.PLACE}-panel"):
@@ -79,6 +80,9 @@ def theme() -> gr.themes.Base:
         block_padding="0px",
         block_label_background_fill="transparent",
         block_title_text_size="*text_sm",
+        body_text_color_subdued="#63635e",
+        input_placeholder_color="#63635e",
+        input_placeholder_color_dark="*neutral_400",
         block_title_text_color="*neutral_600",
         block_title_text_color_dark="*neutral_400",
         input_background_fill="white",
@@ -93,7 +97,7 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_dark="*primary_600",
-        button_primary_background_fill_hover_dark="*primary_500",
+        button_primary_background_fill_hover_dark="*primary_700",
         button_primary_text_color="white",
         button_secondary_background_fill="white",
         button_secondary_background_fill_hover="*neutral_200",

@@ -3,7 +3,7 @@
 import gradio as gr
 
 from studio.ui import form, painting, styling
-from studio.ui.canvas import canvas, notice, strip
+from studio.ui.canvas import canvas, heading, notice, strip
 from studio.ui.painting import Settings, Studio
 
 PLACE = "text_to_image"
@@ -24,6 +24,7 @@ def build(page: gr.Blocks, saved: gr.BrowserState, studio: Studio) -> None:
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
+                heading("Settings")
                 settings.prompts(EXAMPLES)
                 styling.choice(settings, studio)
                 settings.choice_of_model()

@@ -415,7 +415,11 @@ function makeZooms(view, larger) {
   const zooms = make("div", { class: "easel-zoom", role: "group", "aria-label": "View" }, out, percent, into, large);
   return {
     zooms,
-    showScale: (scale) => setText(percent, `${Math.round(scale * 100)} %`),
+    showScale(scale) {
+      const share = `${Math.round(scale * 100)} %`;
+      setText(percent, share);
+      percent.setAttribute("aria-label", `${share}, fit into the frame`);
+    },
     showLarge(isLarge) {
       large.replaceChildren(icon(isLarge ? "smaller" : "larger"));
       name(large, isLarge ? "Back to the page (F)" : "Large easel (F)");

@@ -13,7 +13,7 @@ export function makeHub(arrived) {
   const found = make("div", { class: "models-plan", role: "status" });
   const hint = make("p", { class: "models-facts" }, "The studio calls huggingface.co only when you press a button here. Nothing is fetched before you have seen its size and licence.");
   const box = make("div", { class: "models-hub", hidden: true }, form, hint, found);
-  const tasks = make("div", { class: "models-tasks", "aria-label": "Downloads" });
+  const tasks = make("div", { class: "models-tasks", role: "group", "aria-label": "Downloads" });
   const panel = make("div", { class: "models-hub-place" }, box, tasks);
   const rows = new Map();
 
