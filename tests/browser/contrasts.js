@@ -20,7 +20,7 @@
   const ground = (element) => ancestors(element).reverse().reduce((below, each) => over(colour(each), below), [1, 1, 1, 1]);
   const found = [];
   const measure = (element, style, text) => {
-    if (element.closest(":disabled, [aria-disabled=true], .off, .only-spoken, .skip, .frame, .cell, .easel-view, .compare")) return;
+    if (element.closest(":disabled, [aria-disabled=true], .off, .only-spoken, .frame, .cell, .easel-view, .compare")) return;
     if (!element.checkVisibility({ visibilityProperty: true }) || !element.getClientRects().length) return;
     const [r, g, b, a] = channels(style.color);
     const shows = ancestors(element).reduce((product, each) => product * Number(getComputedStyle(each).opacity), 1);

@@ -1,13 +1,13 @@
 // What is said to those who cannot see it, in one place of the page: a tab that is not shown cannot speak.
 
-import { make, setText } from "./words.js";
+import { make } from "./words.js";
 
 /** The element that is read out when it changes. */
 export const place = make("p", { class: "only-spoken spoken", role: "status", "aria-live": "polite" });
 
-/** Say it when nothing else is being said. */
+/** Say it when nothing else is being said, the same a second time too. */
 export function speak(text) {
-  setText(place, text);
+  place.textContent = text && place.textContent === text ? `${text}\u00a0` : text;
 }
 
 /**

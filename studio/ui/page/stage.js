@@ -275,9 +275,9 @@ export function makeTrouble(draw) {
 /** Whether a job has a place on the stage: not if it was dropped. */
 export const stands = (job) => job !== undefined && job.state !== "cancelled";
 
-/** Whether Escape is meant for an open list, a menu or the large easel instead. */
+/** Whether Escape is meant for an open list, a menu, the large easel or a stroke by keyboard instead. */
 const closesSomething = (event) =>
-  event.target.closest?.("[aria-expanded='true']") != null || isMenuOpen() || document.querySelector(".easel.large") !== null;
+  event.target.closest?.("[aria-expanded='true']") != null || isMenuOpen() || document.querySelector(".easel.large, .easel-paper[data-drawing]") !== null;
 
 /** What to tell those who cannot see it. */
 export function phase(all) {

@@ -1,5 +1,6 @@
 // What belongs to no tab: the heading, links past what stands before a form, and what the window's title tells.
 
+import { watchGroups } from "./groups.js";
 import { place as placeOfWords } from "./spoken.js";
 import { watchTitle } from "./title.js";
 import { make } from "./words.js";
@@ -12,6 +13,7 @@ export function mount(root) {
   ];
   root.querySelector(".top").append(...links, make("h1", { class: "only-spoken" }, "Emerge Studio"), placeOfWords);
   watchTitle();
+  watchGroups();
 }
 
 /** A link that is seen once it has the focus, and gives it to what `find` returns of the panel of the open tab. */
