@@ -46,6 +46,7 @@ def build(studio: Studio) -> tuple[gr.Blocks, dict[str, Any]]:
         # Outside of the tabs, which Gradio builds in the browser when they are first shown (studio/ui/page/places.js
         # waits for that).
         window = canvas.window()
+        canvas.header()
         with gr.Tabs(elem_classes="tabs-of-studio"):
             for title, tab in TABS:
                 with gr.Tab(title, id=tab.PLACE, elem_id=f"{tab.PLACE}-panel"):
@@ -84,6 +85,9 @@ def theme() -> gr.themes.Base:
         block_padding="0px",
         block_label_background_fill="transparent",
         block_title_text_size="*text_sm",
+        body_text_color_subdued="#63635e",
+        input_placeholder_color="#63635e",
+        input_placeholder_color_dark="*neutral_400",
         block_title_text_color="*neutral_600",
         block_title_text_color_dark="*neutral_400",
         input_background_fill="white",
@@ -98,7 +102,7 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill="*primary_600",
         button_primary_background_fill_hover="*primary_700",
         button_primary_background_fill_dark="*primary_600",
-        button_primary_background_fill_hover_dark="*primary_500",
+        button_primary_background_fill_hover_dark="*primary_700",
         button_primary_text_color="white",
         button_secondary_background_fill="white",
         button_secondary_background_fill_hover="*neutral_200",

@@ -35,6 +35,25 @@ EVENTS: dict[str, dict[str, tuple[type, ...]]] = {
 """The events of the components below, and what each carries: names and types. What else is sent never arrives."""
 
 
+def header() -> gr.HTML:
+    """The page's heading, links past what stands before the form, and the place for all that is spoken.
+
+    It also tells in the title of the browser's tab how far the pictures are.
+    """
+    return gr.HTML(
+        html_template='<header class="top"></header>',
+        js_on_load=f"{script('top.js')}.then(({{ mount }}) => mount(element));",
+        apply_default_css=False,
+        min_height=0,
+        elem_classes="top-place",
+    )
+
+
+def heading(text: str) -> gr.HTML:
+    """A heading of a part of a tab, for those who go from one heading to the next by ear."""
+    return gr.HTML(html_template=f"<h2>{text}</h2>", apply_default_css=False, min_height=0, elem_classes="only-spoken")
+
+
 def canvas(place: str, start: str, stop: str, examples: Mapping[str, str] | None = None) -> gr.HTML:
     """The pictures a tab is making, from their starting noise on, and the ones just made.
 
@@ -45,7 +64,7 @@ def canvas(place: str, start: str, stop: str, examples: Mapping[str, str] | None
     fresh `noise`. `choose_model` carries the name of a `model` that was chosen in the models tab.
     """
     return gr.HTML(
-        html_template='<section class="stage" aria-label="Pictures in the making"></section>',
+        html_template=_section("stage", "Pictures in the making"),
         js_on_load=_mount(
             "stage.js",
             {"place": place, "start": start, "stop": stop, "examples": dict(examples or {})},
@@ -64,7 +83,7 @@ def comparison(place: str, start: str, stop: str) -> gr.HTML:
     `jobs`, by id, that were dropped and shall be made after all; `ended` comes when nothing of the grid moves any more.
     """
     return gr.HTML(
-        html_template='<section class="grid-place-section" aria-label="Pictures compared"></section>',
+        html_template=_section("grid-place-section", "Pictures compared"),
         js_on_load=_mount("grid.js", {"place": place, "start": start, "stop": stop}, "restore", "again", "ended"),
         apply_default_css=False,
         elem_id=f"{place}-grid",
@@ -96,7 +115,7 @@ def easel(place: str, mode: Literal["paint", "mask"], start: str) -> gr.HTML:
     options = json.dumps({"place": place, "mode": mode, "start": start})
     return gr.HTML(
         "",
-        html_template='<section class="easel" aria-label="Start picture"></section>',
+        html_template=_section("easel", "Start picture"),
         js_on_load=f"""
             const given = {{
                 get: () => (props.value ? JSON.parse(props.value) : null),
@@ -247,6 +266,11 @@ def notice(value: str = "", *, elem_id: str | None = None) -> gr.HTML:
         elem_id=elem_id,
         elem_classes="sentence",
     )
+
+
+def _section(name: str, text: str) -> str:
+    """A part of a tab that a script fills in, under a heading that is only spoken."""
+    return f'<section class="{name}" aria-label="{text}"><h2 class="only-spoken">{text}</h2></section>'
 
 
 def _given(name: str, *names: str, options: Any = None, function: str = "mount") -> str:

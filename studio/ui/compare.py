@@ -16,7 +16,7 @@ from studio.errors import JobMissing, RecipeError, StudioError
 from studio.events import Failed
 from studio.recipe import MAX_PROMPT, Recipe
 from studio.ui import form, more, painting, styling
-from studio.ui.canvas import comparison, notice, offers, strip
+from studio.ui.canvas import comparison, heading, notice, offers, strip
 from studio.ui.filling import AT_ONCE, Answer
 from studio.ui.painting import Settings, Studio
 from studio.web.live import Layout, owner_of, stage_of
@@ -38,6 +38,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
+                heading("Settings")
                 settings.prompt()
                 settings.choice_of_model()
                 offered = _axis_fields(settings)

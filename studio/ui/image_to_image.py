@@ -16,7 +16,7 @@ from studio.errors import SourceError, StudioError
 from studio.models.manager import Manager
 from studio.recipe import RANDOM_SEEDS, Recipe, size_of
 from studio.ui import form, more, painting, styling
-from studio.ui.canvas import canvas, easel, notice, strip
+from studio.ui.canvas import canvas, easel, heading, notice, strip
 from studio.ui.filling import AT_ONCE, Answer
 from studio.ui.painting import Settings, Studio
 from studio.web.live import owner_of, stage_of
@@ -36,6 +36,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
+                heading("Settings")
                 settings.prompt()
                 settings.choice_of_model()
                 settings.strength(0.6)

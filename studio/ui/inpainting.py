@@ -13,7 +13,7 @@ from studio.engine import PreviewKind
 from studio.errors import RecipeError, SourceError
 from studio.recipe import Recipe, size_of
 from studio.ui import form, more, painting, styling
-from studio.ui.canvas import advice, canvas, easel, notice, strip
+from studio.ui.canvas import advice, canvas, easel, heading, notice, strip
 from studio.ui.painting import IN_PAGE, Settings, Studio
 
 PLACE = "inpainting"
@@ -53,6 +53,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
+                heading("Settings")
                 intents, next_steps = _intents()
                 settings.prompt()
                 settings.choice_of_model()

@@ -11,7 +11,7 @@ PLACE = "models"
 def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     """Lay the tab out in the current context. What it shows and does goes by `studio.web.models`, round Gradio."""
     gr.HTML(
-        html_template='<section class="models" aria-label="Models"></section>',
+        html_template='<section class="models" aria-label="Models"><h2 class="only-spoken">Models</h2></section>',
         js_on_load=f"{script('models.js')}.then(({{ mount }}) => mount(element));",
         apply_default_css=False,
         elem_id=f"{PLACE}-list",

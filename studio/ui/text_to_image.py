@@ -3,7 +3,7 @@
 import gradio as gr
 
 from studio.ui import form, more, painting, styling
-from studio.ui.canvas import canvas, notice, strip
+from studio.ui.canvas import canvas, heading, notice, strip
 from studio.ui.painting import Settings, Studio
 
 PLACE = "text_to_image"
@@ -25,6 +25,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     with gr.Row(elem_classes="workplace"):
         with gr.Column(elem_classes="controls", min_width=0):
             with gr.Column(elem_classes="fields", min_width=0):
+                heading("Settings")
                 settings.prompt(EXAMPLES.values())
                 settings.choice_of_model()
                 settings.shape()

@@ -98,7 +98,7 @@ def test_progress_is_told(page: Page) -> None:
     wait_for_step(page, 5)
     words = here(page).locator(".stage-words")
     expect(words).to_have_text(re.compile(rf"^Step \d+ of {LONG} · [\d.]+ s per step · .+ left$"))
-    expect(here(page).get_by_role("status").filter(has_text="Started")).to_be_attached()
+    expect(page.get_by_role("status").filter(has_text="Started")).to_be_attached()
     page.keyboard.press("Escape")
     wait_for(page, "paused")
 
@@ -165,7 +165,7 @@ def test_a_picture_that_cannot_be_continued_says_why(page: Page, faults: list[st
     expect(here(page).locator(".stage-words")).not_to_have_text(sentence)  # it stands for some seconds
     here(page).locator(".tile").first.get_by_role("button", name=re.compile("Continue seed")).click()
     expect(here(page).locator(".stage-words")).to_have_text(sentence)
-    expect(here(page).get_by_role("status").filter(has_text=sentence)).to_be_attached()
+    expect(page.get_by_role("status").filter(has_text=sentence)).to_be_attached()
     here(page).locator(".thumbnail").first.click()
     page.get_by_role("dialog").get_by_role("button", name="Continue").click()
     expect(page.get_by_role("dialog").get_by_role("alert").filter(has_text=sentence)).to_be_visible()

@@ -1,7 +1,7 @@
 // The ways a picture comes onto the easel: a file, the clipboard, the camera, the library, a blank sheet.
 
 import { icon } from "./icons.js";
-import { heading, item, opens } from "./menu.js";
+import { heading, item, items, opens } from "./menu.js";
 import { numberField, numberOf, read } from "./numbers.js";
 import { isTyping } from "./pen.js";
 import { recent } from "./server.js";
@@ -52,10 +52,10 @@ export function makeWays(section, mode, take, isShown, settings) {
 
   function menuOn(button) {
     opens(button, (close) => [
-      ...ways.map(([drawing, text, act]) => item(drawing, LONG[text], act, close)),
+      items(...ways.map(([drawing, text, act]) => item(drawing, LONG[text], act, close))),
       make("p", { class: "panel-hint" }, "Or drop a picture, or paste one with Ctrl V."),
       matteField(settings),
-    ], { label: "Bring in a picture" });
+    ], { role: "dialog", label: "Bring in a picture" });
   }
 
   return { invite, menuOn };

@@ -5,15 +5,23 @@ import { makeWays } from "./bring.js";
 import { makeHandOver } from "./handover.js";
 import { icon } from "./icons.js";
 import { extendFormOn, maskMenuOn } from "./masks.js";
+import { listenToKeys } from "./keys-pen.js";
 import { recall, remember } from "./memory.js";
 import { isMenuOpen } from "./menu.js";
 import { isTyping, listenToPen } from "./pen.js";
 import { offer } from "./places.js";
 import { post, sourceImage } from "./server.js";
+import { speak } from "./spoken.js";
 import { Strokes, alphaOf, newCanvas } from "./strokes.js";
 import { makeTools } from "./tools.js";
 import { View, makeGlass } from "./view.js";
 import { make, namedSize, setText } from "./words.js";
+
+/** Keys after which it is said what one paints with. */
+const TOLD = ["b", "e", "i", "[", "]"];
+
+/** What is said when it is done. */
+const DONE = { undo: "Undone", redo: "Done again", invert: "Inverted", fill: "All of it can change", clear: "Cleared" };
 
 /** Milliseconds for which the brush is shown after it was changed away from the picture. */
 const SHOWN = 900;
@@ -34,6 +42,7 @@ export async function mount(root, options, events, value) {
   let picture = null; // {name, width, height, colour}; a blank sheet has a colour and no name
   let image = null; // its pixels, unless it is blank
   let asked = 0;
+  let keysPen = null;
   let bringing = Promise.resolve();
 
   // ---- What there is to see ----
@@ -44,7 +53,7 @@ export async function mount(root, options, events, value) {
   const paper = make("div", { class: "easel-paper" }, glass.canvas, sheet);
   const cursor = make("div", { class: "easel-cursor", hidden: true });
   const size = make("span", { class: "easel-size" });
-  const frame = make("div", { class: "easel-view" }, paper, cursor, size);
+  const frame = make("div", { class: "easel-view", id: `${place}-frame` }, paper, cursor, size);
   const alert = make("p", { class: "easel-sentence", role: "alert" });
   const note = make("p", { class: "easel-sentence", role: "note" });
   const tools = makeTools(mode, memory.brush, act, () => {
@@ -56,6 +65,7 @@ export async function mount(root, options, events, value) {
     showScale(view.scale);
     glass.draw();
     showCursor();
+    keysPen?.draw();
   });
   const take = { file: takeFile, picture: takeFromLibrary, blank: takeBlank, say };
   const ways = makeWays(section, mode, take, isShown, settings);
@@ -73,7 +83,7 @@ export async function mount(root, options, events, value) {
   let lastPoint = null;
   let showing = 0;
 
-  listenToPen(paper, view, {
+  const hand = {
     ready: () => picture !== null,
     picks: () => tools.state.tool === "pick",
     pick: mode === "paint" ? pick : null,
@@ -98,6 +108,16 @@ export async function mount(root, options, events, value) {
     cancel: () => strokes.cancel(),
     hover(event) {
       hovering = event && [event.clientX, event.clientY];
+      showCursor();
+    },
+  };
+  listenToPen(paper, view, hand);
+  keysPen = listenToKeys(paper, frame, view, {
+    ...hand,
+    size: () => picture,
+    tool: () => tools.state.tool,
+    show(...at) {
+      hovering = at.length ? at : null;
       showCursor();
     },
   });
@@ -146,6 +166,7 @@ export async function mount(root, options, events, value) {
     else if (["invert", "fill", "clear"].includes(name)) strokes.add({ kind: name });
     else return;
     lastPoint = null;
+    speak(DONE[name]);
     changed();
   }
 
@@ -200,6 +221,7 @@ export async function mount(root, options, events, value) {
     } else if (picture && !event.altKey && keys[key]) {
       event.preventDefault();
       keys[key]();
+      if (TOLD.includes(key)) speak(`${tools.button(tools.state.tool).getAttribute("aria-label")}, ${tools.pixels()} pixels wide`);
     }
   });
 
@@ -247,7 +269,10 @@ export async function mount(root, options, events, value) {
     section.dataset.source = name;
     section.toggleAttribute("data-blank", colour !== "");
     setText(size, `${width} × ${height}`);
+    const hasFocus = ways.invite.contains(document.activeElement);
+    keysPen.ready(true);
     ways.invite.hidden = true;
+    if (hasFocus) paper.focus({ preventScroll: true });
     zooms.hidden = false;
     tools.setLonger(Math.max(width, height));
     view.setSize(width, height);
@@ -417,7 +442,11 @@ function makeZooms(view, larger) {
   const zooms = make("div", { class: "easel-zoom", role: "group", "aria-label": "View" }, out, percent, into, large);
   return {
     zooms,
-    showScale: (scale) => setText(percent, `${Math.round(scale * 100)} %`),
+    showScale(scale) {
+      const share = `${Math.round(scale * 100)} %`;
+      setText(percent, share);
+      percent.setAttribute("aria-label", `${share}, fit into the frame`);
+    },
     showLarge(isLarge) {
       large.replaceChildren(icon(isLarge ? "smaller" : "larger"));
       name(large, isLarge ? "Back to the page (F)" : "Large easel (F)");

@@ -17,6 +17,7 @@ import { item, opens } from "./menu.js";
 import { show } from "./pictures.js";
 import { offer } from "./places.js";
 import { isOnPage, lookAtNew, makeTrouble, phase, stands, takeOrders, withNextFrame } from "./stage.js";
+import { makeTeller } from "./spoken.js";
 import { rate, ratingOf, watchRatings } from "./stars.js";
 import { make, setText, standingOfAll } from "./words.js";
 
@@ -38,15 +39,15 @@ export function mount(root, options, events) {
   const box = make("div", { class: "grid-box" }, table);
   const pair = make("div", { class: "grid-pair acts", role: "group", "aria-label": "Compare the two marked" });
   const hint = make("div", { class: "hint" }, make("p", {}, HINT));
-  const spoken = make("p", { class: "only-spoken", role: "status", "aria-live": "polite" });
   const look = makeLook(table);
   const trouble = makeTrouble(drawSoon);
   const { say } = trouble;
+  const teller = makeTeller(section);
   const acts = make("div", { class: "acts" }, undo, go, discard);
   const sheets = makeSheets(section, options.place, events, () => all().some((job) => job.picture), say);
   const sort = make("button", { type: "button", class: "act grid-sort" }, icon("sort"), make("span", {}, "Sort"));
   const full = fullButton(section);
-  section.append(make("div", { class: "grid-bar" }, words, acts, look.bar, sort, sheets, full, keys), note, box, hint, pair, elsewhereBar(options.place), spoken);
+  section.append(make("div", { class: "grid-bar" }, words, acts, look.bar, sort, sheets, full, keys), note, box, hint, pair, elsewhereBar(options.place));
   const touchBar = makeTouchBar(table, (id) => cells.get(id)?.parts ?? []);
   if (touchBar) section.append(touchBar.element);
   undo.title = "Bring back what was dropped last (Ctrl Z)";
@@ -68,7 +69,6 @@ export function mount(root, options, events) {
   let hasMoved = false;
   let isSeen = false;
   let sized = "";
-  let said = "";
   let fallback = { key: "", layout: null };
 
   const drops = makeDrops({
@@ -108,6 +108,7 @@ export function mount(root, options, events) {
   }
 
   function draw() {
+    speak();
     if (!isSeen) return;
     build();
     for (const id of changed) if (jobs.has(id)) cells.get(id)?.update(jobs.get(id));
@@ -177,7 +178,7 @@ export function mount(root, options, events) {
     heads.lines = rows;
     if (isList) return rows;
     heads.columns = plan.columns.map((_, x) => label("column", x));
-    const corner = make("div", { class: "grid-corner", role: "columnheader", "aria-label": "Labels" });
+    const corner = make("div", { class: "grid-corner", role: "columnheader" }, make("span", { class: "only-spoken" }, "Labels"));
     return [make("div", { class: "grid-row", role: "row" }, corner, ...heads.columns), ...rows];
   }
 
@@ -296,7 +297,6 @@ export function mount(root, options, events) {
     if (stop) stop.disabled = !isMovingNow && !isComing();
     if (hasMoved && !isMovingNow) events.ended({});
     hasMoved = isMovingNow;
-    speak(now);
   }
 
   function wordsFor(now) {
@@ -308,12 +308,10 @@ export function mount(root, options, events) {
   }
 
   /** Tell those who cannot see it when it starts, is half way, and ends; no more. */
-  function speak(now) {
-    const text = trouble.sentence() || phase(now);
-    const key = `${built.layout?.cells.flat().join()} ${text}`;
-    if (key === said) return;
-    said = key;
-    setText(spoken, text);
+  function speak() {
+    const ids = layout()?.cells.flat() ?? [];
+    const text = trouble.sentence() || phase(ids.map((id) => jobs.get(id)).filter((job) => stands(job) && !drops.has(job.id)));
+    teller.tell(text, `${ids.join()} ${text}`);
   }
 
   // ---- Steering ----
@@ -437,7 +435,10 @@ export function mount(root, options, events) {
   undo.addEventListener("click", drops.undo);
   const isComing = takeOrders(section, options, () => each(moving(), "pause"), () => drawSoon());
   listen((change) => {
-    if (change.kind === "jobs") [section.dataset.ready, hasAll] = ["true", true];
+    if (change.kind === "jobs") {
+      [section.dataset.ready, hasAll] = ["true", true];
+      teller.begin();
+    }
     if (change.kind === "shown" && options.place in change.data.shown) hasAll = false;
     if (change.kind !== "job") for (const id of cells.keys()) changed.add(id);
     drawSoon(change.kind === "job" ? change.data.id : "");

@@ -1,6 +1,6 @@
 // What only the easel for masks has: masks as files, and a picture that is extended beyond its sides.
 
-import { heading, item, opens } from "./menu.js";
+import { heading, item, items, opens } from "./menu.js";
 import { numberField, read } from "./numbers.js";
 import { fileOf } from "./server.js";
 import { make, onEnter } from "./words.js";
@@ -50,12 +50,11 @@ export function maskMenuOn(button, section, strokes, take, settings, changed) {
   }
 
   opens(button, (close) => [
-    item("upload", "Upload a mask", () => chooser.click(), close),
-    item("download", "Download the mask", download, close),
+    items(item("upload", "Upload a mask", () => chooser.click(), close), item("download", "Download the mask", download, close)),
     heading("Show it in"),
     make("div", { class: "blank-shapes" }, ...hues(close)),
     make("p", { class: "panel-hint" }, "A grey picture as large as this one: white changes, black stays."),
-  ], { label: "Mask" });
+  ], { role: "dialog", label: "Mask" });
 }
 
 /** A form on `button` for how many pixels to add on each side. `extend` gets them as {left, top, right, bottom}. */

@@ -10,7 +10,7 @@ export const isMenuOpen = () => document.querySelector(".panel:popover-open") !=
 
 /**
  * Let `button` open a panel of what `fill()` returns; it is filled anew each time.
- * `fill` gets a function that closes the panel. `role` is "menu" for a list of actions.
+ * `fill` gets a function that closes the panel. `role` is "menu" for nothing but a list of actions.
  */
 export function opens(button, fill, { role = "menu", label = "" } = {}) {
   const panel = make("div", { class: "panel", popover: "auto", role, id: `panel-${++count}` });
@@ -32,7 +32,7 @@ export function opens(button, fill, { role = "menu", label = "" } = {}) {
     }
     panel.replaceChildren(...fill(close));
     // Within a dialog, what lies outside of it cannot be pressed.
-    (button.closest("dialog") ?? document.body).append(panel);
+    button.closest("dialog, main").append(panel);
     panel.showPopover();
     button.setAttribute("aria-expanded", "true");
     place(panel, button);
@@ -47,7 +47,7 @@ export function opens(button, fill, { role = "menu", label = "" } = {}) {
   });
   panel.addEventListener("keydown", (event) => {
     const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (!by || role !== "menu") return;
+    if (!by || !event.target.closest("[role=menuitem]")) return;
     event.preventDefault();
     const items = [...panel.querySelectorAll("[role=menuitem]")];
     items.at((items.indexOf(document.activeElement) + by) % items.length)?.focus();
@@ -64,6 +64,9 @@ export function item(drawing, text, act, close, hint = "") {
   });
   return element;
 }
+
+/** Lines of a menu in a panel that has other things too, and so has another role. */
+export const items = (...lines) => make("div", { role: "menu", class: "panel-items" }, ...lines);
 
 /** A quiet line above some items. */
 export const heading = (text) => make("p", { class: "panel-heading" }, text);

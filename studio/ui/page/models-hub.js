@@ -19,7 +19,7 @@ export function makeHub(arrived) {
     field.scrollIntoView({ block: "nearest" });
   });
   const box = make("div", { class: "models-hub", hidden: true }, form, hint, found, beginnings.element);
-  const tasks = make("div", { class: "models-tasks", "aria-label": "Downloads" });
+  const tasks = make("div", { class: "models-tasks", role: "group", "aria-label": "Downloads" });
   const panel = make("div", { class: "models-hub-place" }, box, tasks);
   const rows = new Map();
 

@@ -9,10 +9,16 @@ const isComposing = (event) => event.isComposing || event.keyCode === 229;
 /** Gradio's lists open with any key, when they were just left, too. */
 const leavesList = (event) => event.key === "Tab" && event.target.matches?.("[role=combobox]");
 
+/** A long list can be scrolled, so that Tab would lead into it; but it goes when its field is left, and the focus with it. */
+function passList(field) {
+  document.getElementById(field.getAttribute("aria-controls"))?.setAttribute("tabindex", "-1");
+}
+
 addEventListener(
   "keydown",
   (event) => {
     if (isComposing(event) || leavesList(event)) event.stopImmediatePropagation();
+    if (leavesList(event)) passList(event.target);
     if (event.key === "Enter" && event.repeat && event.target.closest?.(MAKING)) event.preventDefault();
   },
   { capture: true },

@@ -12,9 +12,10 @@ import { show, useSettings } from "./pictures.js";
 import { offer } from "./places.js";
 import { post } from "./server.js";
 import { sayIfSilent } from "./silent.js";
+import { makeTeller } from "./spoken.js";
 import { spread } from "./spread.js";
 import { makeTile } from "./tile.js";
-import { make, setText, standingOfAll } from "./words.js";
+import { make, standingOfAll } from "./words.js";
 
 /** Milliseconds for which a sentence about what went wrong, or was done, stands. */
 const TROUBLE = 6000;
@@ -32,7 +33,6 @@ const HINT = "Describe a picture and press Generate. It comes out of noise here,
 export function mount(root, options, events) {
   const section = root.querySelector(".stage");
   const tiles = make("div", { class: "tiles" });
-  const spoken = make("p", { class: "only-spoken", role: "status", "aria-live": "polite" });
   const hint = make("div", { class: "hint" }, make("p", {}, HINTS[options.place] ?? HINT), ...invitations(options));
   const bar = makeBar(events, {
     large,
@@ -42,7 +42,7 @@ export function mount(root, options, events) {
     fork: (job, step, noise) => events.fork({ job, step, noise }),
     say: (sentence) => trouble.say(sentence),
   });
-  section.append(tiles, bar.element, elsewhereBar(options.place), spoken);
+  section.append(tiles, bar.element, elsewhereBar(options.place));
   offer(options.place, "use", (recipe) => events.use_settings({ recipe }));
   offer(options.place, "model", (model) => events.choose_model({ model }));
   if (options.place === "text_to_image") takeSettings(section.closest(".workplace") ?? section, events, (sentence) => trouble.say(sentence));
@@ -51,7 +51,6 @@ export function mount(root, options, events) {
   let arranged = null;
   let chosen = null; // the id of the job that the bar is about
   let named = ""; // how many changes on the way each has, of which its name tells the last
-  let said = "";
 
   const all = () => (shown.get(options.place) ?? []).map((id) => jobs.get(id)).filter(stands);
   const moving = () => all().filter(isMoving);
@@ -63,6 +62,7 @@ export function mount(root, options, events) {
   }
 
   const drawSoon = withNextFrame(draw);
+  const teller = makeTeller(section);
   const trouble = makeTrouble(draw);
 
   function draw() {
@@ -141,16 +141,16 @@ export function mount(root, options, events) {
   /** Tell those who cannot see it when it starts, is half way, and ends; no more. */
   function speak(standingJobs) {
     const text = trouble.sentence() || phase(standingJobs);
-    const key = standingJobs.map((job) => job.id).join() + text;
-    if (key === said) return;
-    said = key;
-    setText(spoken, text);
+    teller.tell(text, standingJobs.map((job) => job.id).join() + text);
   }
 
   const isComing = takeOrders(section, options, () => each(moving(), "pause"), drawSoon);
   new ResizeObserver(layOut).observe(section);
   listen((change) => {
-    if (change.kind === "jobs") section.dataset.ready = "true";
+    if (change.kind === "jobs") {
+      section.dataset.ready = "true";
+      teller.begin();
+    }
     if (change.kind === "job") drawSoon();
     else draw();
   });
@@ -280,9 +280,9 @@ export function makeTrouble(draw) {
 /** Whether a job has a place on the stage: not if it was dropped. */
 export const stands = (job) => job !== undefined && job.state !== "cancelled";
 
-/** Whether Escape is meant for an open list, a menu or the large easel instead. */
+/** Whether Escape is meant for an open list, a menu, the large easel or a stroke by keyboard instead. */
 const closesSomething = (event) =>
-  event.target.closest?.("[aria-expanded='true']") != null || isMenuOpen() || document.querySelector(".easel.large") !== null;
+  event.target.closest?.("[aria-expanded='true']") != null || isMenuOpen() || document.querySelector(".easel.large, .easel-paper[data-drawing]") !== null;
 
 /** What to tell those who cannot see it. */
 export function phase(all) {

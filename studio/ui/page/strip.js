@@ -4,6 +4,7 @@ import { DRAGGED } from "./bring.js";
 import { icon } from "./icons.js";
 import { listen } from "./live.js";
 import { show, unfinished } from "./pictures.js";
+import { rove } from "./rove.js";
 import { recent } from "./server.js";
 import { learn, makeMark, ratingOf } from "./stars.js";
 import { changes, make, thumbnailRatio } from "./words.js";
@@ -16,6 +17,7 @@ export function mount(root, options, events) {
   const row = make("div", { class: "strip-row" });
   const more = make("button", { type: "button", class: "act strip-more" }, "Older");
   section.append(make("h2", {}, "Recent"), row);
+  rove(row);
   const pictures = [];
   const thumbnails = new Map(); // picture → its button
 
@@ -52,7 +54,9 @@ export function mount(root, options, events) {
 
   const remove = (picture) => {
     pictures.splice(pictures.indexOf(picture), 1);
-    thumbnails.get(picture)?.remove();
+    const thumbnail = thumbnails.get(picture);
+    if (thumbnail?.contains(document.activeElement)) (thumbnail.nextSibling ?? thumbnail.previousSibling)?.focus();
+    thumbnail?.remove();
     thumbnails.delete(picture);
   };
 
@@ -77,7 +81,11 @@ export function mount(root, options, events) {
     for (const each of arrived.reverse()) add(each);
   };
 
-  more.addEventListener("click", async () => append(await recent(PAGE, pictures.at(-1)?.id)));
+  more.addEventListener("click", async () => {
+    const found = await recent(PAGE, pictures.at(-1)?.id);
+    append(found);
+    thumbnails.get(found?.pictures[0])?.focus({ preventScroll: true });
+  });
 
   section.hidden = true;
   listen(({ kind, data }) => {

@@ -65,6 +65,19 @@ export class View {
     return [(clientX - left - this.x) / this.scale, (clientY - top - this.y) / this.scale];
   }
 
+  /** The place of the frame where a pixel of the picture is. */
+  toFrame(x, y) {
+    return [this.x + x * this.scale, this.y + y * this.scale];
+  }
+
+  /** Move the picture as little as it needs for this pixel to be in the frame. */
+  reveal(x, y) {
+    const outside = (at, room) => Math.min(at, 0) + Math.max(at - room, 0);
+    const [left, top] = this.toFrame(x, y);
+    const [byX, byY] = [outside(left, this.frame.clientWidth), outside(top, this.frame.clientHeight)];
+    if (Math.abs(byX) > 1 || Math.abs(byY) > 1) this.pan(-byX, -byY);
+  }
+
   #fitting() {
     const fitting = Math.min(this.frame.clientWidth / this.width, this.frame.clientHeight / this.height);
     return fitting > 0 ? Math.min(fitting, MOST) : 1;
