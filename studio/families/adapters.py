@@ -9,6 +9,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -114,22 +115,28 @@ def check(lora: Lora, model: str, base: str) -> None:
     lora: with its file. model: its name. base: the model's, of `studio.models.identify.BASES`, or empty.
     """
     assert lora.file
-    header = headers.read(lora.file.path)
-    kind = loras.kind(header.tensors)
-    if kind is None or not loras.is_one(header.tensors):
+    kind, made_for = _judged(lora.file)
+    if kind is None:
         raise ModelError(f"{lora.name} is no LoRA, though it lies among them. Take it out of the prompt.")
     if not kind.is_applied:
         raise ModelError(
             f"The LoRA {lora.name} is of the kind {kind.label}, which cannot be used here yet. "
             "Take it out of the prompt."
         )
-    made_for = identify(header, lora.file.path.name, "lora").base
     if made_for and base and _ALIKE.get(made_for, made_for) != _ALIKE.get(base, base):
         told = addons.told(lora.file.path).base or BASES[made_for]
         raise ModelError(
             f"The LoRA {lora.name} was made for {told} and does not fit {model}, which is {BASES[base]}. "
             "Take it out of the prompt, or choose a model of the kind that it was made for."
         )
+
+
+@lru_cache(1000)  # a grid asks for each of its pictures
+def _judged(file: File) -> tuple[loras.Kind | None, str]:
+    """How a file changes weights, None if it is no LoRA, and the base that it was made for. Raises ModelBroken."""
+    header = headers.read(file.path)
+    kind = loras.kind(header.tensors) if loras.is_one(header.tensors) else None
+    return kind, identify(header, file.path.name, "lora").base
 
 
 _ALIKE = {"sd2": "sd1", "sd3.5": "sd3"}
