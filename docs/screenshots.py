@@ -153,7 +153,7 @@ def take(address: str, chromium: str, folder: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1440, "height": 860})
-        page.add_init_script("localStorage.setItem('emerge.more', 'open')")  # all settings stand open
+        page.add_init_script("localStorage.setItem('emerge-more', 'open')")  # all settings stand open
         page.goto(address)
         page.locator("html[data-restored~=text_to_image]").wait_for(state="attached")
         text_to_image(page)

@@ -43,11 +43,14 @@ FLAGS = [
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 
+OPEN = "localStorage.setItem('emerge-more', 'open');"
+"""Has all settings stand open, in a browser of a test's own."""
+
 FORGET = """
 if (location.origin !== "null" && sessionStorage.getItem("forget")) {
   sessionStorage.clear();
   localStorage.clear();
-  localStorage.setItem("emerge.more", "open");
+  localStorage.setItem("emerge-more", "open");
   indexedDB.deleteDatabase("emerge /");
 }
 """

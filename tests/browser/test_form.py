@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from studio import metadata, numerals
 from studio.recipe import Recipe
-from tests.browser.conftest import Studio, panel, visit
+from tests.browser.conftest import OPEN, Studio, panel, visit
 from tests.browser.test_compare import cells, generate, open_compare
 from tests.browser.test_inpainting import bring_in, open_tab
 from tests.browser.test_text_to_image import LONG, choose, field, fill, here, sentence, start, tiles, wait_for
@@ -59,6 +59,7 @@ def settled(page: Page) -> None:
 def test_numbers_are_read_in_every_language(page: Page, browser: Browser, studio: Studio, language: str) -> None:
     before = len(studio.files())
     context = browser.new_context(locale=language)
+    context.add_init_script(OPEN)
     try:
         page = context.new_page()
         visit(page, studio)

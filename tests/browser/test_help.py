@@ -20,7 +20,7 @@ PLACES = {
 @pytest.fixture
 def newcomer(page: Page, studio: Studio) -> Iterator[Page]:
     """The page in a browser that has never chosen how much of the form is shown."""
-    page.evaluate("localStorage.removeItem('emerge.more')")
+    page.evaluate("localStorage.removeItem('emerge-more')")
     visit(page, studio)
     yield page
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests import fakes
-from tests.browser.conftest import PATIENCE, WIDE
+from tests.browser.conftest import OPEN, PATIENCE, WIDE
 from tests.fakes import FakeWorker
 from tests.hostile import Proxy
 from tests.served import Served
@@ -27,6 +27,7 @@ class Scene:
         self.studio = self._serve()
         self.proxy = stack.enter_context(Proxy(self.studio.port).running())
         self.context: BrowserContext = browser.new_context(viewport=WIDE)
+        self.context.add_init_script(OPEN)
         stack.callback(self.context.close)
         self.context.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)

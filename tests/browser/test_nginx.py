@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import FLAGS, PATIENCE, ROOT, Studio, launched
+from tests.browser.conftest import FLAGS, OPEN, PATIENCE, ROOT, Studio, launched
 from tests.fakes import PATIENCE as SECONDS
 
 NAME = "studio.example.org"
@@ -121,6 +121,7 @@ def test_a_picture_comes_to_life_behind_nginx(
         own = browser.browser_type.launch(executable_path=chromium, args=[*flags, "--ignore-certificate-errors"])
         stack.callback(own.close)
         context = own.new_context(ignore_https_errors=True)
+        context.add_init_script(OPEN)
         context.set_default_timeout(PATIENCE)
         expect.set_options(timeout=PATIENCE)
         page = context.new_page()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
-from tests.browser.conftest import PATIENCE, Studio, panel, visit
+from tests.browser.conftest import OPEN, PATIENCE, Studio, panel, visit
 from tests.browser.test_compare import cells, open_compare, wait_for_step
 from tests.browser.test_inpainting import bring_in, fill, generate, open_tab, paint
 
@@ -44,6 +44,7 @@ def landscape(tmp_path: Path) -> Path:
 def phone(browser: Browser, studio: Studio) -> Iterator[Page]:
     """A page as on a phone: small, and touched."""
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    context.add_init_script(OPEN)
     context.set_default_timeout(PATIENCE)
     expect.set_options(timeout=PATIENCE)
     page = context.new_page()

@@ -2,7 +2,7 @@
 
 import { make, setText } from "./words.js";
 
-const KEY = "emerge.more";
+const KEY = "emerge-more";
 const CHANGED = "emerge:more";
 
 const isOpen = () => document.documentElement.dataset.more === "open";
