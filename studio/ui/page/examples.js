@@ -23,14 +23,12 @@ function draw(place, start, prompt) {
   document.getElementById(start).click();
 }
 
-/** The row: an arrow while more of it lies to the right; the wheel and the arrow keys go along it, and Tab past it. */
+/** The row: an arrow while more of it lies to the right, and the wheel goes along it; its keys are those of all rows (groups.js). */
 function goOn(row) {
   const on = make("button", { type: "button", class: "examples-on", title: "More examples", "aria-label": "More examples", tabIndex: -1 }, "›");
-  const entries = () => [...row.querySelectorAll("button:not(.examples-on)")];
   const update = () => (on.hidden = row.scrollLeft + row.clientWidth >= row.scrollWidth - 2);
   row.dataset.goesOn = "";
   row.append(on);
-  entries().forEach((entry, index) => (entry.tabIndex = index ? -1 : 0));
   on.addEventListener("click", () => row.scrollBy({ left: row.clientWidth * 0.7, behavior: "smooth" }));
   row.addEventListener("scroll", update);
   row.addEventListener("wheel", (event) => {
@@ -38,17 +36,6 @@ function goOn(row) {
     row.scrollLeft += event.deltaX || event.deltaY;
     if (row.scrollLeft !== before) event.preventDefault();
   }, { passive: false });
-  row.addEventListener("keydown", (event) => {
-    const all = entries();
-    const at = all.indexOf(event.target);
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: all.length - 1 }[event.key];
-    if (at < 0 || !all[to]) return;
-    event.preventDefault();
-    all[at].tabIndex = -1;
-    all[to].tabIndex = 0;
-    all[to].focus();
-    all[to].scrollIntoView({ block: "nearest", inline: "nearest" });
-  });
   new ResizeObserver(update).observe(row);
   update();
 }

@@ -13,7 +13,7 @@ export function watchGroups() {
     document.querySelectorAll(ROWS).forEach((row) => {
       if (row.dataset.roves) return;
       row.dataset.roves = "true";
-      rove(row, () => [...row.querySelectorAll("button")].filter((button) => button.checkVisibility()));
+      rove(row, () => [...row.querySelectorAll("button:not(.examples-on)")].filter((button) => button.checkVisibility()));
     });
   };
   let isComing = false;

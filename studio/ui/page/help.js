@@ -1,4 +1,5 @@
-// A "?" beside each setting of the forms: what it does, and where the help tells more.
+// A "?" beside each setting of the forms: what it does, and where the help tells more. It is no stop of the Tab key, which would
+// take twice as many to Generate; F1 opens it from within its setting.
 
 import { make } from "./words.js";
 
@@ -11,6 +12,7 @@ const words = make("p");
 const link = make("a", { target: "_blank" }, "More about it");
 const bubble = make("div", { class: "help-bubble", popover: "auto", role: "group", "aria-label": "Help" }, words, link);
 let asked = null;
+let from = null; // where the keys were when it was opened by F1
 let wasOpen = false; // when the pointer went down: by then, a press outside has closed it already
 
 /** Put a "?" beside each label that has none yet. It stands outside of the label, which would be a name for both. */
@@ -19,7 +21,8 @@ function decorate() {
     const text = label.textContent.trim();
     const block = label.closest(".block");
     if (!explained[text] || !block || block.querySelector(":scope > .help")) continue;
-    const button = make("button", { type: "button", class: "help", "aria-label": "What is this?", "aria-expanded": "false" }, "?");
+    const button = make("button", { type: "button", class: "help", "aria-label": "What is this?", "aria-expanded": "false", tabIndex: -1 }, "?");
+    button.title = "What is this? From within the setting: F1";
     button.addEventListener("pointerdown", () => (wasOpen = asked === button));
     button.addEventListener("click", (event) => {
       if (event.detail > 0 ? wasOpen : asked === button) bubble.hidePopover();
@@ -56,7 +59,7 @@ function show(button, { text, more }) {
 
 function leave() {
   asked?.setAttribute("aria-expanded", "false");
-  asked = null;
+  asked = from = null;
 }
 
 /** Below its button, or above where there is no room; also while the page is scrolled. */
@@ -70,17 +73,25 @@ function place() {
 
 bubble.addEventListener("toggle", ({ newState }) => {
   if (newState === "open") return;
-  if (bubble.contains(document.activeElement)) asked?.focus();
+  if (bubble.contains(document.activeElement)) (from ?? asked)?.focus();
   leave();
+});
+addEventListener("keydown", (event) => {
+  const button = event.key === "F1" && event.target.closest?.(".has-help")?.querySelector(":scope > .help");
+  if (!button) return;
+  event.preventDefault();
+  const label = button.parentElement.querySelector(LABELS);
+  show(button, explained[label.textContent.trim()]);
+  from = event.target;
 });
 // Escape closes it, and stops no picture. The window hears of a key before everything else.
 addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || !bubble.matches(":popover-open")) return;
   event.stopPropagation();
   event.preventDefault();
-  const button = asked;
+  const back = from ?? asked;
   bubble.hidePopover();
-  button?.focus();
+  back?.focus();
 }, { capture: true });
 addEventListener("scroll", () => asked && place(), { capture: true });
 
