@@ -207,7 +207,7 @@ def test_a_stream_that_dawdles_loses_nothing(scene: Scene) -> None:
 
 def test_generate_says_at_its_own_place_that_the_studio_is_not_there(scene: Scene) -> None:
     page = scene.window()
-    notice = page.locator("#text_to_image-notice .notice")
+    notice = page.locator("#text_to_image-notice .notice[role=alert]")
     scene.proxy.refuses = True
     draw(page)
     expect(notice).to_contain_text("The studio does not answer.")
@@ -224,7 +224,7 @@ def test_generate_says_so_on_a_network_that_swallows_everything(scene: Scene) ->
     scene.proxy.is_dead = True
     draw(page)
     scene.asked("/live/here")
-    expect(page.locator("#text_to_image-notice .notice")).to_contain_text("The studio does not answer.")
+    expect(page.locator("#text_to_image-notice .notice[role=alert]")).to_contain_text("The studio does not answer.")
 
 
 def test_a_stopped_grid_is_hinted_at_after_a_restart(scene: Scene) -> None:

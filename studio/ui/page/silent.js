@@ -8,7 +8,7 @@ const notices = new Set();
 
 /** Generate was pressed in this tab: say so below it if the studio is not there. */
 export async function sayIfSilent(place) {
-  const notice = document.querySelector(`#${place}-notice .notice`);
+  const notice = document.querySelector(`#${place}-notice [role=alert]`);
   if (!notice || (await isThere())) return;
   notice.textContent = SILENT;
   notices.add(notice);
