@@ -33,7 +33,6 @@ def load(file: File, own: Any, device: torch.device, dtype: torch.dtype, model: 
         raise ModelError(
             f"The VAE {file.name} has other latents than {model}. Choose one that was made for models of its kind."
         )
-    weights.check(file.path, vae.state_dict())
     placement.place({"vae": vae.eval().requires_grad_(False)}, device, Plan(dtype, 0))
     return vae
 
@@ -46,6 +45,7 @@ def _from_folder(file: File, dtype: torch.dtype) -> Any:
     vae, told = kind.from_pretrained(
         file.path, torch_dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
     )
+    weights.check(file.path, vae.state_dict())  # of a file, they are looked at while they are read
     vae.unused = unused.sentence(file.name, told["unexpected_keys"])
     return vae
 
