@@ -19,7 +19,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from studio.engine import Engine
 from studio.errors import ModelBusy, ModelMissing, RecipeError
-from studio.events import Finished
+from studio.events import Cancelled, Finished
 from studio.families import Facts
 from studio.library import Library
 from studio.models.catalog import Entry
@@ -1031,6 +1031,51 @@ def test_what_was_dropped_from_a_grid_is_made_again_in_its_place(studio: Studio)
     assert [job.recipe for job in made] == [studio.engine.job(each).recipe for each in (first, second, third)]
     assert not {first, third} & {job.id for job in studio.app.state.live.shown(studio.owner(), "compare")}
     assert studio.press("compare-grid", "again", {"jobs": [first]}) == ["That grid is not on the page any more."]
+
+
+def test_two_that_are_brought_back_at_the_same_time_both_come_back(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    studio.press("compare-start", **{"Prompt": "a tower", "Steps": 3, "Columns: values": "1, 4, 9", "Rows": ""})
+    latest(studio, 3)
+    live = studio.app.state.live
+    [[first, second, third]] = live.layout(studio.owner(), "compare")["cells"]
+    submit = studio.engine.submit
+
+    def slow_submit(*given: Any) -> Any:
+        """While the first is being made, the third is asked for and made."""
+        monkeypatch.setattr(studio.engine, "submit", submit)
+        assert studio.press("compare-grid", "again", {"jobs": [third]}) == [""]
+        return submit(*given)
+
+    monkeypatch.setattr(studio.engine, "submit", slow_submit)
+    assert studio.press("compare-grid", "again", {"jobs": [first]}) == [""]
+    [now] = live.layout(studio.owner(), "compare")["cells"]
+    assert now[1] == second and not {first, third} & set(now)
+    assert {job.id for job in live.shown(studio.owner(), "compare")} == set(now)
+
+
+def test_what_comes_back_to_a_grid_that_has_gone_is_not_made(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = {"Prompt": "a tower", "Steps": 3, "Columns: values": "1, 4", "Rows": ""}
+    studio.press("compare-start", **sent)
+    latest(studio, 2)
+    [[first, _]] = studio.app.state.live.layout(studio.owner(), "compare")["cells"]
+    submit = studio.engine.submit
+
+    def slow_submit(*given: Any) -> Any:
+        monkeypatch.setattr(studio.engine, "submit", submit)
+        studio.press("compare-start", **{**sent, "Prompt": "a mill"})
+        latest(studio, 2)
+        studio.worker.by_hand = True
+        return submit(*given)
+
+    monkeypatch.setattr(studio.engine, "submit", slow_submit)
+    studio.press("compare-grid", "again", {"jobs": [first]})
+    studio.worker.go_freely()
+    [now] = studio.app.state.live.layout(studio.owner(), "compare")["cells"]
+    assert {studio.engine.job(each).recipe.prompt for each in now} == {"a mill"}
+    last = studio.engine.jobs(studio.owner())[-1]
+    assert last.id not in now and isinstance(studio.events.final(last.id), Cancelled)
 
 
 def test_an_empty_seed_is_one_for_the_whole_grid(studio: Studio) -> None:

@@ -275,13 +275,12 @@ def _connect_again(cells: gr.HTML, settings: Settings, answer: Answer, studio: S
             layout = studio.live.layout(owner, stage)
             there = {job_id for row in layout["cells"] for job_id in row} if layout else set()
             dropped = [studio.engine.job(each) for each in wanted if each in there]
-            if not layout or not dropped:
+            if not dropped:
                 raise RecipeError("That grid is not on the page any more.")
             made = studio.engine.submit([job.recipe for job in dropped], owner, dropped[0].previews)
-            anew = dict(zip((job.id for job in dropped), made, strict=True))
-            cells = [[anew[each].id if each in anew else each for each in row] for row in layout["cells"]]
-            staying = [job for job in studio.live.shown(owner, stage) if job.id not in anew]
-            studio.live.show(owner, stage, [*staying, *made], {**layout, "cells": cells})
+            for job in studio.live.exchange(owner, stage, dict(zip((job.id for job in dropped), made, strict=True))):
+                with contextlib.suppress(JobMissing):
+                    studio.engine.cancel(job.id)  # another grid has come meanwhile
         except StudioError as error:
             return answer.refused(error)
         return answer.nothing()

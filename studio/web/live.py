@@ -11,7 +11,7 @@ import io
 import json
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -125,6 +125,22 @@ class Live:
                 self._layouts.setdefault(owner, {})[place] = layout
             self._tell_stage(owner, place)
             self._forget(owner)
+
+    def exchange(self, owner: str, stage: str, anew: Mapping[str, Job]) -> list[Job]:
+        """Put jobs in the place of others of a stage, by these others' ids. Those whose place is gone are returned.
+
+        What a stage shows is read and changed at once, so that two who do so at the same time both get their way.
+        """
+        with self._lock:
+            ids = self._shown.get(owner, {}).get(stage, [])
+            new = {old: job.id for old, job in anew.items() if old in ids}
+            if new:
+                self._shown[owner][stage] = [new.get(each, each) for each in ids]
+                if layout := self._layouts.get(owner, {}).get(stage):
+                    cells = [[new.get(each, each) for each in row] for row in layout["cells"]]
+                    self._layouts[owner][stage] = {**layout, "cells": cells}
+                self._tell_stage(owner, stage)
+        return [job for old, job in anew.items() if old not in new]
 
     def bring(self, owner: str, stage: str, to: str) -> None:
         """Have what is under way or stopped on one stage stand on another of the same tab. Grids change places."""

@@ -175,8 +175,8 @@ def test_pictures_are_rated_and_sorted(page: Page, studio: Studio) -> None:
     page.reload()
     tab = open_compare(page)
     expect(cells(tab).nth(3)).to_have_accessible_name(sorted_names[0])
-    lines = (studio.output / "ratings.txt").read_text().splitlines()
-    assert [line.split()[1] for line in lines if line] == list("25430")
+    lines = [line for line in (studio.output / "ratings.txt").read_text().splitlines() if line]
+    assert [line.split()[1] for line in lines][-5:] == list("25430")  # others' ratings stand before them
 
 
 def test_a_picture_of_another_tab_is_rated(page: Page) -> None:

@@ -46,7 +46,8 @@ export function makePicture(element, job, side) {
     const isNews = now !== current;
     current = now;
     element.dataset.state = now.state;
-    element.dataset.done = now.done ?? 0;
+    // A reader that is slow may hear of its end alone.
+    element.dataset.done = now.state === "finished" ? stepsRun(recipe) : now.done ?? 0;
     bar.firstChild.style.transform = `scaleX(${share(now)})`;
     if (now.preview && now.state !== "finished") {
       live.draw(now.preview, () => {
