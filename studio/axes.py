@@ -16,6 +16,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
+from studio import tags
 from studio.errors import RecipeError, about
 from studio.recipe import MAX_PICTURES, MAX_PROMPT, RANDOM_SEEDS, Recipe
 from studio.wildcards import without_weight
@@ -83,7 +84,6 @@ _WORDING = {
 _NUMBER = r"\d{1,20}(?:\.\d{1,6})?"
 _SIGNED = rf"-?{_NUMBER}"
 _RANGE = re.compile(rf"({_SIGNED})\s*(?:-|–|\.\.)\s*({_SIGNED})(?:\s*\+\s*({_NUMBER}))?")
-_LORA = re.compile(r"<(?:lora|lyco):([^:<>]+)((?::[^<>]*)?)>", re.IGNORECASE)
 _RANDOM = re.compile(r"(\d{1,4})\s+random(?:\s+seeds?)?", re.IGNORECASE)
 _SIZE = re.compile(r"(\d{1,5})\s*[xX×✕*хХ]\s*(\d{1,5})")  # the last two are Cyrillic
 _MARKS = ",;，；、"
@@ -265,7 +265,7 @@ def _replacements(words: Sequence[str], centre: Recipe) -> list[Value]:
 
 def _weights(text: str, centre: Recipe) -> list[Value]:
     """Weights of a LoRA, which stands in the prompt as `<lora:name:weight>`; `name:` before the first says which."""
-    there = list(dict.fromkeys(found[1].strip() for found in _LORA.finditer(centre.prompt)))
+    there = tags.names(centre.prompt)
     if not there:
         raise RecipeError(
             "The prompt has no LoRA. Write one into it, such as <lora:name:0.8>, and its weight can vary."
@@ -283,10 +283,7 @@ def _weights(text: str, centre: Recipe) -> list[Value]:
 
 
 def _weighing(lora: str, weight: str) -> Callable[[Recipe], Recipe]:
-    def weighed(found: re.Match[str]) -> str:
-        return f"<lora:{lora}:{weight}>" if found[1].strip() == lora else found[0]
-
-    return lambda recipe: replace(recipe, prompt=_LORA.sub(weighed, recipe.prompt))
+    return lambda recipe: replace(recipe, prompt=tags.weighed(recipe.prompt, lora, weight))
 
 
 def _values(name: str, word: str) -> list[Value]:

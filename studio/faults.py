@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from PIL.Image import Image, Resampling
 
-from studio import addons
+from studio import tags
 from studio.errors import ModelError
 from studio.recipe import Recipe
 
@@ -48,7 +48,7 @@ def _likely(recipe: Recipe, dtype: torch.dtype, otherwise: str) -> str:
 def _causes(recipe: Recipe, dtype: torch.dtype) -> Iterator[str]:
     """What may be the reason, the likeliest first, each with what would be right."""
     taken = [recipe.at(step) for step in (0, *(turn.step for turn in recipe.turns))]
-    if loras := dict.fromkeys(lora.name for now in taken for lora in addons.split(now.prompt)[1]):
+    if loras := dict.fromkeys(lora.name for now in taken for lora in tags.split(now.prompt)[1]):
         yield f"the LoRA {', '.join(loras)} is too strong or damaged: give it less weight, or leave it out"
     if dtype == torch.float16:
         yield "a number grew beyond what float16 can hold: start the studio with --dtype bfloat16 or --dtype float32"

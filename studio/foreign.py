@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from studio import addons, comfy, schedules
+from studio import comfy, schedules, tags
 from studio.errors import RecipeError
 from studio.recipe import (
     MAX_CLIP_SKIP,
@@ -137,7 +137,7 @@ def _webui(text: str) -> Found:
     prompt, _, negative = "\n".join(lines).partition(f"\n{NEGATIVE}")
     if prompt.startswith(NEGATIVE):
         prompt, negative = "", prompt.removeprefix(NEGATIVE)
-    return _found(fields, addons.with_hashes(prompt, _loras(fields.get("Lora hashes", ""))), negative)
+    return _found(fields, tags.with_hashes(prompt, _loras(fields.get("Lora hashes", ""))), negative)
 
 
 def _fooocus(text: str) -> Found:
@@ -161,12 +161,12 @@ def _fooocus_loras(told: Any) -> Iterator[str]:
     """The tags of `[["ink.safetensors", 0.5, "0123456789"], …]`."""
     for each in told if isinstance(told, list) else ():
         match each:
-            case [str(name), float() | int() as weight, *rest] if abs(weight) <= addons.MAX_WEIGHT and name != "None":
+            case [str(name), float() | int() as weight, *rest] if abs(weight) <= tags.MAX_WEIGHT and name != "None":
                 if not re.fullmatch(r"[^<>:]{1,200}", name):
                     continue
                 name, digits = name.removesuffix(".safetensors"), str(rest[0]) if rest else ""
                 tag = f"<lora:{name}:{float(weight):g}>"
-                yield addons.with_hashes(tag, {name: digits} if _DIGITS.fullmatch(digits) else {})
+                yield tags.with_hashes(tag, {name: digits} if _DIGITS.fullmatch(digits) else {})
 
 
 def _found(fields: Mapping[str, str], prompt: str, negative: str) -> Found:

@@ -135,7 +135,7 @@ class Recipe:
     SDXL was trained on the last but one, so there 1 is the same as 2.
     controls: pictures that guide the drawing, at most 8.
 
-    LoRAs have no field: they stand in the prompt, `<lora:name:0.8>` (`studio.addons`).
+    LoRAs have no field: they stand in the prompt, `<lora:name:0.8>` (`studio.tags`).
     """
 
     prompt: str = ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from studio import addons, disk, prompts, unread
+from studio import addons, disk, prompts, tags, unread
 from studio.errors import StudioError
 from studio.families import Model, clip
 from studio.families.clip import Chunk
@@ -82,7 +82,7 @@ def line(
     try:
         resolved = wildcards.resolve(text, seed, stream)
         family = catalog.family(entry)
-        words, _ = addons.split(resolved)
+        words, _ = tags.split(resolved)
     except StudioError as error:
         return str(error)
     length = measure(entry, family, words) if text.strip() else None
@@ -96,8 +96,8 @@ def line(
         is_word = stream == "negative_prompt"
         sentences.append("AND is read as a word here" if is_word else f"{count} prompts guide together")
     if family.reads_embeddings:
-        sentences += addons.embedding_remarks(words, embeddings, addons.belongs(entry.config))
-    sentences += [*addons.remarks(resolved), *unread.remarks(words)]
+        sentences += tags.embedding_remarks(words, embeddings, addons.belongs(entry.config))
+    sentences += [*tags.remarks(resolved), *unread.remarks(words)]
     return " · ".join(sentences)
 
 

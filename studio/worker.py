@@ -16,8 +16,8 @@ from diffusers import AutoencoderKL
 from PIL.Image import Image
 from torch import Tensor
 
-from studio import addons, controls, faults, memory, originals, prompts
-from studio.addons import File, Lora
+from studio import addons, controls, faults, memory, originals, prompts, tags
+from studio.addons import File
 from studio.errors import OutOfMemory, RecipeError, about
 from studio.families import Guide, Model, Row, adapters
 from studio.families.base import tensors
@@ -32,6 +32,7 @@ from studio.recipe import Control, Recipe, Turn
 from studio.samplers import Sampler, check_schedule
 from studio.sources import Sources
 from studio.stock_run import StockRun
+from studio.tags import Lora
 
 ROWS = 16
 """The most runs in one call, however small their pictures."""
@@ -141,8 +142,8 @@ class TorchRun:
             self._mix_anew(model, turn.noise)
         now = self.recipe.at(self.done)
         self.guidance_scale = now.guidance_scale
-        prompt, loras = addons.split(now.prompt)
-        negative, _ = addons.split(now.negative_prompt)
+        prompt, loras = tags.split(now.prompt)
+        negative, _ = tags.split(now.negative_prompt)
         # Looked up anew for other prompts, and for a model that was loaded anew and has learned nothing yet.
         if self._read != (read := (weakref.ref(model.loras), now.prompt, now.negative_prompt)):
             self.loras, self.words = self._found(model, loras, prompt, negative)
@@ -154,7 +155,7 @@ class TorchRun:
         step = max(min(self.done, self.total - 1), 0)
         guided = model.guided(now) and self.recipe.guides(step)
         texts = (model.words(text, step, self.total) for text in (prompt, negative))
-        prompt, negative = (addons.replaced(text, self.words) for text in texts)
+        prompt, negative = (tags.replaced(text, self.words) for text in texts)
         self.prompts = model.encode(prompt, negative, guided, now.clip_skip, self.loras)
 
     def _found(
@@ -162,11 +163,11 @@ class TorchRun:
     ) -> tuple[tuple[Lora, ...], dict[str, str]]:
         """What the prompts ask for, looked up on disk: LoRAs, and what stands for each embedding in a prompt."""
         models = self._models
-        located = models.ask("lora", lambda found: addons.located(loras, found)) if loras else ()
+        located = models.ask("lora", lambda found: tags.located(loras, found)) if loras else ()
         if model.embeddings is None:
             return located, {}
         fits = addons.belongs(models.entry(self.recipe.model).config)
-        files = addons.embeddings_in((prompt, negative), models.seen("embedding"), models.allow_pickles, fits)
+        files = tags.embeddings_in((prompt, negative), models.seen("embedding"), models.allow_pickles, fits)
         return located, model.embeddings.words(files, self.recipe.model, models.allow_pickles)
 
     def change(self, recipe: Recipe, model: Model) -> None:
@@ -270,18 +271,18 @@ class TorchWorker:
         """Raise RecipeError or ModelError for a LoRA that is not there, or has no effect on this model."""
         steps = [0, *(turn.step for turn in recipe.turns)]
         prompts = {recipe.at(step).prompt for step in steps}
-        loras = [lora for prompt in prompts for lora in addons.split(prompt)[1]]
+        loras = [lora for prompt in prompts for lora in tags.split(prompt)[1]]
         if loras and not family.takes_loras:
             raise RecipeError(f"{recipe.model} takes no LoRAs. Take {loras[0].name} out of the prompt.", "prompt")
         base = self._models.entry(recipe.model).base
         with about("prompt"):
-            for lora in addons.located(loras, self._models.seen("lora")) if loras else ():
+            for lora in tags.located(loras, self._models.seen("lora")) if loras else ():
                 adapters.check(lora, recipe.model, base)
         if family.reads_embeddings and (found := self._models.seen("embedding")):
             negatives = {recipe.at(step).negative_prompt for step in steps}
             fits = addons.belongs(self._models.entry(recipe.model).config)
             with about("prompt"):
-                addons.embeddings_in(prompts | negatives, found, self._models.allow_pickles, fits)
+                tags.embeddings_in(prompts | negatives, found, self._models.allow_pickles, fits)
         if recipe.clip_skip != 1 and not family.skips_clip:
             raise RecipeError(f"{recipe.model} has no clip skip. Set it to 1.", "clip_skip")
         if recipe.vae:

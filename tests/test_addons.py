@@ -15,8 +15,7 @@ from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
-from studio import addons, axes, controls, metadata
-from studio.addons import Lora
+from studio import addons, axes, controls, metadata, tags
 from studio.engine import Engine, Job
 from studio.errors import ModelBroken, ModelError, ModelUnsafe, RecipeError
 from studio.events import Finished
@@ -26,6 +25,7 @@ from studio.moments import Moments
 from studio.recipe import Control, Recipe, Turn
 from studio.sources import Sources
 from studio.styles import Style, Styles
+from studio.tags import Lora
 from studio.ui import compare
 from studio.web import addons as web_addons
 from studio.wildcards import Wildcards
@@ -86,7 +86,7 @@ def picture(worker: TorchWorker, wanted: Recipe) -> np.ndarray:
     ],
 )
 def test_tags_are_taken_out_of_the_prompt(text: str, rest: str, loras: tuple[Lora, ...]) -> None:
-    assert addons.split(text) == (rest, loras)
+    assert tags.split(text) == (rest, loras)
 
 
 @pytest.mark.parametrize(
@@ -100,12 +100,12 @@ def test_tags_are_taken_out_of_the_prompt(text: str, rest: str, loras: tuple[Lor
 )
 def test_tags_that_cannot_be_read_are_told(text: str, told: str) -> None:
     with pytest.raises(RecipeError, match=told):
-        addons.split(text)
+        tags.split(text)
 
 
 def test_a_lora_in_the_negative_prompt_is_told_to_have_no_effect() -> None:
-    assert "ink is left out" in addons.remark("blur <lora:ink:1>")
-    assert addons.remark("blur") == ""
+    assert "ink is left out" in tags.remark("blur <lora:ink:1>")
+    assert tags.remark("blur") == ""
 
 
 def test_an_unknown_lora_is_told_before_the_job_with_those_that_there_are(worker: TorchWorker) -> None:
@@ -155,7 +155,7 @@ def stock_pixels(models: Manager, pipeline: Any, wanted: Recipe, **more: Any) ->
         more["negative_prompt"] = wanted.negative_prompt
     return pixels(
         pipeline(
-            addons.split(wanted.prompt)[0],
+            tags.split(wanted.prompt)[0],
             num_inference_steps=wanted.steps,
             guidance_scale=wanted.guidance_scale,
             height=64,
@@ -335,10 +335,10 @@ def test_a_name_may_have_an_ending_and_be_a_path_on_windows(tmp_path: Path, told
     path = tmp_path / "my__cool__lora.safetensors"
     path.touch()
     text = f"<lora:{told}:0.5> a fox <lyco:styles/my__cool__lora:0.25>"
-    words, loras = addons.split(Wildcards([]).resolve(text, 1))
+    words, loras = tags.split(Wildcards([]).resolve(text, 1))
     assert words == "a fox"
     # As one that is named twice, it has the sum of its weights.
-    [lora] = addons.located(loras, {"v1.5": path.with_name("v"), "styles/my__cool__lora": path})
+    [lora] = tags.located(loras, {"v1.5": path.with_name("v"), "styles/my__cool__lora": path})
     assert (lora.text, lora.denoiser, lora.file and lora.file.path) == (0.75, 0.75, path)
 
 

@@ -14,7 +14,7 @@ from accelerate import init_empty_weights
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from studio.addons import File, Lora
+from studio.addons import File
 from studio.errors import ModelBroken, ModelError
 from studio.families import adapters
 from studio.families.adapters import Loras
@@ -22,6 +22,7 @@ from studio.families.lora_names import Names, shape
 from studio.models import loras
 from studio.models.manager import Manager
 from studio.sources import Sources
+from studio.tags import Lora
 from studio.worker import TorchWorker
 from tests import published, tiny, tiny_transformers, tiny_xl
 from tests.test_worker import draw, recipe

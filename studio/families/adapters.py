@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from studio import addons
-from studio.addons import File, Lora
+from studio.addons import File
 from studio.errors import ModelError
 from studio.families.lora_changes import Change, decomposed, fitted, made
 from studio.families.lora_names import DENOISERS, Names, Target, shape
 from studio.models import headers, loras, weights
 from studio.models.identify import BASES, identify
 from studio.models.loras import Layer
+from studio.tags import Lora
 
 IDLE_KEPT = 8
 """LoRAs that stay in memory after their last use; beyond it, the one used longest ago leaves."""

@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from studio import previews, prompts
-from studio.addons import File, Lora
+from studio.addons import File
 from studio.families import autoencoders
 from studio.families.adapters import Loras
 from studio.families.embeddings import Embeddings
@@ -29,6 +29,7 @@ from studio.models.files import read_json
 from studio.models.identify import Identity
 from studio.recipe import AS_PUBLISHED, AUTOMATIC, Control, Recipe
 from studio.samplers import Sampler
+from studio.tags import Lora
 
 PROMPTS_HELD = 256 * 2**20
 """Bytes of encoded prompts kept for each loaded model; a prompt of 77 tokens takes 0.1 to 4 MB."""

@@ -13,12 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from studio import samplers
-from studio.addons import Lora
 from studio.errors import RecipeError
 from studio.families.base import Facts, Model, Prompts, Row, hidden_part, size_shift
 from studio.models.files import read_json
 from studio.recipe import Recipe
 from studio.samplers import Sampler
+from studio.tags import Lora
 
 T5_TOKENS = 512
 """What the model was trained with; dev and schnell differ only in how many they are usually given."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from studio import samplers
-from studio.addons import Lora
 from studio.errors import RecipeError
 from studio.families.base import Model, Prompts
+from studio.tags import Lora
 
 
 class ReadByLanguageModel(Model):

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from studio import prompts, samplers
-from studio.addons import File, Lora
+from studio.addons import File
 from studio.families import clip
 from studio.families.base import Facts, Guide, Model, Prompts, Row, hidden_part, to_pixels
 from studio.families.clip import Clip
@@ -23,6 +23,7 @@ from studio.families.ip_adapters import IpAdapters
 from studio.models.files import read_json
 from studio.models.identify import Identity
 from studio.recipe import AUTOMATIC, Control, Recipe
+from studio.tags import Lora
 
 DISTILLED = {
     "turbo": ("Euler a", AUTOMATIC),

@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from studio import samplers
-from studio.addons import Lora
 from studio.errors import RecipeError
 from studio.families.base import Facts, Model, Prompts, Row, called, guided, sides, size_shift
 from studio.models.files import read_json
 from studio.recipe import Recipe
 from studio.samplers import Sampler
+from studio.tags import Lora
 
 T5_LENGTHS = (256, 512)
 """Tokens that T5 is given, filled up: the first that is enough. The model was trained with up to 256."""

@@ -21,7 +21,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from studio.addons import Lora
 from studio.errors import ModelBroken, ModelError, RecipeError
 from studio.families.base import Facts, Model, Prompts
 from studio.families.base import Row as ModelRow
@@ -29,6 +28,7 @@ from studio.families.spaces import Space
 from studio.models import unused
 from studio.models.files import read_json
 from studio.recipe import Recipe
+from studio.tags import Lora
 
 OWN = "Own"
 """The one sampler of stock pipelines: the scheduler that stands in the model's folder."""

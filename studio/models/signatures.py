@@ -2,7 +2,7 @@
 
 import logging
 
-from studio import addons
+from studio import addons, tags
 from studio.models import hashes
 from studio.models.catalog import Entry
 from studio.models.files import read_json
@@ -32,7 +32,7 @@ def _hashes(models: Manager, entry: Entry, recipe: Recipe) -> dict[str, str]:
     records = models.catalog.records
     whole, _ = records.hashes(entry.path, entry.stamp)
     fields = {"Model hash": whole[:10]} if whole else {}
-    _, loras = addons.split(recipe.prompt)
+    _, loras = tags.split(recipe.prompt)
     files = ((lora.name, addons.chosen(lora.name, models.seen("lora"), "LoRA")) for lora in loras)
     found = [(name, hashes.known(records, file.path)[1]) for name, file in files]
     if told := [f"{name}: {data:.12}" for name, data in found if data]:

@@ -11,7 +11,6 @@ import gradio as gr
 from gradio.components import Component
 
 from studio import masks, numerals, tokens, turns, wildcard_files
-from studio.addons import remark
 from studio.engine import Engine, Job, PreviewKind
 from studio.errors import JobMissing, StudioError
 from studio.library import Library
@@ -20,6 +19,7 @@ from studio.models.manager import Manager
 from studio.recipe import AS_PUBLISHED, AUTOMATIC, RANDOM_SEEDS, ROUNDING, Recipe
 from studio.sources import Sources
 from studio.styles import Styles
+from studio.tags import remark
 from studio.ui import addons, canvas, form
 from studio.ui.canvas import held, notice, pinned, slider
 from studio.ui.filling import AT_ONCE, Answer, brought_to

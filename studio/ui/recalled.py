@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from studio import addons
+from studio import addons, tags
 from studio.errors import StudioError
 from studio.models import hashes
 from studio.models.catalog import Entry, family
@@ -117,7 +117,7 @@ def _loras(prompt: str, models: Manager) -> tuple[str, list[str]]:
             said.append(f"The LoRA {name[:60]} is another file than that of the picture: their hashes differ.")
         return same or name
 
-    return addons.named_here(prompt, name_of), said
+    return tags.named_here(prompt, name_of), said
 
 
 def _of_hash(digits: str, found: Mapping[str, Path], models: Manager) -> str:
