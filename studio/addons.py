@@ -2,21 +2,17 @@
 
 import contextlib
 import json
-import os
 import re
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from studio import disk
 from studio.errors import ModelBroken, ModelUnsafe, RecipeError
 from studio.models import headers
 from studio.models.files import PICKLES, read_json
 
 ENDING = r"\.(?:safetensors|pt|bin|ckpt)"
-_HEADER_LIMIT = 25_000_000
 
 ENCODERS = {"clip_l": "", "clip_g": "_2"}
 """What the two encoders of SDXL are called in an embedding's file, and in the names of a model's parts."""
@@ -103,18 +99,13 @@ def _listing(names: Iterable[str]) -> str:
     return ", ".join(names[:20]) + more if names else "none"
 
 
-def header(path: Path) -> dict[str, str]:
+def header(path: Path) -> Mapping[str, str]:
     """The metadata in a safetensors file's header; empty if there is none to be read."""
     if path.suffix.lower() != ".safetensors":
         return {}
     try:
-        with disk.opened(path) as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(os.fstat(file.fileno()).st_size - 8, _HEADER_LIMIT):
-                return {}
-            found = json.loads(file.read(length)).get("__metadata__") or {}
-        return {str(name): value for name, value in found.items() if isinstance(value, str)}
-    except (OSError, ValueError, AttributeError, RecursionError, struct.error):
+        return headers.read(path).metadata
+    except ModelBroken:
         return {}
 
 

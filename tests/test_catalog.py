@@ -428,7 +428,7 @@ def test_a_file_that_vanishes_or_cannot_be_read_is_told(
         return read(each)
 
     monkeypatch.setattr("studio.models.headers.read", vanishing)
-    assert "cannot be read" in found(tmp_path / "models")["model/x.safetensors"].problem
+    assert "is gone" in found(tmp_path / "models")["model/x.safetensors"].problem
     assert not path.exists()
 
 

@@ -9,13 +9,15 @@ import json
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from studio import disk
 from studio.errors import ModelBroken, ModelUnsafe
+
+Found = TypeVar("Found")
 
 LIMIT = 25_000_000
 """Bytes of the longest header that is read; real ones have up to some 2 MB. What huggingface_hub allows too."""
@@ -75,12 +77,30 @@ class Header:
         return LABELS.get(most, most)
 
 
+class Place(NamedTuple):
+    """A tensor and where it lies in its file: from byte `start` of the file up to `end`."""
+
+    tensor: Tensor
+    start: int
+    end: int
+
+
 def read(path: Path) -> Header:
     """The header of a .safetensors or .gguf file. Raises ModelBroken with a sentence about what is wrong with it."""
+    return _opened(path, _gguf if path.suffix.lower() == ".gguf" else _safetensors)
+
+
+def places(path: Path) -> dict[str, Place]:
+    """The tensors of a .safetensors file and where they lie in it. Raises ModelBroken as `read` does."""
+    return _opened(path, lambda path, file, size: _entries(path, file, size)[0])
+
+
+def _opened(path: Path, look: Callable[[Path, BinaryIO, int], Found]) -> Found:
     try:
         with disk.opened(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            return (_gguf if path.suffix.lower() == ".gguf" else _safetensors)(path, file, size)
+            return look(path, file, os.fstat(file.fileno()).st_size)
+    except FileNotFoundError:
+        raise ModelBroken(f"The file {path} is gone. Put it back, or choose another one.") from None
     except OSError as error:
         raise ModelBroken(f"The file {path} cannot be read: {error.strerror or error}.") from None
     except (ValueError, RecursionError, MemoryError, OverflowError, struct.error):
@@ -132,6 +152,12 @@ def _damaged(path: Path, why: str) -> ModelBroken:
 
 
 def _safetensors(path: Path, file: BinaryIO, size: int) -> Header:
+    found, metadata = _entries(path, file, size)
+    return Header({name: place.tensor for name, place in found.items()}, metadata, size)
+
+
+def _entries(path: Path, file: BinaryIO, size: int) -> tuple[dict[str, Place], dict[str, str]]:
+    """The tensors of a file, and what it says besides them."""
     start = file.read(8)
     length = int.from_bytes(start, "little")
     # No header is so long that its length would read as text.
@@ -154,16 +180,17 @@ def _safetensors(path: Path, file: BinaryIO, size: int) -> Header:
     # What is listed twice is lost in a dictionary. Within a text of the header, its quotes would be escaped.
     if text.count(b'"data_offsets"') != len(entries) + ("data_offsets" in metadata):
         raise _damaged(path, "a tensor is listed twice, or without its place")
-    found = [_entry(path, name, value) for name, value in entries.items()]
-    _check_places(path, [place for _, place in found], size - 8 - length)
-    return Header(dict(zip(entries, (tensor for tensor, _ in found), strict=True)), metadata, size)
+    found = {name: _entry(path, name, value, 8 + length) for name, value in entries.items()}
+    _check_places(path, [(place.start, place.end) for place in found.values()], 8 + length, size)
+    return found, metadata
 
 
 def _refuse(constant: str) -> Any:
     raise ValueError(constant)  # NaN and infinities are no JSON
 
 
-def _entry(path: Path, name: str, value: Any) -> tuple[Tensor, tuple[int, int]]:
+def _entry(path: Path, name: str, value: Any, data: int) -> Place:
+    """What the header says of one tensor. data: the byte of the file at which the first one begins."""
     try:
         dtype, shape, (begin, end) = value["dtype"], tuple(value["shape"]), value["data_offsets"]
     except (TypeError, KeyError, ValueError):
@@ -175,18 +202,18 @@ def _entry(path: Path, name: str, value: Any) -> tuple[Tensor, tuple[int, int]]:
         raise _damaged(path, f"the tensor {name[:80]!r} is of the unknown type {str(dtype)[:20]!r}")
     if len(shape) > 16 or (end - begin) * 8 != math.prod(shape) * BITS[dtype]:
         raise _damaged(path, f"the tensor {name[:80]!r} has another size than its shape says")
-    return Tensor(dtype, shape), (begin, end)
+    return Place(Tensor(dtype, shape), data + begin, data + end)
 
 
-def _check_places(path: Path, places: list[tuple[int, int]], room: int) -> None:
+def _check_places(path: Path, places: list[tuple[int, int]], data: int, size: int) -> None:
     """The tensors must follow one another without a hole or an overlap, to the end of the file."""
-    end = 0
+    end = data
     for begin, after in sorted(places):
         if begin != end:
             raise _damaged(path, "two tensors overlap" if begin < end else "there is a hole between two tensors")
         end = after
-    if end != room:
-        raise _damaged(path, f"its tensors take {end:,} bytes, and there are {room:,}")
+    if end != size:
+        raise _damaged(path, f"its tensors take {end - data:,} bytes, and there are {size - data:,}")
 
 
 # GGUF

@@ -3,21 +3,18 @@
 Nothing is held twice: a tensor is read into its own place, and where its type changes, a piece at a time passes through
 a buffer that stays in the processor's cache. Large tensors lie in mappings of their own, so that letting a model go
 gives its memory back at once.
-Format: 8 bytes little-endian length, a JSON header of that length, then the data
-(https://github.com/huggingface/safetensors#format). The file is untrusted.
+The file is untrusted.
 """
 
-import json
 import math
 import mmap
 import os
-import struct
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -25,6 +22,7 @@ from torch import Tensor
 
 from studio import disk
 from studio.errors import ModelBroken
+from studio.models import headers
 
 TYPES = {
     "F64": torch.float64,
@@ -45,7 +43,6 @@ FLOAT8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 READERS = 2
 """Threads that read and convert at once: what a disk and two memory channels can use."""
 
-_HEADER_LIMIT = 100_000_000
 _LARGE = 2 * 2**20
 # Shared memory, which is the default, would be rounded up to whole huge pages for each tensor. Huge pages are not asked
 # for: where memory is scattered, the system spends longer on making them than on all of the reading.
@@ -69,16 +66,15 @@ class Stored:
 
 
 def header(path: Path) -> dict[str, Stored]:
-    """The tensors of a safetensors file by name, from its header alone. Raises ModelBroken with a sentence."""
-    try:
-        with disk.opened(path) as file:
-            return _header(file, os.fstat(file.fileno()).st_size)
-    except FileNotFoundError:
-        raise ModelBroken(f"The file {path} is gone. Put it back, or choose another model.") from None
-    except OSError as error:
-        raise ModelBroken(f"The file {path} cannot be read ({error.strerror}).") from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error):
-        raise _broken(path) from None
+    """The tensors of a safetensors file by name, from its header alone. Raises ModelBroken with a sentence.
+
+    Those of types that PyTorch does not know are left out.
+    """
+    return {
+        name: Stored(TYPES[tensor.dtype], tensor.shape, start, end)
+        for name, (tensor, start, end) in headers.places(path).items()
+        if tensor.dtype in TYPES
+    }
 
 
 def stamp(path: Path) -> tuple[int, ...]:
@@ -187,42 +183,6 @@ def memory(count: int, dtype: torch.dtype) -> Tensor:
         return torch.frombuffer(mmap.mmap(-1, size, **_PRIVATE), dtype=dtype)
     except (OSError, ValueError):
         raise MemoryError from None
-
-
-def _header(file: BinaryIO, size: int) -> dict[str, Stored]:
-    (length,) = struct.unpack("<Q", file.read(8))
-    if length > min(size - 8, _HEADER_LIMIT):
-        raise ValueError
-    found = json.loads(file.read(length), object_pairs_hook=_unrepeated)
-    result = {}
-    for name, value in found.items():
-        if name == "__metadata__":
-            continue
-        shape = tuple(value["shape"])
-        start, end = value["data_offsets"]
-        if not all(type(each) is int and each >= 0 for each in (*shape, start, end)):
-            raise ValueError
-        if value["dtype"] in TYPES:
-            result[name] = Stored(TYPES[value["dtype"]], shape, 8 + length + start, 8 + length + end)
-            if result[name].count * result[name].dtype.itemsize != end - start:
-                raise ValueError
-    # Without gaps and without overlap, to the last byte: two names for one tensor are no safetensors file.
-    ends = sorted((value["data_offsets"] for name, value in found.items() if name != "__metadata__"))
-    place = 0
-    for start, end in ends:
-        if start != place:
-            raise ValueError
-        place = end
-    if 8 + length + place != size:
-        raise ValueError
-    return result
-
-
-def _unrepeated(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError
-    return result
 
 
 def _read(
