@@ -15,8 +15,9 @@ from pathlib import Path
 
 from studio import disk
 from studio.errors import StorageError, StudioError
+from studio.settings import ROOT
 
-BUNDLED = Path(__file__).resolve().parent.parent / "assets" / "styles.csv"
+BUNDLED = ROOT / "assets" / "styles.csv"
 
 OWN = "own"
 """The group of styles that bring none, and the name of the file that saved ones go to."""

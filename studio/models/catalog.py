@@ -17,8 +17,9 @@ from studio.models.parts import CONFIGS
 from studio.models.places import Found, home, is_tokenizer, look, vocabulary
 from studio.models.records import Records
 from studio.samplers import schedules_of
+from studio.settings import ROOT
 
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
+ASSETS = ROOT / "assets"
 BUNDLED = ASSETS / "models"
 """The models that ship with the studio."""
 

@@ -26,8 +26,7 @@ from studio import disk
 from studio.errors import DownloadError
 from studio.models import places
 from studio.models.files import visible
-
-ROOT = Path(__file__).resolve().parents[2]
+from studio.settings import ROOT
 
 SPARE = 200_000_000
 """Bytes that a download leaves free on the disk."""

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from studio.models.files import read_json
+from studio.settings import ROOT
 
-CONFIGS = Path(__file__).resolve().parents[2] / "assets" / "configs"
+CONFIGS = ROOT / "assets" / "configs"
 """What single files lack, a folder for each kind of model: model_index.json, the parts' configs and tokenizers."""
 
 

@@ -3,7 +3,6 @@
 import re
 from functools import lru_cache
 from html import escape
-from pathlib import Path
 
 from fastapi import APIRouter
 from markdown_it import MarkdownIt
@@ -14,8 +13,9 @@ from starlette.staticfiles import StaticFiles
 from studio import __version__, disk
 from studio.errors import StorageError
 from studio.models.catalog import ASSETS
+from studio.settings import ROOT
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = ROOT / "docs"
 
 PAGES = {
     "text-to-image": "Text to image",

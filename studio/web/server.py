@@ -1,7 +1,6 @@
 """The FastAPI application: one guard in front of everything, our own routes, and Gradio's page behind them."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -23,7 +22,7 @@ from studio.errors import (
 from studio.library import Library
 from studio.models.manager import Manager
 from studio.models.tasks import Tasks
-from studio.settings import Settings
+from studio.settings import ROOT, Settings
 from studio.sources import Sources
 from studio.styles import Styles
 from studio.web import addons, beginnings, help, live, pictures, sheets
@@ -34,7 +33,7 @@ from studio.web.bodies import Uploads
 from studio.web.guard import Guard
 from studio.web.owners import Owners, key_in
 
-PAGE = Path(__file__).resolve().parents[1] / "ui" / "page"
+PAGE = ROOT / "studio" / "ui" / "page"
 """The page's scripts and styles."""
 
 
