@@ -13,7 +13,7 @@ from torch import Tensor
 from studio import disk
 from studio.addons import File
 from studio.errors import ModelError
-from studio.families.base import Guide
+from studio.families.guides import Guide
 from studio.models import placement, unused, weights
 from studio.models.files import read_json
 
