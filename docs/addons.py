@@ -70,7 +70,7 @@ def families() -> str:
 
 def controls() -> str:
     """What is prepared of a control's picture, under the labels of the page."""
-    script = (ROOT / "studio" / "ui" / "page" / "addons.js").read_text("utf-8")
+    script = (ROOT / "studio/ui/page/addons.js").read_text("utf-8")
     labels = {kind: label for kind, label in re.findall(r'\["([\w-]+)", "([^"]+)"\]', script) if kind in KINDS}
     return _table(("kind", "what the model is given"), [(labels[kind], PREPARED[kind]) for kind in labels])
 
