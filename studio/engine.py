@@ -798,6 +798,9 @@ class Engine:
                     self._finish(job, job._run)
                 else:
                     self._begin(job)
+                with self._lock:
+                    if self._wishing() or self._decodes or self._frees:
+                        break  # who stops or looks waits for one of them at most
         elif changing := [job for job in batch if job._changes]:
             # With other prompts they may not fit together any more: who steps with whom is chosen again.
             for job in changing:

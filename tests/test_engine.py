@@ -510,6 +510,23 @@ def test_pictures_asked_for_together_come_into_shared_calls(studio: Studio, monk
     assert between_steps(asked, "begin") == [0, 0]
 
 
+def test_who_stops_waits_for_one_picture_to_begin_at_most(studio: Studio) -> None:
+    asked: list[str] = []
+
+    def fault(what: str, prompts: list[str]) -> None:
+        asked.append(" ".join([what, *prompts]))
+        if asked == ["begin a", "begin b"]:
+            for job in jobs:
+                studio.engine.pause(job.id)
+
+    with studio.engine._lock:  # none begins before all are known
+        jobs = studio.submit(*"abcdefgh", owner="ada", steps=3)
+        studio.worker.fault = fault
+    for job in jobs:
+        studio.events.until(job.id, Paused)
+    assert [call for call in asked if call.startswith("begin")] == ["begin a", "begin b"]
+
+
 def test_newcomers_begin_in_turns(studio: Studio) -> None:
     studio.worker.by_hand, studio.worker.rows = True, 4
     asked = watched(studio)

@@ -472,6 +472,22 @@ def test_a_new_sampler_is_given_as_much_noise_as_it_expects(
             assert torch.allclose(run.latents, run.sampler.noised(clean, noise), atol=1e-3), (before, after)
 
 
+def test_a_start_picture_is_encoded_once_for_all_that_begin_with_it(
+    worker: TorchWorker, sources: Sources, models: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (sources.add_image(Image.effect_noise((64, 64), 90).convert("RGB")) for _ in range(2))
+    [first] = draw(worker, recipe(source=one, strength=0.5, steps=4))
+    model = models.use(first.recipe.model)
+    encoded, encode = [], model._encode_pictures
+    monkeypatch.setattr(model, "_encode_pictures", lambda pictures: encoded.append(pictures) or encode(pictures))
+    [again] = draw(worker, recipe(source=one, strength=0.5, steps=4))
+    assert not encoded and torch.equal(again.latents, first.latents)
+    worker.begin(recipe(source=one, strength=0.9, seed=8))
+    assert not encoded
+    worker.begin(recipe(source=other))
+    assert len(encoded) == 1
+
+
 def test_masks_hold_through_another_sampler_and_fresh_noise(worker: TorchWorker, sources: Sources) -> None:
     picture = Image.effect_noise((64, 64), 90).convert("RGB")
     mask = Image.new("L", (64, 64))

@@ -5,6 +5,7 @@ Nothing outside a family's file branches on its name.
 """
 
 import copy
+import hashlib
 import os
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -34,6 +35,9 @@ from studio.tags import Lora
 
 PROMPTS_HELD = 256 * 2**20
 """Bytes of encoded prompts kept for each loaded model; a prompt of 77 tokens takes 0.1 to 4 MB."""
+
+PICTURES_HELD = 16 * 2**20
+"""Bytes of encoded start pictures kept for each loaded model; one of a megapixel takes 0.3 to 1 MB."""
 
 VAES_KEPT = 2
 """Autoencoders kept for each loaded model beside its own; one takes some 170 MB."""
@@ -139,6 +143,7 @@ class Model(ABC):
         self.scheduler_config: Mapping[str, Any] = parts["scheduler"]
         self.published_config: Mapping[str, Any] = parts.get("published", parts["scheduler"])
         self.encoded: Recent[Hashable, Prompts] = Recent(PROMPTS_HELD, lambda prompts: prompts.bytes)
+        self._pictures: Recent[Hashable, Tensor] = Recent(PICTURES_HELD, lambda latents: latents.nbytes)
         self.loras = Loras(parts, dtype)
         self.embeddings = Embeddings(parts) if self.reads_embeddings else None
         self._with_vae: OrderedDict[File, Self] = OrderedDict()
@@ -213,6 +218,7 @@ class Model(ABC):
             other = copy.copy(self)
             other.vae = autoencoders.load(file, self.vae, self.device, self.dtype, name)
             other.notes = (*self.notes, *unused.sentences([other.vae]))
+            other._pictures = Recent(PICTURES_HELD, lambda latents: latents.nbytes)
             other.projection = previews.fit(other._encode_pictures, other.vae_factor).to(self.device)
             while len(self._with_vae) >= VAES_KEPT:
                 self._with_vae.popitem(last=False)
@@ -253,8 +259,12 @@ class Model(ABC):
         return torch.randn(shape, generator=generator).to(self.device)
 
     def encode_picture(self, picture: Image.Image) -> Tensor:
-        """Latents (1, c, h, w) float32 of an RGB picture whose sides the model can take."""
-        return self._encode_pictures(to_pixels(picture)).float()
+        """Latents (1, c, h, w) float32 of an RGB picture whose sides the model can take, which nobody may write to.
+
+        The cells of a grid mostly begin with the same picture, so it is encoded once. It is known by its pixels.
+        """
+        key = picture.size, hashlib.blake2b(picture.tobytes()).digest()
+        return self._pictures.get(key, lambda: self._encode_pictures(to_pixels(picture)).float())
 
     def beside(self, recipe: Recipe, picture: Image.Image | None, mask: Image.Image | None) -> Tensor | None:
         """What `predict` shall be given beside the latents of a job: nothing, for most models.
