@@ -5,6 +5,8 @@ import os
 import random
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from studio.models.catalog import Catalog, Entry
 from studio.models.identify import Identity
 from studio.models.manager import Manager
 from studio.models.records import Records
+from studio.settings import ROOT
 from tests import weights
 from tests.test_headers import CASES, mutated
 from tests.test_loading import t5
@@ -309,6 +312,25 @@ def test_names_are_those_of_no_other(configs: Path, tmp_path: Path) -> None:
     entries = found(tmp_path / "models", tmp_path / "models" / "Lora")
     assert {"lora/ann", "lora/b/ann", "lora/c/ann", "model/x.safetensors"} <= set(entries)
     assert len(entries) == 5
+
+
+def test_a_folder_bears_the_same_stamp_in_every_run_of_the_program(models_folder: Path) -> None:
+    code = """if True:
+        import pathlib, sys
+        from studio.models import places
+        print([found.stamp for found in places.look(pathlib.Path(sys.argv[1]), set())])
+    """
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", code, str(models_folder)],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(told) == 1 and "(" in told.pop()
 
 
 def test_a_folder_that_changes_is_seen_at_once(configs: Path, tmp_path: Path) -> None:

@@ -42,9 +42,9 @@ def test_a_preview_arrives_from_the_card(models_folder: Path) -> None:
 def test_memory_is_given_back_when_a_model_leaves(models_folder: Path) -> None:
     manager = Manager([models_folder], device="cuda", dtype="float32")
     manager.use("sd")
-    manager._release()
+    manager.free("sd")
     before = torch.cuda.memory_allocated()
     for _ in range(3):
         manager.use("sd")
-        manager._release()
+        manager.free("sd")
     assert torch.cuda.memory_allocated() <= before

@@ -92,6 +92,15 @@ def test_a_picture_beside_a_model_is_its_thumbnail(folder: Path, client: TestCli
     assert Image.open(io.BytesIO(answer.content)).size == (30, 60)
 
 
+def test_pictures_of_cards_are_shown_without_a_walk_through_the_folders(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = listed(client)["lora/ann"]["thumbnail"]
+    monkeypatch.setattr("studio.models.catalog.look", lambda *_: pytest.fail("the folders were looked at again"))
+    answer = client.get("/models/thumbnail", params={"key": "lora/ann", "version": before})
+    assert answer.status_code == 200
+
+
 def test_the_embedded_picture_is_encoded_anew(client: TestClient) -> None:
     answer = client.get("/models/thumbnail", params={"key": "lora/ann", "version": "1"})
     assert Image.open(io.BytesIO(answer.content)).size == (384, 256) and "immutable" in answer.headers["cache-control"]

@@ -105,6 +105,7 @@ class Catalog:
         self.allow_pickles = allow_pickles
         self._lock = threading.Lock()
         self._known: dict[Path, tuple[Found, Entry]] = {}
+        self._latest: list[Entry] = []
         self._vocabularies: dict[str, Path | None] = {}
 
     def entries(self) -> list[Entry]:
@@ -132,7 +133,12 @@ class Catalog:
             }
             told, chosen = self.records.all_distilled(), self.records.all_parts()
             entries = [_as_told(entry, told.get(entry.key, "")) for entry in _named(known.values())]
-            return [self._accompanied(entry, entries, chosen.get(entry.key, {})) for entry in entries]
+            self._latest = [self._accompanied(entry, entries, chosen.get(entry.key, {})) for entry in entries]
+            return self._latest
+
+    def seen(self) -> list[Entry]:
+        """What `everything` told last: for questions that come by the dozen, such as pictures of cards."""
+        return self._latest or self.everything()
 
     def _describe(self, found: Found, read: list[tuple[Path, tuple[int, ...], Identity]]) -> Entry:
         """The entry for what was found; its name is not final yet. New identities of files are added to `read`."""

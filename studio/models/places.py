@@ -4,6 +4,7 @@ Nothing is opened here but the JSON files by which a folder is known to be one m
 """
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -189,17 +190,17 @@ class _Look:
 
     def folder(self, path: Path, name: str, hint: str, beside: dict[str, os.DirEntry[str]], hub: bool = False) -> Found:
         """One model or component in diffusers' layout, with what lies beside it under its name."""
-        stamp: list[int] = []
+        stamp: list[tuple[str | int, ...]] = []
         for each in (path, *sorted(_folders_in(path))):
             for inner in self._contents(each):
-                stamp += [hash(inner.name), *(_stamp(inner) or ())]
+                stamp.append((inner.name, *(_stamp(inner) or ())))
         own = path.name
         sidecars = tuple(
             Path(each.path)
             for name, each in beside.items()
             if name.rpartition(".")[0] in (own, f"{own}.preview") and self._is_within(each)
         )
-        return Found(path, self.root, name, hint, (hash(tuple(stamp)),), True, sidecars, hub)
+        return Found(path, self.root, name, hint, (_digest(stamp),), True, sidecars, hub)
 
     def _is_within(self, entry: os.DirEntry[str]) -> bool:
         """Whether a file is in the folder that it lies in, or in this models folder: what it says is shown."""
@@ -263,6 +264,11 @@ def _is(entry: os.DirEntry[str], kind: str) -> bool:
         return bool(getattr(entry, kind)())
     except OSError:
         return False
+
+
+def _digest(stamps: list[tuple[str | int, ...]]) -> int:
+    """One number for all of them, the same in every run of the program."""
+    return int.from_bytes(hashlib.blake2b(repr(stamps).encode("utf-8", "replace"), digest_size=7).digest(), "big")
 
 
 def _stamp(entry: os.DirEntry[str]) -> tuple[int, int] | None:

@@ -33,7 +33,7 @@ def routes(models: Manager, sources: Sources) -> APIRouter:
 
     @router.get("/sources/{name}/prepared/{kind}.png")
     def prepared(name: str, kind: str) -> Response:
-        depth = next(iter(models.addons("depth").values()), None)
+        depth = next(iter(models.seen("depth").values()), None)
         file = io.BytesIO()
         with sources.gate(math.prod(size_of(name))):
             preparer.shown(name, kind, depth).save(file, "PNG", compress_level=1)

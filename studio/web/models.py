@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import threading
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import asdict
 from functools import lru_cache
@@ -53,6 +54,10 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
                 return each
         raise ModelMissing("That model is not there any more. Load the list anew.")
 
+    def seen(key: str) -> Entry:
+        """The same without a look at the folders, if it was there at the last one."""
+        return next((each for each in models.catalog.seen() if each.key == key), None) or entry(key)
+
     async def let_go(found: Entry) -> None:
         """Have a model leave memory if it is there. Raises ModelBusy."""
         if any(each.name == found.name for each in models.held):
@@ -60,7 +65,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
 
     @lru_cache(_THUMBNAILS_KEPT)
     def picture(key: str, stamp: tuple[int, ...], beside: tuple[Path, ...]) -> bytes:
-        return sidecars.thumbnail(entry(key), library.gate)
+        return sidecars.thumbnail(seen(key), library.gate)
 
     @router.get("")
     def everything() -> JSONResponse:
@@ -108,7 +113,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
 
     @router.get("/thumbnail")
     def thumbnail(key: str, version: str = "") -> Response:
-        found = entry(key)
+        found = seen(key)
         data = picture(key, found.stamp, found.sidecars)
         return Response(data, media_type="image/jpeg", headers=FOREVER if version else NOT_KEPT)
 
@@ -236,7 +241,8 @@ def _described(entry: Entry, picture: str, own: str) -> dict[str, Any]:
     """What the list says of an entry. picture: the id of the newest of the library that was made with it."""
     identity = entry.identity
     # Another picture has another address, and one that is the same is not fetched twice.
-    version = hash((entry.stamp, entry.sidecars)) & 0xFFFFFFFF if sidecars.has_thumbnail(entry) else 0
+    beside = (entry.stamp, *map(str, entry.sidecars))
+    version = zlib.crc32(repr(beside).encode("utf-8", "replace")) if sidecars.has_thumbnail(entry) else 0
     return {
         "key": entry.key,
         "name": entry.name,
