@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from studio.families import FAMILIES, Model, stock
+from studio.families import FAMILIES, Family
+from studio.families.stock.family import Stock
 from studio.models import loras
 from studio.models.files import PICKLES
 from studio.models.identify import FOLDERS
@@ -57,9 +58,9 @@ def folders() -> str:
 
 def families() -> str:
     """Which families take what; those that run through their stock pipelines in one line."""
-    own = [each for each in FAMILIES if not issubclass(each, stock.Stock)]
+    own = [each for each in FAMILIES if not issubclass(each, Stock)]
     rows = [(each.family, *_marks(_takes(each))) for each in own]
-    others = {_takes(each) for each in FAMILIES if issubclass(each, stock.Stock)}
+    others = {_takes(each) for each in FAMILIES if issubclass(each, Stock)}
     rows += [("all others", *_marks(takes)) for takes in others]
     head = (
         "family", "LoRAs", "embeddings", "VAE of choice", "ControlNets, IP-Adapters", "clip skip", "guidance rescale",
@@ -95,9 +96,9 @@ def page(text: str) -> str:
     return text
 
 
-def _takes(family: type[Model]) -> tuple[bool, ...]:
+def _takes(family: type[Family]) -> tuple[bool, ...]:
     """What a family takes, in the order of the table."""
-    is_own = not issubclass(family, stock.Stock)
+    is_own = not issubclass(family, Stock)
     return (
         family.takes_loras,
         family.reads_embeddings,

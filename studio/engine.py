@@ -17,21 +17,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
-from uuid import uuid4
+from typing import Any, Literal
 
 from PIL.Image import Image
 
+from studio import queue
 from studio.errors import JobMissing, ModelBusy, OutOfMemory, RecipeError, StudioError
 from studio.events import FINAL, Cancelled, Event, Failed, Finished, Loading, Paused, Preview, Queued, Step
+from studio.job import Job, picture_of, pixels_of
 from studio.paces import Pace
+from studio.protocols import Keep, Past, PreviewKind, Run, Worker
 from studio.recipe import MAX_PICTURES, Recipe
 from studio.shares import in_turns, share_of, surplus
 
 log = logging.getLogger(__name__)
-
-PreviewKind = Literal["clean", "noisy", "off"]
 
 WAITING, WAITING_IN_ALL = 256, 2048
 """Pictures that wait or are being made, of one owner (four full grids) and of all. When all places are taken, each
@@ -68,153 +67,6 @@ _GIVEN_UP = (
 
 KEYS_KEPT = 1000
 """Kinds of calls of which it is remembered that they ran out of memory."""
-
-
-class Past(Protocol):
-    """What is remembered of a job's steps: the run itself, or what is stored of it."""
-
-    @property
-    def weight(self) -> int:
-        """Bytes of memory that it takes."""
-
-    def look_back(self, step: int) -> tuple[int, Preview]:
-        """The last remembered step up to this one, and what a preview showed then.
-
-        Any thread. Raises KeyError if there is none, or the step was not taken yet.
-        """
-
-
-class Run(Past, Protocol):
-    """A job as the worker holds it: latents, timetable, sampler, conditioning."""
-
-    @property
-    def key(self) -> Hashable:
-        """Runs with equal keys can share a model call."""
-
-    @property
-    def done(self) -> int: ...
-
-    @property
-    def total(self) -> int: ...
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What was done because memory ran out, and what is wrong with the picture, in sentences kept with it."""
-
-    def preview(self, kind: Literal["clean", "noisy"]) -> Preview: ...
-
-
-R = TypeVar("R", bound=Run)
-
-
-class Worker(Protocol[R]):
-    """What the engine asks of a device, on the engine's thread if nothing else is said."""
-
-    rows: int
-    """The most runs that one call may hold."""
-
-    def room(self, run: R) -> int:
-        """How many runs that share a call with this one it may hold at the moment, `rows` at most. Quick."""
-
-    def check(self, *recipes: Recipe) -> None:
-        """Raise RecipeError or ModelError if one of the recipes cannot be drawn here. Quick; any thread."""
-
-    def loaded(self, model: str) -> bool:
-        """Whether a step with this model needs no loading."""
-
-    def fetch(self, model: str, alone: bool, report: Callable[[int, int], None]) -> Literal["read", "reading", "wait"]:
-        """Have a model read on a thread while others are used; "read" once only `load` is left to do.
-
-        alone: whether models that are loaded may leave to make room; else the answer is "wait" if one would have to.
-        report: gets the bytes read and those there are, on any thread.
-        """
-
-    def load(self, model: str, report: Callable[[int, int], None]) -> None:
-        """Bring the model to the device, reporting the bytes in place and those there are."""
-
-    def free(self, model: str) -> None:
-        """Let a model leave memory. No run is stepped with it before it is loaded again."""
-
-    def begin(self, recipe: Recipe, origin: tuple[Any, int] | None = None) -> R:
-        """Encode the prompts and draw the starting noise. The model is loaded.
-
-        origin: another run, or what is stored of it, and a number of steps after which this one takes it up, if it
-        can: then these steps are done.
-        """
-
-    def change(self, run: R, recipe: Recipe) -> None:
-        """Let a run go on with a recipe that differs from its own in turns that are not behind it."""
-
-    def step(self, runs: Sequence[R]) -> None:
-        """Move all these runs of one key one step on, or raise and leave every one of them as it was."""
-
-    def decode(self, run: R) -> Image:
-        """The full picture of the latents as they are; of a run that is not done, the predicted clean picture."""
-
-    def keep_steps(self, run: R, picture: str) -> None:
-        """Store what is remembered of a run's steps beside its picture, if there is room. Any one thread."""
-
-    def recall(self, picture: str) -> Past | None:
-        """What was stored of the steps of a picture, None if nothing can be read. Any thread."""
-
-
-class Keep(Protocol):
-    """Stores a picture for good and returns its id. Raises StorageError."""
-
-    def __call__(
-        self, picture: Image, recipe: Recipe, steps_done: int, parent: tuple[str, int] | None = None, note: str = ""
-    ) -> str: ...
-
-
-@dataclass(eq=False)
-class Job:
-    """One picture in the making. Read it; only the engine writes it."""
-
-    recipe: Recipe
-    owner: str
-    previews: PreviewKind
-    number: int
-    parent: tuple[str, int] | None = None
-    """The picture that it was forked from, and after how many steps."""
-    id: str = field(default_factory=lambda: uuid4().hex)
-    event: Event = field(init=False)
-    """The latest event: what a page that was away needs to know."""
-
-    _state: Literal["ready", "paused", "keeping", "over"] = "ready"
-    _wish: Literal["", "pause", "cancel"] = ""
-    _run: Run | None = None
-    _tick: int = 0
-    _moved_at: float = 0.0
-    _seconds: float = 0.0
-    _origin: tuple[Past, int] | None = None
-    _kept: tuple[str, int] | None = None
-    """The partial picture that was kept of it last, and after how many steps."""
-    _leaves: bool = False
-    """Whether it shall go on from its steps on disk, so that its latents can leave memory."""
-    _changes: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.event = Queued(self.id)
-
-    @property
-    def kept(self) -> tuple[str, int] | None:
-        """The partial picture that was kept of it last, and after how many steps."""
-        return self._kept
-
-    @property
-    def share(self) -> str:
-        """Whose share of the machine it takes."""
-        return share_of(self.owner)
-
-    @property
-    def _is_drawn(self) -> bool:
-        """Whether all its steps are taken, and only the picture is to be decoded and kept."""
-        return self._run is not None and self._run.done >= self._run.total
-
-    @property
-    def _is_going(self) -> bool:
-        """Whether it has begun and there are steps to take."""
-        return self._run is not None and self._run.done < self._run.total
 
 
 class Engine:
@@ -266,10 +118,10 @@ class Engine:
             raise RecipeError(f"There is no step {step} to go back to; this picture has {parent.recipe.steps_run}.")
         recipe = parent.recipe.turned(step, changes).check()
         self._worker.check(recipe)
-        past, picture = self._past(parent), _picture(parent)
+        past, picture = self._past(parent), picture_of(parent)
         with self._lock:
             [job] = self._queue([recipe], parent.owner, parent.previews)
-            job._origin = (past, step) if past else None
+            job.origin = (past, step) if past else None
             job.parent = (picture, step) if picture else None
             return job
 
@@ -294,7 +146,7 @@ class Engine:
         lost = "Its steps are no longer remembered: to go on, it starts from the beginning." if picture else ""
         with self._lock:
             for job in self._jobs.values():
-                if job.id == job_id or (picture and job.owner == owner and _picture(job) == picture):
+                if job.id == job_id or (picture and job.owner == owner and picture_of(job) == picture):
                     return job
             job = self._new(recipe, owner, previews)
             job.id, job.parent = job_id or job.id, parent
@@ -302,8 +154,8 @@ class Engine:
             if picture and done >= recipe.steps_run:
                 self._publish(job, Finished(job.id, picture, note))
             else:
-                job._origin = (past, done) if past else None
-                job._kept = (picture, done) if picture else None
+                job.origin = (past, done) if past else None
+                job.kept = (picture, done) if picture else None
                 self._hold(job, Paused(job.id, done, recipe.steps_run, picture or None, "" if past else lost, note))
             return job
 
@@ -315,12 +167,12 @@ class Engine:
         with self._lock:
             job = self._find(job_id)
             self._check_open()
-            if job._state not in ("ready", "paused") or job._is_drawn:
+            if job.state not in ("ready", "paused") or job.is_drawn:
                 raise RecipeError("This picture is finished. Go back to one of its steps to change it from there.")
-            recipe = job.recipe.turned(job._run.done if job._run else 0, {**job._changes, **changes})
+            recipe = job.recipe.turned(job.run.done if job.run else 0, {**job.changes, **changes})
         self._worker.check(recipe.check())
         with self._lock:
-            job._changes = {**job._changes, **changes}
+            job.changes = {**job.changes, **changes}
             self._lock.notify_all()
 
     def remembered(self, job_id: str, step: int) -> int:
@@ -359,13 +211,13 @@ class Engine:
         """Let a paused job go on where it stands. Does nothing to one that goes on. Raises JobMissing if it is over."""
         with self._lock:
             job = self._find_open(job_id)
-            if job._wish == "pause":
-                job._wish = ""
-            if job._state == "paused":
+            if job.wish == "pause":
+                job.wish = ""
+            if job.state == "paused":
                 self._check_room(job.share, 1)
                 self._start_fairly(job.share)
-                job._state, job._leaves = "ready", False
-                job._moved_at = 0.0
+                job.state, job.leaves = "ready", False
+                job.moved_at = 0.0
                 self._publish(job, Queued(job.id))
                 self._lock.notify_all()
 
@@ -436,8 +288,8 @@ class Engine:
 
     def _past(self, job: Job) -> Past | None:
         """What is remembered of a job's steps: in memory, or with its picture."""
-        picture = _picture(job)
-        return job._run or (self._worker.recall(picture) if picture else None)
+        picture = picture_of(job)
+        return job.run or (self._worker.recall(picture) if picture else None)
 
     # Under the lock, on any thread
 
@@ -462,7 +314,7 @@ class Engine:
 
     def _check_room(self, share: str, more: int) -> None:
         """Raise StudioError if so many more pictures of this share cannot wait beside those that do."""
-        waiting = Counter(job.share for job in self._jobs.values() if job._state in ("ready", "keeping"))
+        waiting = Counter(job.share for job in self._jobs.values() if job.state in ("ready", "keeping"))
         if waiting[share] + more > WAITING:
             raise StudioError(
                 f"{waiting[share]} of your pictures are waiting or being made, and {WAITING} are the most. "
@@ -487,22 +339,22 @@ class Engine:
         self._check_open()
         if isinstance(job.event, Finished):
             raise JobMissing("That picture is finished already.")
-        if job._state == "over":
+        if job.state == "over":
             raise JobMissing("That picture is not in the making any more. Start it again from its settings.")
         return job
 
     def _state_wish(self, job_id: str, wish: Literal["pause", "cancel"]) -> None:
         with self._lock:
             job = self._find_open(job_id)
-            if job._state == "keeping":
+            if job.state == "keeping":
                 raise JobMissing("That picture has taken its last step, and is being saved.")
-            if job._wish != "cancel":
-                job._wish = wish
+            if job.wish != "cancel":
+                job.wish = wish
             self._lock.notify_all()
 
     def _start_fairly(self, share: str) -> None:
         """Let a share that had nothing to do start level with the others instead of with all the turns not taken."""
-        active = {job.share for job in self._jobs.values() if job._state == "ready"}
+        active = {job.share for job in self._jobs.values() if job.state == "ready"}
         if not active:
             self._served.clear()  # nobody waits, so nobody is owed anything
         elif share not in active:
@@ -511,21 +363,21 @@ class Engine:
     def _publish(self, job: Job, event: Event) -> None:
         job.event = event
         if isinstance(event, FINAL):
-            job._state = "over"
+            job.state = "over"
             if isinstance(event, Finished):
                 self._forget_steps()
             else:
-                job._run = None
+                job.run = None
             for old in surplus(self._in_state("over"), FINAL_KEPT, FINAL_IN_ALL):
                 del self._jobs[old.id]
         self._tell(event)
 
     def _forget_steps(self) -> None:
         """Keep the steps of the newest finished pictures only."""
-        finished = [job for job in self._in_state("over") if job._run]
+        finished = [job for job in self._in_state("over") if job.run]
         finished.sort(key=lambda job: job.number)
-        for job in surplus(finished, REMEMBERED, REMEMBERED, lambda job: job._run.weight if job._run else 0):
-            job._run = None
+        for job in surplus(finished, REMEMBERED, REMEMBERED, lambda job: job.run.weight if job.run else 0):
+            job.run = None
 
     def _tell(self, event: Event) -> None:
         for listener in tuple(self._listeners):  # one may unsubscribe when it is told
@@ -535,7 +387,7 @@ class Engine:
                 log.exception("A listener failed; the model goes on.")
 
     def _hold(self, job: Job, event: Paused) -> None:
-        job._state = "paused"
+        job.state = "paused"
         # To the end of the queue of those that will be forgotten: the one paused longest ago leaves first.
         self._jobs[job.id] = self._jobs.pop(job.id)
         self._publish(job, event)
@@ -546,13 +398,13 @@ class Engine:
         paused = self._in_state("paused")
         for job in surplus(paused, PAUSED_KEPT, PAUSED_IN_ALL):
             self._publish(job, Failed(job.id, _GIVEN_UP))
-        held = [job for job in paused if job._run and _picture(job) and not job._leaves]
+        held = [job for job in paused if job.run and picture_of(job) and not job.leaves]
         for job in [] if self._closing else surplus(held, HELD, HELD_IN_ALL):
-            job._leaves = True
+            job.leaves = True
             self._keeper.submit(self._let_go, job, job.event)
 
     def _in_state(self, state: str) -> list[Job]:
-        return [job for job in self._jobs.values() if job._state == state]
+        return [job for job in self._jobs.values() if job.state == state]
 
     # The engine's thread
 
@@ -592,10 +444,10 @@ class Engine:
     def _is_awaited(self, share: str) -> bool:
         """Whether anybody but those of this share has something to do; the end of the program counts as well."""
         with self._lock:
-            return self._closing or any(job.share != share and not job._wish for job in self._in_state("ready"))
+            return self._closing or any(job.share != share and not job.wish for job in self._in_state("ready"))
 
     def _wishing(self) -> list[Job]:
-        return [job for job in self._jobs.values() if job._wish]
+        return [job for job in self._jobs.values() if job.wish]
 
     def _hold_all(self) -> None:
         """At the end: keep what there is of every picture, while there is time.
@@ -604,17 +456,17 @@ class Engine:
         """
         until, lost = time.monotonic() + CLOSING, 0
         with self._lock:
-            dropped = [job for job in self._wishing() if job._wish == "cancel"]
+            dropped = [job for job in self._wishing() if job.wish == "cancel"]
         for job in dropped:
             self._grant_wish(job)
         with self._lock:
-            ready = sorted(self._in_state("ready"), key=lambda job: (_pixels(job), -(job._run.done if job._run else 0)))
+            ready = sorted(self._in_state("ready"), key=lambda job: (pixels_of(job), -(job.run.done if job.run else 0)))
         writing = self._keeper.submit(lambda: None)
         for job in in_turns(ready):
-            run, problem = job._run, ""
+            run, problem = job.run, ""
             left = until - time.monotonic()
             has_time = left > self._pace.ending(job.recipe) and self._worker.loaded(job.recipe.model)
-            if run and job._is_drawn and has_time:
+            if run and job.is_drawn and has_time:
                 self._finish(job, run)
             else:
                 if run and run.done:
@@ -629,21 +481,21 @@ class Engine:
 
     def _hold_as_kept(self, job: Job, problem: str) -> None:
         """Hold a job that will go on from what was kept of it last, or from the beginning."""
-        picture, done = job._kept or (None, 0)
-        total = job._run.total if job._run else job.recipe.steps_run
+        picture, done = job.kept or (None, 0)
+        total = job.run.total if job.run else job.recipe.steps_run
         what = f"goes on from step {done}" if picture else "begins this picture"
         reason = f"The studio was stopped. Start it again, and Continue {what}. {problem}".rstrip()
         with self._lock:
-            self._hold(job, Paused(job.id, done, total, picture, reason, _notes(job._run)))
+            self._hold(job, Paused(job.id, done, total, picture, reason, _notes(job.run)))
 
     def _grant_decode(self, job: Job, result: "Future[Image]") -> None:
         if not result.set_running_or_notify_cancel():
             return
         try:
-            if job._run is None:
+            if job.run is None:
                 raise JobMissing("There is nothing to show of that picture yet, or no longer.")
             self._load(job.recipe.model, [job])
-            result.set_result(self._worker.decode(job._run))
+            result.set_result(self._worker.decode(job.run))
         except Exception as error:
             result.set_exception(error)
 
@@ -666,40 +518,40 @@ class Engine:
 
     def _grant_wish(self, job: Job) -> None:
         with self._lock:
-            if job._wish != "pause" or job._state != "ready" or job._is_drawn:
-                wish, job._wish = job._wish, ""
-                if wish == "cancel" and job._state in ("ready", "paused"):
+            if job.wish != "pause" or job.state != "ready" or job.is_drawn:
+                wish, job.wish = job.wish, ""
+                if wish == "cancel" and job.state in ("ready", "paused"):
                     self._publish(job, Cancelled(job.id))
                 return
         self._pause(job)
 
     def _grant_change(self, job: Job, run: Any) -> None:
         with self._lock:
-            changes, job._changes = job._changes, {}
+            changes, job.changes = job.changes, {}
             recipe = job.recipe.turned(run.done, changes)
         try:
-            self._worker.change(run, recipe)
+            job.run = self._worker.change(run, recipe)
             job.recipe = recipe
         except Exception as error:
             self._pause(job, f"It was not changed. {_sentence(error)}")
 
     def _pause(self, job: Job, reason: str = "") -> None:
         """Hold the job still, with its partial picture kept if there is one."""
-        run, by_person = job._run, not reason
+        run, by_person = job.run, not reason
         done, total = (run.done, run.total) if run else (0, job.recipe.steps_run)
         picture, problem = None, ""
         if run and 0 < done < total:
             problem = self._keep_partial(job, run)
-            picture = job._kept[0] if job._kept and not problem else None
+            picture = job.kept[0] if job.kept and not problem else None
         with self._lock:
-            if by_person and job._wish != "pause":
+            if by_person and job.wish != "pause":
                 return  # resumed, or cancelled, while the picture was being kept
-            job._wish = "" if job._wish == "pause" else job._wish
+            job.wish = "" if job.wish == "pause" else job.wish
             self._hold(job, Paused(job.id, done, total, picture, reason or problem, _notes(run)))
 
     def _keep_partial(self, job: Job, run: Run) -> str:
         """Keep the picture as it stands, if it is not kept already. Returns why it could not be, in a sentence."""
-        if job._kept and job._kept[1] == run.done:
+        if job.kept and job.kept[1] == run.done:
             return ""
         try:
             self._load(job.recipe.model, [job])
@@ -710,54 +562,32 @@ class Engine:
         except Exception:
             log.exception("A partial picture could not be kept.")
             return "The partial picture could not be kept; the log says why."
-        job._kept = picture, run.done
+        job.kept = picture, run.done
         self._keeper.submit(self._keep_steps, run, picture)
         return ""
 
-    def _choose(self) -> list[Job]:
-        """The jobs of the next tick: those who waited longest, then all that can share their model call.
-
-        A step, and beginning or ending some pictures, take turns: nobody's running picture waits for many of those.
-        """
-        ready = [job for job in self._in_state("ready") if not job._wish]
-        ready, cold = self._by_model(ready)
-        if cold:
-            first = min(cold, key=lambda job: job.number)
-            model, state = self._fetching
-            if model != first.recipe.model or state == "wait":
-                # Loading will evict a model that others need. So a job whose model is not there lets those before it
-                # finish, and is not overtaken by those after it.
-                ready = [job for job in ready if job.number < first.number]
-            elif state == "read":
-                ready = [first]
-        ready.sort(key=lambda job: (self._served[job.share], job._tick, job.number))
-        going = [job for job in ready if job._is_going]
-        if self._stepped or not going:
-            self._stepped = False
-            if some := self._at_the_ends(ready):
-                return some
-        if not going:
-            return []
-        self._stepped = True
-        key = going[0]._run.key if going[0]._run else None
-        rows = min(self._rows.get(key, self._worker.rows), self._worker.room(going[0]._run))
-        return [job for job in going if job._run and job._run.key == key][:rows]
-
-    def _at_the_ends(self, ready: list[Job]) -> list[Job]:
-        """Jobs of one model to end and to begin, in turns among their owners, as many as share a call."""
-        begun = Counter(job.share for job in ready if job._run)
-        some = in_turns([job for job in ready if job._is_drawn])
-        for job in in_turns([job for job in ready if job._run is None]):
-            if begun[job.share] < BEGUN:
-                begun[job.share] += 1
-                some.append(job)
-        return [job for job in some if job.recipe.model == some[0].recipe.model][: self._worker.rows]
-
     def _by_model(self, ready: list[Job]) -> tuple[list[Job], list[Job]]:
         """The jobs whose model is loaded, and the others."""
-        loaded = {model for model in {job.recipe.model for job in ready} if self._worker.loaded(model)}
+        loaded = self._loaded(ready)
         warm = [job for job in ready if job.recipe.model in loaded]
         return warm, [job for job in ready if job.recipe.model not in loaded]
+
+    def _loaded(self, jobs: Iterable[Job]) -> set[str]:
+        return {model for model in {job.recipe.model for job in jobs} if self._worker.loaded(model)}
+
+    def _choose(self) -> list[Job]:
+        """Under the lock: the jobs of the next tick."""
+        ready = [job for job in self._in_state("ready") if not job.wish]
+        situation = queue.Situation(
+            self._loaded(ready), *self._fetching, self._served, self._stepped, self._worker.rows, BEGUN
+        )
+        batch = queue.choose(ready, situation)
+        self._stepped = bool(batch) and batch[0].is_going
+        if batch and batch[0].is_going:
+            run = batch[0].run
+            key = run.key if run else None
+            batch = batch[: min(self._rows.get(key, self._worker.rows), self._worker.room(run))]
+        return batch
 
     def _fetch(self) -> None:
         """Have the model read that the first job without one waits for, while the others go on with theirs."""
@@ -792,19 +622,19 @@ class Engine:
             for job in batch:
                 self._fail(job, error)
             return
-        if not batch[0]._is_going:
+        if not batch[0].is_going:
             for job in self._few(batch):
-                if job._run:
-                    self._finish(job, job._run)
+                if job.run:
+                    self._finish(job, job.run)
                 else:
                     self._begin(job)
                 with self._lock:
                     if self._wishing() or self._decodes or self._frees:
                         break  # who stops or looks waits for one of them at most
-        elif changing := [job for job in batch if job._changes]:
+        elif changing := [job for job in batch if job.changes]:
             # With other prompts they may not fit together any more: who steps with whom is chosen again.
             for job in changing:
-                self._grant_change(job, job._run)
+                self._grant_change(job, job.run)
         else:
             self._step(batch)
 
@@ -812,7 +642,7 @@ class Engine:
         def report(read: int, size: int) -> None:
             with self._lock:
                 for job in jobs:
-                    if job._state == "ready":
+                    if job.state == "ready":
                         self._publish(job, Loading(job.id, model, read, size))
 
         if not self._worker.loaded(model):
@@ -821,19 +651,19 @@ class Engine:
             self._worker.load(model, report)
 
     def _begin(self, job: Job) -> None:
-        if job._wish == "cancel":
+        if job.wish == "cancel":
             return
         try:
-            job._run = self._worker.begin(job.recipe, job._origin)
+            job.run = self._worker.begin(job.recipe, job.origin)
         except Exception as error:
             self._fail(job, error)
             return
         finally:
-            job._origin = None  # what it was taken from need not be kept for its sake
-        self._publish_step(job, job._run)
+            job.origin = None  # what it was taken from need not be kept for its sake
+        self._publish_step(job, job.run)
 
     def _step(self, batch: list[Job]) -> None:
-        runs = [job._run for job in batch if job._run]
+        runs = [job.run for job in batch if job.run]
         try:
             start = time.monotonic()
             self._worker.step(runs)
@@ -856,20 +686,20 @@ class Engine:
         self._ticks += 1
         for job, run in zip(batch, runs, strict=True):
             self._served[job.share] += 1
-            job._tick = self._ticks
+            job.tick = self._ticks
             self._publish_step(job, run)
         steps = [(job.recipe, run.done - 1) for job, run in zip(batch, runs, strict=True)]
         self._pace.called(steps, time.monotonic() - start)
 
     def _publish_step(self, job: Job, run: Run) -> None:
         now = time.monotonic()
-        if job._moved_at:
-            latest = now - job._moved_at
-            job._seconds = 0.7 * job._seconds + 0.3 * latest if job._seconds else latest
-        job._moved_at = now
+        if job.moved_at:
+            latest = now - job.moved_at
+            job.seconds = 0.7 * job.seconds + 0.3 * latest if job.seconds else latest
+        job.moved_at = now
         preview = self._preview(job, run)
         with self._lock:
-            self._publish(job, Step(job.id, run.done, run.total, job._seconds, preview, _notes(run)))
+            self._publish(job, Step(job.id, run.done, run.total, job.seconds, preview, _notes(run)))
 
     def _preview(self, job: Job, run: Run) -> Preview | None:
         try:
@@ -880,7 +710,7 @@ class Engine:
 
     def _finish(self, job: Job, run: Run) -> None:
         """Decode here, then write the file on the keeper's thread. The event comes when the file is on disk."""
-        job._state = "keeping"
+        job.state = "keeping"
         try:
             start = time.monotonic()
             picture = self._worker.decode(run)
@@ -913,11 +743,11 @@ class Engine:
 
     def _let_go(self, job: Job, event: Event) -> None:
         """Have a paused job go on from its steps on disk. On the keeper's thread, which has written them before."""
-        if not (kept := job._kept) or not (past := self._worker.recall(kept[0])):
+        if not (kept := job.kept) or not (past := self._worker.recall(kept[0])):
             return  # they are not there, so it keeps what it holds
         with self._lock:
             if job.event is event:  # else it went on meanwhile
-                job._run, job._origin = None, (past, kept[1])
+                job.run, job.origin = None, (past, kept[1])
 
     def _hold_unkept(self, job: Job, run: Run, reason: str) -> None:
         with self._lock:
@@ -926,16 +756,6 @@ class Engine:
     def _fail(self, job: Job, error: Exception) -> None:
         with self._lock:
             self._publish(job, Failed(job.id, _sentence(error)))
-
-
-def _picture(job: Job) -> str:
-    """The id of the picture that was kept of a job last, empty if there is none or it went on."""
-    event = job.event
-    return (event.picture or "") if isinstance(event, Finished | Paused) else ""
-
-
-def _pixels(job: Job) -> int:
-    return job.recipe.width * job.recipe.height
 
 
 def _notes(run: Run | None) -> str:

@@ -120,7 +120,7 @@ class Moments:
 
 
 class Stored:
-    """A picture's moments on disk (`studio.engine.Past`). Raises one of UNREADABLE if the file is not one of ours."""
+    """A picture's moments on disk (`studio.protocols.Past`). Raises one of UNREADABLE if it is not ours."""
 
     weight = 0
     """It holds nothing in memory but the list of what there is."""

@@ -8,18 +8,20 @@ where it stood, which a seed makes the same.
 
 import threading
 import weakref
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Self
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from studio import originals
-from studio.families import stock
-from studio.families.stock import Stage, Stock
+from studio.families.stock.calls import AfterStep, Stage, Step, first_picture
+from studio.families.stock.family import Stock
+from studio.models.needs import Needs
 from studio.previews import LatentPreview
 from studio.recipe import Recipe
+from studio.run import Bench, DeviceRun, begun
 from studio.sources import Sources
 
 
@@ -91,8 +93,8 @@ class Call:
             raise _Ended
 
 
-class StockRun:
-    """One job through a stock pipeline (`studio.engine.Run`), alone in its batch.
+class StockRun(DeviceRun):
+    """A job through a stock pipeline, alone in its batch.
 
     latents, and the clean ones: what the scheduler gave last, and what it predicts; shapes are the pipeline's own.
     """
@@ -100,8 +102,7 @@ class StockRun:
     def __init__(self, model: Stock, recipe: Recipe, sources: Sources) -> None:
         self.recipe = recipe
         self.total = sum(stage.total for stage in model.stages(recipe).values())
-        self.done = 0
-        self.notes: tuple[str, ...] = ()
+        self._done = 0
         self.picture: Image.Image | None = None
         self._sources = sources
         self._space = model.space
@@ -110,6 +111,10 @@ class StockRun:
         self._stages: dict[str, Stage] = {}
         self._call: Call | None = None
         self._forget_call: Callable[[], Any] = lambda: None
+
+    @property
+    def done(self) -> int:
+        return self._done
 
     @property
     def key(self) -> int:
@@ -131,12 +136,26 @@ class StockRun:
         """Nothing is remembered of its steps: always raises KeyError."""
         raise KeyError(step)
 
-    def step(self, model: Stock) -> None:
+    def changed(self, recipe: Recipe, model: Stock) -> Self:
+        model.check(recipe)
+        self.recipe = recipe
+        return self
+
+    def need(self, needs: Needs, model: Stock) -> int:
+        return needs.step(model, self.recipe.width * self.recipe.height)
+
+    @classmethod
+    def step(cls, runs: Sequence[Self], model: Stock, needs: Needs) -> None:
+        for run in runs:
+            needs.refuse("A step", run.need(needs, model))
+            run._advance(model)
+
+    def _advance(self, model: Stock) -> None:
         """One step on, those of a prior counted too. If it raises, the next try first goes to where it stood."""
         call = self._called(model)
         while (reached := self._reached()) <= self.done and not call.over:
             call.advance()
-        self.done = self.total if call.over else reached
+        self._done = self.total if call.over else reached
         if call.over:
             self._take(call)
 
@@ -155,7 +174,7 @@ class StockRun:
 
     def _take(self, call: Call) -> None:
         size = self.recipe.width, self.recipe.height
-        picture = stock.first_picture(call.result)
+        picture = first_picture(call.result)
         self.picture = picture if picture.size == size else picture.resize(size, Image.Resampling.LANCZOS)
         self._forget_call()
         self._call = None
@@ -175,7 +194,7 @@ class StockRun:
             model.calls.add(self._call)
         return self._call
 
-    def take(self, name: str, step: stock.Step) -> None:
+    def take(self, name: str, step: Step) -> None:
         """After a step of the scheduler `name`, on the call's thread."""
         self._stages[name].count(step.scheduler)
         self.latents, self._clean = step.latents, step.clean
@@ -186,14 +205,22 @@ class StockRun:
         return self.recipe.at(self._reached()).guidance_scale if self.recipe.turns else None
 
 
-def _work(run: "weakref.ref[StockRun]", prepared: Callable[[stock.AfterStep], Any]) -> Callable[[Call], Any]:
+@begun.register
+def _(model: Stock, recipe: Recipe, origin: tuple[Any, int] | None, bench: Bench) -> StockRun:
+    run = StockRun(model, recipe, bench.sources)
+    for sentence in model.notes:
+        run.note(sentence)
+    return run
+
+
+def _work(run: "weakref.ref[StockRun]", prepared: Callable[[AfterStep], Any]) -> Callable[[Call], Any]:
     """What the thread does: the pipeline's call, noted in the run and paused after each step of a scheduler.
 
     A pause comes before what the step changes, so that a change in mid-run is one at the next step.
     """
 
     def work(call: Call) -> Any:
-        def after_step(name: str, step: stock.Step) -> float | None:
+        def after_step(name: str, step: Step) -> float | None:
             if alive := run():
                 alive.take(name, step)
             del alive

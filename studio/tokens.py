@@ -10,7 +10,7 @@ from typing import Any
 
 from studio import addons, disk, prompts, tags, unread
 from studio.errors import StudioError
-from studio.families import Model, clip
+from studio.families import Family, clip
 from studio.families.clip import Chunk
 from studio.models import catalog, loading
 from studio.models.catalog import Entry
@@ -38,7 +38,7 @@ class Length:
         return 1 + len(self.begins)
 
 
-def measure(entry: Entry, family: type[Model], text: str) -> Length | None:
+def measure(entry: Entry, family: type[Family], text: str) -> Length | None:
     """The length of a prompt without tags for a model; None if that cannot be told."""
     # Without the encoder that reads the most, the first of the others is the measure.
     name, most = family.counted if family.counted[0] not in entry.without else ("tokenizer", 0)
@@ -54,7 +54,7 @@ def measure(entry: Entry, family: type[Model], text: str) -> Length | None:
     return max(lengths, key=lambda length: (length.chunks, length.tokens))
 
 
-def sentence(length: Length, family: type[Model]) -> str:
+def sentence(length: Length, family: type[Family]) -> str:
     """The length in words, with the word at which each further chunk begins."""
     if length.begins:
         words = [f"‘{word}’" for word in length.begins[:3]] + ["…"] * (len(length.begins) > 3)
@@ -107,7 +107,7 @@ def _example(text: str) -> str:
     return found[0] if found and len(found[0]) <= 24 else "(word:1.2)"
 
 
-def _length(tokenizer: Any, family: type[Model], text: str, room: int) -> Length:
+def _length(tokenizer: Any, family: type[Family], text: str, room: int) -> Length:
     if not family.weights:
         # The start and end of its own count too: there is but one window.
         return Length(len(tokenizer(prompts.plain(text), verbose=False).input_ids), room)

@@ -121,9 +121,9 @@ class FakeWorker:
         done = origin[0].look_back(origin[1])[0] if origin and origin[0].kept else 0
         return FakeRun(recipe, (recipe.model, recipe.width, recipe.height), recipe.steps, done)
 
-    def change(self, run: FakeRun, recipe: Recipe) -> None:
+    def change(self, run: FakeRun, recipe: Recipe) -> FakeRun:
         self._stumble("change", [recipe.prompt])
-        run.recipe = recipe
+        return replace(run, recipe=recipe)
 
     def step(self, runs: Sequence[FakeRun]) -> None:
         prompts = [run.recipe.at(run.done).prompt for run in runs]

@@ -16,9 +16,10 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from studio import addons, axes, controls, metadata, tags
-from studio.engine import Engine, Job
+from studio.engine import Engine
 from studio.errors import ModelBroken, ModelError, ModelUnsafe, RecipeError
 from studio.events import Finished
+from studio.job import Job
 from studio.models import catalog
 from studio.models.manager import Manager
 from studio.moments import Moments
@@ -663,9 +664,9 @@ def test_pictures_with_the_same_control_share_what_the_model_reads_of_it(worker:
     for different in (recipe(controls=(other,)), recipe(controls=(one,), width=128)):
         assert worker.begin(different).guides[0] is not first.guides[0]
     assert first.weight > first.steps + first.guides[0].given.nbytes
-    before = len(worker._guides)
+    before = len(worker._bench.guides)
     del first, again
-    assert len(worker._guides) == before - 1, "nothing is held for pictures that are gone"
+    assert len(worker._bench.guides) == before - 1, "nothing is held for pictures that are gone"
 
 
 def test_controls_that_cannot_be_used_are_told(folder: Path, worker: TorchWorker, sources: Sources) -> None:

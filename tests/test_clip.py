@@ -18,7 +18,8 @@ from studio.models import catalog
 from studio.models.manager import Manager
 from studio.prompts import parse
 from studio.recipe import Recipe
-from studio.worker import TorchRun, TorchWorker
+from studio.torch_run import TorchRun
+from studio.worker import TorchWorker
 from tests import tiny, tiny_xl
 from tests.test_worker import draw, finish, recipe
 

@@ -13,7 +13,8 @@ from studio.families.stable_diffusion import StableDiffusion
 from studio.models.manager import Manager
 from studio.recipe import Recipe
 from studio.sources import Sources
-from studio.worker import TorchRun, TorchWorker
+from studio.torch_run import TorchRun
+from studio.worker import TorchWorker
 from tests import tiny, tiny_xl
 from tests.test_worker import draw, recipe
 
@@ -89,7 +90,7 @@ def test_each_prompt_takes_its_share_of_memory(manager: Manager, sources: Source
     def need(wanted: Recipe) -> int:
         run = worker.begin(wanted)
         assert isinstance(run, TorchRun)
-        return worker._need(run, model)
+        return run.need(worker._bench.needs, model)
 
     one = need(recipe(prompt=CAT, guidance_scale=1.0))
     assert need(recipe(prompt=CAT)) == 2 * one

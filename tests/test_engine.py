@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from studio import engine as module
-from studio.engine import Engine, Job
+from studio.engine import Engine
 from studio.errors import JobMissing, ModelBusy, OutOfMemory, RecipeError, StorageError, StudioError
 from studio.events import FINAL, Cancelled, Event, Failed, Finished, Loading, Paused, Queued, Step
+from studio.job import Job
 from studio.recipe import Recipe, Turn
 from tests.fakes import PATIENCE, Events, FakeKeeper, FakeRun, FakeWorker
 
@@ -665,7 +666,7 @@ def test_of_many_paused_pictures_the_first_go_on_from_disk(studio: Studio, monke
     first, second = [*stopped(studio, "ada", "a"), *stopped(studio, "ada", "b")]
     stopped(studio, "bob", "c")
     studio.engine._keeper.submit(lambda: None).result(PATIENCE)
-    assert [job._run is None for job in (first, second)] == [True, False]
+    assert [job.run is None for job in (first, second)] == [True, False]
     assert studio.engine.look_back(first.id, 1)[1].jpeg() == b"JPEG 1"
     studio.worker.log.clear()
     studio.worker.go_freely()
@@ -696,7 +697,7 @@ def test_a_picture_that_went_on_meanwhile_keeps_what_it_holds(studio: Studio, mo
     studio.engine.resume(job.id)
     studio.worker.next_call()
     studio.engine._let_go(job, paused)
-    assert job._run
+    assert job.run
     studio.worker.go_freely()
     assert isinstance(studio.events.final(job.id), Finished)
 

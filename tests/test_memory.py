@@ -20,7 +20,8 @@ from studio.models.manager import Manager, Memory
 from studio.models.placement import Plan
 from studio.recipe import Recipe
 from studio.sources import Sources
-from studio.worker import TorchRun, TorchWorker
+from studio.torch_run import TorchRun
+from studio.worker import TorchWorker
 from tests import original, tiny
 from tests.test_loading import entry, scanned
 
@@ -326,7 +327,7 @@ def test_a_call_is_planned_by_the_memory_that_is_free(short: tuple[TorchWorker, 
     worker, free = short
     model = worker._models.use("sd")
     one = worker.begin(recipe("sd"))
-    need = worker._need(one, model)
+    need = one.need(worker._bench.needs, model)
     assert worker.room(one) == worker.rows
     for rows, room in ((5.5, 5), (1.2, 1), (0.1, 1)):
         free[0] = int(rows * need / needs.SHARE)
@@ -372,9 +373,9 @@ def test_a_card_is_asked_for_memory_whatever_the_guess(
     free[0] = 1
     with monkeypatch.context() as patch:
         patch.setattr(worker._models, "device", CUDA)
-        worker._needs.refuse("A step", 10**12)
+        worker._bench.needs.refuse("A step", 10**12)
     with pytest.raises(OutOfMemory, match=r"A step needs about 1000\.0 GB"):
-        worker._needs.refuse("A step", 10**12)
+        worker._bench.needs.refuse("A step", 10**12)
 
 
 def test_a_picture_that_would_not_fit_is_decoded_in_tiles_at_once(

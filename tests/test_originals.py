@@ -13,7 +13,8 @@ from studio.errors import StorageError
 from studio.models.manager import Manager
 from studio.recipe import Recipe
 from studio.sources import Sources
-from studio.worker import TorchRun, TorchWorker
+from studio.torch_run import TorchRun
+from studio.worker import TorchWorker
 from tests.test_worker import draw, pixels, recipe
 
 

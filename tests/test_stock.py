@@ -20,11 +20,12 @@ from diffusers.pipelines import auto_pipeline
 from PIL import Image
 
 from studio import originals
-from studio.engine import Engine, Job
+from studio.engine import Engine
 from studio.errors import ModelError, OutOfMemory, RecipeError
 from studio.events import Cancelled, Failed, Finished, Paused, Step
-from studio.families import stock
-from studio.families.stock import ROWS, Row
+from studio.families.stock import calls, family
+from studio.families.stock.rows import ROWS, Row
+from studio.job import Job
 from studio.models import catalog
 from studio.models.manager import Manager
 from studio.recipe import Recipe, Turn
@@ -111,7 +112,7 @@ class Shelf:
             "height": side,
             "steps": STEPS_IN_THREES.get(key, STEPS),
             "guidance_scale": 3.0,
-            "sampler": stock.OWN,
+            "sampler": family.OWN,
             "seed": 7,
         }
         kind = getattr(diffusers, getattr(row, task))
@@ -182,7 +183,7 @@ def expected(shelf: Shelf, row: Row, task: str, wanted: Recipe) -> np.ndarray:
     torch.manual_seed(wanted.seed)
     with torch.inference_mode():
         result = pipeline(**{name: value for name, value in call.items() if name in takes})
-    alone = stock.first_picture(result).resize((side, side), Image.Resampling.LANCZOS)
+    alone = calls.first_picture(result).resize((side, side), Image.Resampling.LANCZOS)
     return np.asarray(originals.put_back(alone, wanted, shelf.sources)).astype(int)
 
 
@@ -265,7 +266,7 @@ def test_every_task_is_what_the_pipeline_alone_draws(shelf: Shelf, studio: Studi
 
 def _check_clean_preview(shelf: Shelf, job: Job, drawn: np.ndarray) -> None:
     """The latents are unpacked and scaled as the pipeline itself does it, where the autoencoder can be asked."""
-    run: Any = job._run
+    run: Any = job.run
     model = shelf.worker._models.use(job.recipe.model)
     with torch.inference_mode():
         projected = run._space.picture(model, run._clean, job.recipe.width, job.recipe.height)
@@ -433,7 +434,7 @@ def test_a_change_in_mid_run_is_the_recipe_with_that_turn(shelf: Shelf) -> None:
     shelf.worker.step([run])
     shelf.worker.step([run])
     turned = plain.turned(2, {"guidance_scale": 40.0})
-    shelf.worker.change(run, turned)
+    run = shelf.worker.change(run, turned)
     while run.done < run.total:
         shelf.worker.step([run])
     assert np.array_equal(np.asarray(shelf.worker.decode(run)).astype(int), drawn(shelf, turned))
@@ -497,10 +498,10 @@ def test_refusals_of_pictures(shelf: Shelf) -> None:
     ("key", "package"), [("helios", "ftfy"), ("helios-pyramid", "ftfy"), ("prx", "ftfy"), ("kolors", "sentencepiece")]
 )
 def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch, key: str, package: str) -> None:
-    family = next(family for family in stock.families() if family.family == f"{BY_KEY[key].name} (stock)")
+    kind = next(each for each in family.families() if each.family == f"{BY_KEY[key].name} (stock)")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == package else object())
     with pytest.raises(RecipeError, match=f"the Python package {package}"):
-        family.check(Recipe(width=64, height=64))
+        kind.check(Recipe(width=64, height=64))
 
 
 def test_half_of_a_pipeline_is_named_so(tmp_path: Path) -> None:
@@ -569,4 +570,4 @@ def test_diffusers_runs_as_many_steps_as_the_recipe_says() -> None:
     for steps in (3, 20, 25, 100, 500):
         for hundredths in range(1, 101):
             recipe = Recipe(steps=steps, strength=hundredths / 100, source=f"64x64-{'0' * 24}")
-            assert int(steps * stock._strength(recipe)) == recipe.steps_run, (steps, hundredths)
+            assert int(steps * calls.strength(recipe)) == recipe.steps_run, (steps, hundredths)

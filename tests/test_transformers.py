@@ -21,7 +21,8 @@ from studio.models import catalog
 from studio.models.manager import Manager
 from studio.recipe import Recipe
 from studio.sources import Sources
-from studio.worker import TorchRun, TorchWorker
+from studio.torch_run import TorchRun
+from studio.worker import TorchWorker
 from tests import tiny, tiny_transformers
 from tests.test_originals import masked, picture
 from tests.test_worker import draw, finish, pixels

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from studio.engine import Engine, Job
+from studio.engine import Engine
 from studio.events import Finished, Paused
+from studio.job import Job
 from studio.library import Library
 from studio.recipe import Recipe, Turn
 from studio.web import unfinished

@@ -1138,7 +1138,7 @@ def test_the_steps_of_a_picture_can_be_looked_at_by_its_owner(studio: Studio) ->
 def test_what_is_shown_for_a_step_that_was_thinned_out_says_which_step_it_is(studio: Studio) -> None:
     [job] = studio.engine.submit([Recipe("a", steps=9)], studio.owner())
     studio.events.final(job.id)
-    job._run.every = 4  # type: ignore[union-attr]
+    job.run.every = 4  # type: ignore[union-attr]
     answers = [studio.client.get(f"/jobs/{job.id}/steps/{step}.jpg") for step in (3, 4, 7, 9)]
     assert [each.headers["emerge-step"] for each in answers] == ["0", "4", "4", "8"]
     assert answers[2].content == b"JPEG 4"
@@ -1154,7 +1154,7 @@ def test_a_film_shows_each_step_that_is_remembered_once(studio: Studio, monkeypa
     [job] = studio.engine.submit([Recipe(steps=9)], studio.owner())
     studio.events.final(job.id)
     assert studio.client.get(f"/jobs/{job.id}/steps.gif").content == b"film"
-    job._run.every = 4  # type: ignore[union-attr]
+    job.run.every = 4  # type: ignore[union-attr]
     studio.client.get(f"/jobs/{job.id}/steps.webp")
     assert shown == [[b"JPEG %d" % step for step in range(10)], [b"JPEG 0", b"JPEG 4", b"JPEG 8"]]
 

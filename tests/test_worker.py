@@ -15,7 +15,8 @@ from studio.errors import ModelMissing, OutOfMemory, RecipeError
 from studio.models.manager import Manager
 from studio.recipe import Recipe, Turn
 from studio.sources import Sources
-from studio.worker import TorchRun, TorchWorker
+from studio.torch_run import TorchRun
+from studio.worker import TorchWorker
 
 PROMPT = "a red cat on the table"
 
@@ -342,7 +343,7 @@ def test_a_run_changed_on_the_way_can_be_made_again_from_its_recipe(worker: Torc
     worker.step([run])
     worker.step([run])
     turned = run.recipe.turned(2, {"guidance_scale": 6.0, "negative_prompt": "a cat"})
-    worker.change(run, turned)
+    run = worker.change(run, turned)
     finish(worker, run)
     assert torch.equal(run.latents, draw(worker, Recipe.from_json(turned.to_json()))[0].latents)
     assert turned.turns == (Turn(2, negative_prompt="a cat", guidance_scale=6.0),)
@@ -391,7 +392,7 @@ def test_the_steps_of_all_runs_stay_within_what_is_held(worker: TorchWorker, mon
     while runs[0].done < runs[0].total:
         worker.step(runs)
         assert sum(run.steps for run in worker._runs) <= 42 * one
-        worker.change(runs[0], runs[0].recipe)  # which takes up the latest step
+        runs[0] = worker.change(runs[0], runs[0].recipe)  # which takes up the latest step
     finish(worker, small)
     assert len(small.moments) == 4, "the runs that hold the most are thinned out"
     assert all(6 <= len(run.moments) <= 12 and {0, 40} <= run.moments.keys() for run in runs)
@@ -424,15 +425,15 @@ def test_another_sampler_and_fresh_noise_are_the_same_forked_run_again_and_on_th
         on_the_way = worker.begin(run.recipe)
         while on_the_way.done < step:
             worker.step([on_the_way])
-        worker.change(on_the_way, turned)
-        worker.change(on_the_way, turned)  # granted twice, taken once
+        on_the_way = worker.change(on_the_way, turned)
+        on_the_way = worker.change(on_the_way, turned)  # granted twice, taken once
         assert torch.equal(finish(worker, on_the_way).latents, whole.latents), step
         assert torch.isfinite(fork.latents).all()
         # Euler from the start on is Euler; whatever else was changed shows.
         assert torch.equal(fork.latents, run.latents) == (turned == run.recipe)
     # Taking it back leaves the picture as it was.
     back = worker.begin(run.recipe.turned(2, changes), (run, 2))
-    worker.change(back, run.recipe)
+    back = worker.change(back, run.recipe)
     assert torch.equal(finish(worker, back).latents, run.latents)
 
 

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, UNet2DCond
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import CLIPTextConfig, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from studio.families.stock import ROWS, Row
+from studio.families.stock.rows import ROWS, Row
 
 WORDS = [
     "<pad>",

@@ -1,7 +1,7 @@
 """The architectures that have a step of their own. A new one is a file here and a line in FAMILIES."""
 
-from studio.families import stock
-from studio.families.base import Facts, Model, Prompts, Row
+from studio.families.base import Model, Prompts, Row
+from studio.families.family import Facts, Family
 from studio.families.flux import Flux
 from studio.families.flux2 import Flux2
 from studio.families.guides import Guide
@@ -9,9 +9,10 @@ from studio.families.qwen_image import QwenImage
 from studio.families.stable_diffusion import StableDiffusion
 from studio.families.stable_diffusion_3 import StableDiffusion3
 from studio.families.stable_diffusion_xl import StableDiffusionXL, StableDiffusionXLRefiner
+from studio.families.stock.family import families as stock
 from studio.families.z_image import ZImage
 
-FAMILIES: tuple[type[Model], ...] = (
+FAMILIES: tuple[type[Family], ...] = (
     StableDiffusion,
     StableDiffusionXL,
     StableDiffusionXLRefiner,
@@ -21,7 +22,7 @@ FAMILIES: tuple[type[Model], ...] = (
     QwenImage,
     ZImage,
     # The rest of diffusers' tables, so these come last.
-    *stock.families(),
+    *stock(),
 )
 
-__all__ = ["FAMILIES", "Facts", "Guide", "Model", "Prompts", "Row"]
+__all__ = ["FAMILIES", "Facts", "Family", "Guide", "Model", "Prompts", "Row"]

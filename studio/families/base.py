@@ -1,18 +1,16 @@
-"""What the worker asks of a loaded model, whatever its architecture.
+"""What a run asks of a loaded model that is stepped by the studio itself, whatever its architecture.
 
-A family is one subclass of `Model` in one file: facts about its folders, and the calls encode, predict, decode.
-Nothing outside a family's file branches on its name.
+Such a family is one subclass of `Model` in one file: facts about its folders, and the calls encode, predict, decode.
 """
 
 import copy
 import hashlib
-import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -24,12 +22,12 @@ from studio.addons import File
 from studio.families import autoencoders
 from studio.families.adapters import Loras
 from studio.families.embeddings import Embeddings
+from studio.families.family import Family
 from studio.families.guides import Guide
 from studio.memory import Recent
 from studio.models import unused
 from studio.models.files import read_json
-from studio.models.identify import Identity
-from studio.recipe import AS_PUBLISHED, AUTOMATIC, Control, Recipe
+from studio.recipe import AS_PUBLISHED, Control, Recipe
 from studio.samplers import Sampler
 from studio.tags import Lora
 
@@ -41,26 +39,6 @@ PICTURES_HELD = 16 * 2**20
 
 VAES_KEPT = 2
 """Autoencoders kept for each loaded model beside its own; one takes some 170 MB."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a family knows of a folder from its configs alone.
-
-    width, height: pixels the model was trained for. multiple: what a side must be divisible by.
-    guidance_rescale: None where the family knows best.
-    """
-
-    width: int
-    height: int
-    multiple: int
-    steps: int
-    guidance_scale: float
-    sampler: str
-    schedule: str = AUTOMATIC
-    guidance_end: float = 1.0
-    guidance_rescale: float | None = None
-    negative_prompt: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,43 +81,15 @@ class Prompts:
         return sum(tensor.nbytes for tensor in tensors(self.all))
 
 
-class Model(ABC):
+class Model(Family):
     """A checkpoint on its device. Only the engine's thread calls it.
 
     parts: the diffusers folder's components by name, on `device`, in `dtype`, and its `model_index`.
     """
 
-    family: ClassVar[str]
-    pipelines: ClassVar[frozenset[str]]
-    """The `_class_name`s in model_index.json that this family runs."""
-    samplers: ClassVar[Mapping[str, tuple[str, dict]]]
-    needed: ClassVar[tuple[str, ...]]
-    """The parts to load; others in the folder (safety checkers, feature extractors) are left on disk."""
-    optional: ClassVar[tuple[str, ...]] = ()
-    """Parts that are loaded where the folder has them, and that the family can do without."""
-    reads_embeddings: ClassVar[bool] = False
-    """Whether its prompts can name embeddings."""
-    skips_clip: ClassVar[bool] = False
-    """Whether it can read another layer of CLIP than the last."""
-    ends_guidance: ClassVar[bool] = True
-    """Whether some of its steps can be guided and others not."""
-    rescales_guidance: ClassVar[bool] = False
-    """Whether it can take back contrast that guidance adds."""
-    takes_loras: ClassVar[bool] = True
-    """Whether LoRAs in a prompt are applied."""
-    takes_controls: ClassVar[bool] = False
-    """Whether ControlNets and IP-Adapters can guide it."""
-    weights: ClassVar[bool] = False
-    """Whether its text encoders can be given weights, `(word:1.2)`. If not, they are given the words alone."""
-    distillations: ClassVar[tuple[str, ...]] = ()
-    """Ways in which single files of it are distilled, which only their names or a person can tell."""
-    counted: ClassVar[tuple[str, int]] = ("tokenizer", 0)
-    """The tokenizer by which prompts are counted, and the most tokens that are read; 0 where there is no end."""
-
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
-        self.device, self.dtype = device, dtype
+        super().__init__(parts, device, dtype)
         self.vae = parts["vae"]
-        self.notes = unused.sentences(parts.values())
         self.scheduler_config: Mapping[str, Any] = parts["scheduler"]
         self.published_config: Mapping[str, Any] = parts.get("published", parts["scheduler"])
         self.encoded: Recent[Hashable, Prompts] = Recent(PROMPTS_HELD, lambda prompts: prompts.bytes)
@@ -148,40 +98,6 @@ class Model(ABC):
         self.embeddings = Embeddings(parts) if self.reads_embeddings else None
         self._with_vae: OrderedDict[File, Self] = OrderedDict()
         self.projection = previews.fit(self._encode_pictures, self.vae_factor).to(device)
-
-    @classmethod
-    def wanted(cls, folder: Path) -> tuple[str, ...]:
-        """The parts to load from this folder: what is needed, and those optional ones that it has."""
-        index = read_json(folder / "model_index.json") if cls.optional else {}
-        there = [name for name in cls.optional if (index.get(name) or [None])[0] and os.path.isdir(folder / name)]
-        return (*cls.needed, *there)
-
-    @classmethod
-    @abstractmethod
-    def facts(cls, folder: Path) -> Facts:
-        """Sizes and good defaults, read from the folder's JSON files. May raise KeyError, ValueError, OSError."""
-
-    @classmethod
-    def suited(cls, facts: Facts, identity: Identity) -> Facts:
-        """The facts of a shipped config with what is known of a single file.
-
-        A distilled model was trained to need neither many steps nor guidance, where that is a second pass.
-        """
-        if not identity.steps:
-            return facts
-        return replace(
-            facts, steps=identity.steps, guidance_scale=1.0 if facts.negative_prompt else facts.guidance_scale
-        )
-
-    @classmethod
-    def scheduled(cls, config: Mapping[str, Any], identity: Identity) -> dict[str, Any]:
-        """The scheduler's shipped config with what is known of a single file."""
-        return {**config}
-
-    @classmethod
-    def check(cls, recipe: Recipe) -> None:
-        """Raise RecipeError for what this family would leave out in silence."""
-        return
 
     def encode(
         self, prompt: str, negative_prompt: str, guided: bool, clip_skip: int = 1, loras: tuple[Lora, ...] = ()

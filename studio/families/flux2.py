@@ -14,7 +14,8 @@ from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 from PIL import Image
 from torch import Tensor
 
-from studio.families.base import Facts, Row, guided, sides
+from studio.families.base import Row, guided, sides
+from studio.families.family import Facts
 from studio.families.language_models import ReadByLanguageModel, asked
 from studio.models.files import read_json
 from studio.models.identify import Identity

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from studio.families.base import Facts, Row, called, guided, sides, size_shift
+from studio.families.base import Row, called, guided, sides, size_shift
+from studio.families.family import Facts
 from studio.families.flux import pack, unpack
 from studio.families.language_models import ReadByLanguageModel
 from studio.models.files import read_json

@@ -16,9 +16,10 @@ from torch import Tensor
 from studio import prompts, samplers
 from studio.addons import File
 from studio.families import clip
-from studio.families.base import Facts, Model, Prompts, Row, hidden_part, to_pixels
+from studio.families.base import Model, Prompts, Row, hidden_part, to_pixels
 from studio.families.clip import Clip
 from studio.families.controlnets import ControlNets
+from studio.families.family import Facts
 from studio.families.guides import Guide
 from studio.families.ip_adapters import IpAdapters
 from studio.models.files import read_json

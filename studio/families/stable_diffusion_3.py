@@ -14,7 +14,8 @@ from torch import Tensor
 
 from studio import samplers
 from studio.errors import RecipeError
-from studio.families.base import Facts, Model, Prompts, Row, called, guided, sides, size_shift
+from studio.families.base import Model, Prompts, Row, called, guided, sides, size_shift
+from studio.families.family import Facts
 from studio.models.files import read_json
 from studio.recipe import Recipe
 from studio.samplers import Sampler

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from studio import prompts
 from studio.families import clip
-from studio.families.base import Facts, Prompts, Row
+from studio.families.base import Prompts, Row
 from studio.families.clip import Clip
+from studio.families.family import Facts
 from studio.families.stable_diffusion import StableDiffusion
 from studio.models.files import read_json
 from studio.recipe import AUTOMATIC

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from studio.families.base import Facts, Row, called, guided, sides, size_shift
+from studio.families.base import Row, called, guided, sides, size_shift
+from studio.families.family import Facts
 from studio.families.language_models import ReadByLanguageModel, asked
 from studio.models.files import read_json
 from studio.models.identify import Identity

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
-from studio.families import FAMILIES, Facts, Model
+from studio.families import FAMILIES, Facts, Family
 from studio.models import companions, headers, parts
 from studio.models.files import PICKLES, parameters, read_json, visible, weight_files
 from studio.models.headers import Header
@@ -220,7 +220,7 @@ def scan(folders: Iterable[Path]) -> list[Entry]:
     return Catalog(folders).entries()
 
 
-def family(entry: Entry) -> type[Model]:
+def family(entry: Entry) -> type[Family]:
     """The family that runs this entry. Raises ModelError with the entry's problem, if it has one."""
     if entry.problem:
         raise ModelError(entry.problem, "model")
@@ -321,7 +321,7 @@ def _as_told(entry: Entry, kind: str) -> Entry:
     return replace(entry, identity=identity, facts=made_for.suited(made_for.facts(entry.config), identity))
 
 
-def _family(name: str, kind: object) -> type[Model]:
+def _family(name: str, kind: object) -> type[Family]:
     """The family that runs pipelines of this class. Raises ModelError."""
     for each in FAMILIES:
         if kind in each.pipelines:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from studio.errors import ModelMissing, OutOfMemory, RecipeError
-from studio.families import Facts, Model
+from studio.families import Facts, Family
 from studio.models import catalog, loading, placement
 from studio.models.catalog import Catalog, Entry
 from studio.models.loading import Report
@@ -79,7 +79,7 @@ class Manager:
         self.device = placement.device(device)
         self.dtype = placement.dtype(dtype, self.device)
         self.allow_pickles = self.catalog.allow_pickles
-        self._loaded: OrderedDict[str, tuple[Entry, Model, Plan, dict[str, Any]]] = OrderedDict()
+        self._loaded: OrderedDict[str, tuple[Entry, Family, Plan, dict[str, Any]]] = OrderedDict()
         self.held: tuple[Held, ...] = ()
         self._listeners: list[Callable[[], None]] = []
         self._reading: _Reading | None = None
@@ -176,7 +176,7 @@ class Manager:
         """The memory of the device on which models are held."""
         return Memory(self.device.type == "cuda", *placement.memory(self.device))
 
-    def use(self, name: str, report: Report = lambda done, total: None) -> Model:
+    def use(self, name: str, report: Report = lambda done, total: None) -> Family:
         """The model on its device, loaded if it must be. `report` gets the bytes that are read.
 
         Raises ModelMissing, ModelBroken, ModelUnsafe, OutOfMemory.

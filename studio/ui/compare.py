@@ -11,9 +11,9 @@ import gradio as gr
 from gradio.components import Component
 
 from studio import axes, sheets
-from studio.engine import Job
 from studio.errors import JobMissing, RecipeError, StudioError
 from studio.events import Failed
+from studio.job import Job
 from studio.recipe import MAX_PROMPT, Recipe
 from studio.ui import form, more, painting, styling
 from studio.ui.canvas import comparison, heading, notice, offers, strip

@@ -11,12 +11,12 @@ import gradio as gr
 from gradio.components import Component
 
 from studio import numerals, samplers, styles, turns
-from studio.engine import PreviewKind
 from studio.errors import RecipeError, StudioError, about
 from studio.models import catalog
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.models.records import DEFAULTS
+from studio.protocols import PreviewKind
 from studio.recipe import AUTOMATIC, MAX_PICTURES, RANDOM_SEEDS, Recipe
 from studio.styles import Style, Styles
 from studio.wildcards import Wildcards

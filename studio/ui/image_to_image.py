@@ -11,9 +11,9 @@ import gradio as gr
 from gradio.components import Component
 
 from studio import masks, numerals
-from studio.engine import PreviewKind
 from studio.errors import SourceError, StudioError
 from studio.models.manager import Manager
+from studio.protocols import PreviewKind
 from studio.recipe import RANDOM_SEEDS, Recipe, size_of
 from studio.ui import form, more, painting, styling
 from studio.ui.canvas import canvas, easel, heading, notice, strip

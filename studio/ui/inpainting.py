@@ -9,8 +9,8 @@ import gradio as gr
 from PIL import ImageOps
 
 from studio import masks
-from studio.engine import PreviewKind
 from studio.errors import RecipeError, SourceError
+from studio.protocols import PreviewKind
 from studio.recipe import Recipe, size_of
 from studio.ui import form, more, painting, styling
 from studio.ui.canvas import advice, canvas, easel, heading, notice, strip

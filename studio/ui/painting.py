@@ -11,11 +11,13 @@ import gradio as gr
 from gradio.components import Component
 
 from studio import masks, numerals, tokens, turns, wildcard_files
-from studio.engine import Engine, Job, PreviewKind
+from studio.engine import Engine
 from studio.errors import JobMissing, StudioError
+from studio.job import Job
 from studio.library import Library
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
+from studio.protocols import PreviewKind
 from studio.recipe import AS_PUBLISHED, AUTOMATIC, RANDOM_SEEDS, ROUNDING, Recipe
 from studio.sources import Sources
 from studio.styles import Styles

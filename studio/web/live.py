@@ -20,9 +20,10 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from studio.engine import Engine, Job
+from studio.engine import Engine
 from studio.errors import JobMissing
 from studio.events import FINAL, Event, Paused, Step
+from studio.job import Job
 from studio.library import Library
 from studio.shares import share_of
 from studio.web.mailbox import Mailbox

@@ -8,9 +8,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
 from studio import sheets
-from studio.engine import Job
 from studio.errors import StorageError
 from studio.events import Finished, Paused
+from studio.job import Job
 from studio.library import Library
 from studio.web.bodies import Uploads
 from studio.web.live import Live, owner_of, stage_of

@@ -15,9 +15,10 @@ from typing import Any
 from uuid import uuid4
 
 from studio import disk
-from studio.engine import Engine, Job
+from studio.engine import Engine
 from studio.errors import RecipeError
 from studio.events import FINAL, Finished, Paused
+from studio.job import Job
 from studio.library import Library
 from studio.recipe import Recipe
 from studio.shares import in_turns
