@@ -1,7 +1,7 @@
 // One model: its picture, what is known of it, own notes, defaults, hash, and the way to use it.
 
 import { icon } from "./icons.js";
-import { pictureOf } from "./models.js";
+import { pictureOf } from "./models-picture.js";
 import { ask, follow, onTask } from "./models-server.js";
 import { numberField, read } from "./numbers.js";
 import { ask as askTab } from "./places.js";

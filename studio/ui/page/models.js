@@ -3,6 +3,7 @@
 import { makeHub } from "./models-hub.js";
 import { makeMemory } from "./models-memory.js";
 import { showModel } from "./models-one.js";
+import { pictureOf } from "./models-picture.js";
 import { ask as request } from "./models-server.js";
 import { icon } from "./icons.js";
 import { make, setText, size } from "./words.js";
@@ -151,21 +152,4 @@ function card(each, bases, open) {
   button.title = each.problem || each.title || each.name;
   button.addEventListener("click", open);
   return button;
-}
-
-/** A picture of a model: its own, one that was made with it, or its first letter. */
-export function pictureOf(each) {
-  const place = make("span", { class: "models-picture" });
-  const address = each.thumbnail
-    ? `models/thumbnail?key=${encodeURIComponent(each.key)}&version=${each.thumbnail}`
-    : each.picture && each.kind === "model" ? `thumbnails/${encodeURIComponent(each.picture)}` : "";
-  const letter = () => place.replaceChildren(make("span", { class: "models-letter", "aria-hidden": "true" }, icon(each.kind === "model" ? "picture" : "blank")));
-  if (!address) letter();
-  else {
-    const image = make("img", { alt: "", loading: "lazy", decoding: "async" });
-    image.addEventListener("error", letter);
-    image.src = address;
-    place.append(image);
-  }
-  return place;
 }
