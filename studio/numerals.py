@@ -12,8 +12,10 @@ def number(text: str) -> float | None:
     """The number that was typed, None if it is none. The same rule as `numberOf` in studio/ui/page/numbers.js.
 
     A point or a comma is the decimal mark. Marks between thousands are not read, for one person's `1.024` is another
-    one's `1,024`: a text with two marks is no number.
+    one's `1,024`: a text with two marks is no number. Nor is one with a raised or a ringed digit: 7² is not 72.
     """
+    if any(unicodedata.category(letter) == "No" for letter in text):
+        return None
     plain = "".join(_digit(letter) for letter in unicodedata.normalize("NFKC", text).translate(_MARKS).strip())
     return float(plain.replace(",", ".")) if _NUMBER.fullmatch(plain) else None
 

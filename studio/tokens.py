@@ -26,11 +26,13 @@ class Length:
     """A prompt as its text encoder sees it: the longest of its texts, if words take turns.
 
     tokens: without start, end and padding where it is read in chunks. room: how many tokens a chunk has room for, or
-    the most that are read; 0 if that is not known. begins: the first word of the second chunk and of each after it.
+    the most that are read; 0 if that is not known. words: as a person counts them. begins: the first word of the second
+    chunk and of each after it.
     """
 
     tokens: int
     room: int
+    words: int = 0
     begins: tuple[str, ...] = ()
 
     @property
@@ -54,17 +56,32 @@ def measure(entry: Entry, family: type[Family], text: str) -> Length | None:
     return max(lengths, key=lambda length: (length.chunks, length.tokens))
 
 
-def sentence(length: Length, family: type[Family]) -> str:
+def sentence(length: Length) -> str:
     """The length in words, with the word at which each further chunk begins."""
     if length.begins:
         words = [f"‘{word}’" for word in length.begins[:3]] + ["…"] * (len(length.begins) > 3)
         begins = f"the second begins at {words[0]}" if len(length.begins) == 1 else f"they go on at {', '.join(words)}"
-        return f"{length.tokens} tokens · {length.chunks} chunks; {begins}"
+        return f"Read in {length.chunks} parts ({length.tokens} tokens): {begins}"
     if not length.room:
-        return f"{length.tokens} tokens"
+        return f"{length.tokens} tokens long"
+    counted = f"({length.tokens} of {length.room} tokens)"
     if length.tokens > length.room:
-        return f"{length.tokens} tokens, and {length.room} are the most: shorten it"
-    return f"{length.tokens} of {length.room} tokens"
+        over = _words(length, length.tokens - length.room)
+        return f"Too long for this model by about {_counted(over)} {counted}: shorten it"
+    if not (left := _words(length, length.room - length.tokens)):
+        return f"Full, and all of it is read at once {counted}"
+    return f"Room for about {_counted(left, 'more ')} {counted}"
+
+
+def _words(length: Length, tokens: int) -> int:
+    """About how many words of this prompt's kind so many tokens are; a word of another script takes many of them."""
+    # A few words of plain English, three to four tokens, stand in for what a short prompt cannot tell.
+    count = int(tokens * (length.words + 3) / (length.tokens + 4))
+    return max(count - count % 5 if count > 20 else count, min(tokens, 1))
+
+
+def _counted(words: int, kind: str = "") -> str:
+    return f"{words} {kind}word{'s' * (words != 1)}"
 
 
 def line(
@@ -88,8 +105,9 @@ def line(
     length = measure(entry, family, words) if text.strip() else None
     sentences = []
     if length:
-        about = "about " if resolved != text else ""
-        sentences.append(about + sentence(length, family))
+        sentences.append(sentence(length))
+        if resolved != text:
+            sentences.append("other choices are longer or shorter")
     if not family.weights and prompts.weighted(resolved):
         sentences.append(f"{family.family} reads {_example(resolved)} as plain words")
     elif (count := len(prompts.composed(words))) > 1:
@@ -108,14 +126,15 @@ def _example(text: str) -> str:
 
 
 def _length(tokenizer: Any, family: type[Family], text: str, room: int) -> Length:
+    words = len(re.findall(r"\w+", text))
     if not family.weights:
         # The start and end of its own count too: there is but one window.
-        return Length(len(tokenizer(prompts.plain(text), verbose=False).input_ids), room)
+        return Length(len(tokenizer(prompts.plain(text), verbose=False).input_ids), room, words)
     texts = [each for each, _ in prompts.composed(text)]
     parts = [clip.cut(tokenizer, part.sections, room) for each in texts for part in prompts.parse(each)]
     longest = max(parts, key=len)
     tokens = sum(len(chunk.ids) for part in parts for chunk in part)
-    return Length(tokens, room, tuple(_first_word(tokenizer, chunk) for chunk in longest[1:]))
+    return Length(tokens, room, words, tuple(_first_word(tokenizer, chunk) for chunk in longest[1:]))
 
 
 def _first_word(tokenizer: Any, chunk: Chunk) -> str:

@@ -186,12 +186,28 @@ def test_a_form_keeps_what_is_missing(models: Manager) -> None:
     values = form.restored(
         json.dumps({"model": "gone", "vae": "kl-gone", "sampler": "Fast", "steps": "33", "width": 64})
     )
-    updates = brought_to(fields, models, values)
+    updates, said = brought_to(fields, models, values)
+    assert said == []
     assert updates[fields["model"]]["value"] == "gone"
     assert updates[fields["model"]]["choices"][0] == ("gone (not here)", "gone")
     assert updates[fields["sampler"]]["value"] == "Fast" and updates[fields["steps"]] == "33"
     assert updates[fields["vae"]]["value"] == "kl-gone"
     assert ("kl-gone (not here)", "kl-gone") in updates[fields["vae"]]["choices"]
+
+
+def test_a_choice_that_a_model_no_longer_has_is_replaced_with_a_word(models: Manager) -> None:
+    fields = laid_out(models).form
+    values = {"model": "flux", "sampler": "Euler a", "schedule": "Of old", "steps": "33"}
+    updates, said = brought_to(fields, models, values)
+    own = models.default_recipe("flux")
+    assert said == [
+        f"flux has no sampler 'Euler a' now, so its own, {own.sampler}, was chosen instead.",
+        f"flux has no schedule 'Of old' now, so its own, {own.schedule}, was chosen instead.",
+    ]
+    assert updates[fields["sampler"]]["value"] == own.sampler in updates[fields["sampler"]]["choices"]
+    assert updates[fields["schedule"]]["value"] == own.schedule in updates[fields["schedule"]]["choices"]
+    assert updates[fields["steps"]] == "33"
+    assert brought_to(fields, models, {"model": "sd", "sampler": "Euler a"})[1] == []
 
 
 def test_a_field_says_what_it_cannot_read() -> None:

@@ -19,7 +19,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from studio.engine import Engine
 from studio.errors import ModelBusy, ModelMissing, RecipeError
-from studio.events import Cancelled, Finished
+from studio.events import Cancelled, Finished, Paused
 from studio.families import Facts
 from studio.library import Library
 from studio.models.catalog import Entry
@@ -1076,6 +1076,29 @@ def test_what_comes_back_to_a_grid_that_has_gone_is_not_made(studio: Studio, mon
     assert {studio.engine.job(each).recipe.prompt for each in now} == {"a mill"}
     last = studio.engine.jobs(studio.owner())[-1]
     assert last.id not in now and isinstance(studio.events.final(last.id), Cancelled)
+
+
+def test_of_two_grids_that_are_asked_for_at_once_one_stands_and_nothing_goes_on_unseen(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = {"Prompt": "a tower", "Steps": 3, "Columns: values": "1, 4", "Rows": ""}
+    submit, before = studio.engine.submit, len(studio.engine.jobs(studio.owner()))
+    studio.worker.by_hand = True
+
+    def slow_submit(*given: Any) -> Any:
+        """While the first grid is about to be made, another one is asked for, made and shown."""
+        monkeypatch.setattr(studio.engine, "submit", submit)
+        studio.press("compare-start", **sent)
+        return submit(*given)
+
+    monkeypatch.setattr(studio.engine, "submit", slow_submit)
+    studio.press("compare-start", **sent)
+    studio.worker.go_freely()
+    shown = {job.id for job in studio.app.state.live.shown(studio.owner(), "compare")}
+    made = [job for job in studio.engine.jobs(studio.owner())[before:] if job.id not in shown]
+    assert len(shown) == len(made) == 2
+    for job in made:
+        studio.events.until(job.id, Paused)
 
 
 def test_an_empty_seed_is_one_for_the_whole_grid(studio: Studio) -> None:

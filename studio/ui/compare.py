@@ -52,7 +52,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
                     settings.negative()
                     styling.choice(settings, studio)
                     settings.sampling()
-                    styling.panel(page, settings, studio)
+                    write = styling.panel(page, settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
             start, answer = painting.actions(settings, unless=AXES)
         with gr.Column(elem_classes="pictures", min_width=0):
@@ -65,6 +65,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     painting.connect_model(settings, answer)
     painting.connect_lengths(settings, studio)
     painting.connect_seed(settings, answer, studio.live)
+    styling.connect_writing(write, settings, answer, studio)
     more.connect(settings, told)
     painting.connect_memory(page, settings, warnings)
 
@@ -105,7 +106,8 @@ def _connect_axes(settings: Settings, answer: Answer, offered: dict[str, gr.HTML
             return {**updates, **answer.nothing()}
         text = _suited(setting, str(named[f"{axis}_values"] or ""), named, studio)
         updates |= fields.update({f"{axis}_values": text})
-        return answer.filled({**values, fields[axis]: former}, updates, f"as suits {axes.LABELS[setting]}")
+        before = {**values, fields[axis]: former}
+        return answer.filled(before, updates, f"as suits {axes.LABELS[setting]}", cause=axis)
 
     def toggle(setting: Any, text: Any, model: Any, event: gr.EventData) -> str:
         names, name = _names(str(setting), str(model or ""), studio), str(event._data["name"])
@@ -214,7 +216,7 @@ def _connect_summary(
             return str(error)
         recipes = [recipe for row in grid.recipes for recipe in row]
         steps = sum(recipe.steps_run for recipe in recipes)
-        words = [f"{grid.count} pictures, {steps:,} steps in all"]
+        words = [f"{_counted(grid.count, 'picture')}, {_counted(steps, 'step')} in all"]
         if seconds := studio.engine.seconds_for(recipes):
             words.append(f"about {_duration(seconds)}")
         if values[fields["sent"]]:
@@ -240,6 +242,10 @@ def _connect_summary(
         **AT_ONCE,
     )
     cells.ended(tell, inputs=set(fields), outputs=[summary, *offered.values()], **AT_ONCE)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 def _duration(seconds: float) -> str:
@@ -293,14 +299,13 @@ def _start(values: dict[str, Any], owner: str, stage: str, studio: Studio) -> No
 
     So values added to an axis are rows or columns added to a running grid. Asking for the same grid makes it anew.
     """
-    before = studio.live.shown(owner, stage)
-    there = {job.recipe: job for job in before if not isinstance(job.event, Failed)}
+    there = {job.recipe: job for job in studio.live.shown(owner, stage) if not isinstance(job.event, Failed)}
     if not str(values["seed"] or "").strip() and (layout := studio.live.layout(owner, stage)):
         again = _read({**values, "seed": layout["plan"]["recipe"]["seed"]}, studio)
         if _is_larger(again[0], there):
-            return _show(*again, there, before, owner, stage, studio)
+            return _show(*again, there, owner, stage, studio)
     found = _read(values, studio)
-    _show(*found, there if _is_larger(found[0], there) else {}, before, owner, stage, studio)
+    _show(*found, there if _is_larger(found[0], there) else {}, owner, stage, studio)
 
 
 def _is_larger(grid: axes.Grid, there: dict[Recipe, Job]) -> bool:
@@ -314,7 +319,6 @@ def _show(
     plan: sheets.Plan,
     previews: Any,
     there: dict[Recipe, Job],
-    before: list[Job],
     owner: str,
     stage: str,
     studio: Studio,
@@ -322,11 +326,9 @@ def _show(
     recipes = [recipe for row in grid.recipes for recipe in row]
     new = iter(studio.engine.submit([recipe for recipe in recipes if recipe not in there], owner, previews))
     jobs = [there[recipe] if recipe in there else next(new) for recipe in recipes]
-    for job in before:
-        if job not in jobs:
-            with contextlib.suppress(JobMissing):  # most are over
-                studio.engine.pause(job.id)
-    studio.live.show(owner, stage, jobs, _layout(grid, plan, jobs))
+    for job in studio.live.show(owner, stage, jobs, _layout(grid, plan, jobs)):
+        with contextlib.suppress(JobMissing):  # most are over
+            studio.engine.pause(job.id)
 
 
 def _layout(grid: axes.Grid, plan: sheets.Plan, jobs: list[Job]) -> Layout:
@@ -356,9 +358,6 @@ def _connect_centre(pictures: tuple[gr.HTML, gr.HTML], settings: Settings, answe
             return answer.refused(error)
         return answer.filled(values, updates | {fields["sent"]: _kept(recipe)}, "from that picture", said)
 
-    def reuse_seed(event: gr.EventData) -> Any:
-        return str(event._data["recipe"].get("seed", ""))
-
     def restore(values: dict[Component, Any], event: gr.EventData) -> dict[Component, Any]:
         """A contact sheet was dropped on the grid."""
         try:
@@ -374,7 +373,7 @@ def _connect_centre(pictures: tuple[gr.HTML, gr.HTML], settings: Settings, answe
     pictures[0].restore(restore, inputs=answer.inputs, outputs=answer.outputs, **AT_ONCE)
     for each in pictures:
         each.use_settings(use_settings, inputs=answer.inputs, outputs=answer.outputs, **AT_ONCE)
-        each.reuse_seed(reuse_seed, outputs=settings.fields["seed"], **AT_ONCE)
+    painting.connect_reuse(pictures, settings, answer)
 
 
 def _kept(recipe: Recipe) -> str:

@@ -33,7 +33,7 @@ class Answer:
         self.component = answer(place)
         for name, component in fields.components.items():
             component.elem_id = component.elem_id or f"{place}-{name}"  # by which the page finds what an error is about
-        self.component.undo(self._undo, outputs=self.outputs, **AT_ONCE)
+        self.component.undo(self._undo, inputs=self.inputs, outputs=self.outputs, **AT_ONCE)
 
     @property
     def inputs(self) -> set[Component]:
@@ -54,36 +54,54 @@ class Answer:
         return {self.component: _said(sentence) if sentence else ""}
 
     def filled(
-        self, before: Mapping[Component, Any], updates: Mapping[Component, Any], source: str, also: str = ""
+        self,
+        before: Mapping[Component, Any],
+        updates: Mapping[Component, Any],
+        source: str,
+        also: str = "",
+        cause: str = "",
     ) -> dict[Component, Any]:
         """The updates, and a sentence that names the fields which they change, with the values of before for an undo.
 
         before: `inputs` as the handler got them. source: of the values, as in "from that picture". also: what else
-        there is to say.
+        there is to say. cause: the field whose choice brought this about; it goes back too.
         """
         changed = [
-            str(each.label or name.capitalize())
-            for name, each in self._fields.components.items()
-            if each.visible is True and _changes(name, updates.get(each), before[each])
+            name for name, each in self._fields.components.items() if _changes(name, updates.get(each), before[each])
         ]
-        if not changed:
+        seen = [name for name in changed if self._is_seen(name, updates)]
+        if not seen:
             return {**updates, **self.remark(also)}
-        values = {name: before[each] for name, each in self._fields.components.items()}
-        sentence = f"Filled in {source}: {_listed(changed)}."
+        # Those alone, for what a person types after this is theirs and nothing to take back.
+        values = {name: before[self._fields[name]] for name in (*changed, *filter(None, [cause]))}
+        labels = [str(getattr(self._fields[name], "label", None) or name.capitalize()) for name in seen]
+        sentence = f"Filled in {source}: {_listed(labels)}."
         return {**updates, self.component: _said(" ".join(filter(None, (sentence, also))), before=values)}
 
-    def _undo(self, event: gr.EventData) -> dict[Component, Any]:
+    def _is_seen(self, name: str, updates: Mapping[Component, Any]) -> bool:
+        update = updates.get(self._fields[name])
+        hides = isinstance(update, dict) and not update.get("visible", True)
+        return self._fields[name].visible is True and not hides
+
+    def _undo(self, values: dict[Component, Any], event: gr.EventData) -> dict[Component, Any]:
         given = event._data["values"]
-        values = {name: "" if value is None else value for name, value in given.items()}
-        updates = brought_to(self._fields, self._models, form.restored(json.dumps(values)))
-        return {**updates, **self.remark("The form is as it was before.")}
+        given = form.restored(json.dumps({name: "" if value is None else value for name, value in given.items()}))
+        updates, said = brought_to(self._fields, self._models, {**self._fields.named(values), **given})
+        # With the model come its choices, and which fields there are; else only what was filled in is touched.
+        kept = {
+            component: update
+            for name, component in self._fields.components.items()
+            if (update := updates.get(component)) is not None
+            and (name in given or ("model" in given and isinstance(update, dict)))
+        }
+        return {**kept, **self.remark(" ".join(["What was filled in is taken back.", *said]))}
 
 
-def brought_to(fields: form.Form, models: Manager, values: dict[str, Any]) -> dict[Component, Any]:
-    """Updates that bring a form to these values, and to the choices that there are now."""
-    entries = models.entries()
-    updates = fields.update(form.for_model(entries, values.get("model") or None, values))
-    return {**updates, **addons.refreshed(models, fields, values)}
+def brought_to(fields: form.Form, models: Manager, values: dict[str, Any]) -> tuple[dict[Component, Any], list[str]]:
+    """Updates that bring a form to these values, and to the choices that there are now; what is no more is said."""
+    values, said = form.offered(models, values)
+    updates = fields.update(form.for_model(models.entries(), values.get("model") or None, values))
+    return {**updates, **addons.refreshed(models, fields, values)}, said
 
 
 def _said(sentence: str, **more: Any) -> str:
@@ -92,9 +110,9 @@ def _said(sentence: str, **more: Any) -> str:
 
 
 def _changes(name: str, update: Any, before: Any) -> bool:
-    """Whether an update gives the field of this name, if it is seen, another value."""
+    """Whether an update gives the field of this name another value."""
     if isinstance(update, dict):
-        update = update.get("value") if update.get("visible", True) else None
+        update = update.get("value")
     if update is None:
         return False
     now, then = (str(value or "") for value in (update, before))

@@ -268,6 +268,23 @@ def defaults(models: Manager, model: str) -> dict[str, Any]:
     return {name: getattr(recipe, name) for name in DEFAULTS}
 
 
+def offered(models: Manager, values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The values with the model's own sampler and schedule where it has not those, and what there is to say of that.
+
+    Of a model that is not here nothing is known: all is kept.
+    """
+    entries, model = models.entries(), str(values.get("model") or "")
+    if not _entry(entries, model):
+        return values, []
+    own, said = defaults(models, model), []
+    for name in ("sampler", "schedule"):
+        value = values.get(name)
+        if value and value not in choices(entries, model, name):
+            values = {**values, name: own[name]}
+            said.append(f"{model} has no {name} {value[:40]!r} now, so its own, {own[name]}, was chosen instead.")
+    return values, said
+
+
 def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any]) -> dict[str, Any]:
     """The values as updates of a form in which this model is chosen: its samplers, and only what it makes use of.
 

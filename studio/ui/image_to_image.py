@@ -50,7 +50,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
                     )
                     fitting = notice()
                     settings.sampling()
-                    styling.panel(page, settings, studio)
+                    write = styling.panel(page, settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
             _, answer = painting.actions(settings)
         with gr.Column(elem_classes="pictures with-easel", min_width=0):
@@ -66,6 +66,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     painting.connect_seed(settings, answer, studio.live)
     painting.connect_steering(pictures[0], settings, answer, studio)
     painting.connect_pictures(pictures, settings, answer, start_picture)
+    styling.connect_writing(write, settings, answer, studio)
     more.connect(settings, told)
     painting.connect_memory(page, settings, warnings)
 

@@ -1,11 +1,11 @@
 """The inpainting tab: a picture, a mask painted on it, and what shall be where the mask is."""
 
-import json
 import math
 from functools import partial
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 from PIL import ImageOps
 
 from studio import masks
@@ -14,6 +14,7 @@ from studio.protocols import PreviewKind
 from studio.recipe import Recipe, size_of
 from studio.ui import form, more, painting, styling
 from studio.ui.canvas import advice, canvas, easel, heading, notice, strip
+from studio.ui.filling import AT_ONCE, Answer
 from studio.ui.painting import IN_PAGE, Settings, Studio
 
 PLACE = "inpainting"
@@ -64,13 +65,13 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
                     styling.choice(settings, studio)
                     _mask_fields(settings)
                     settings.sampling()
-                    styling.panel(page, settings, studio)
+                    write = styling.panel(page, settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
             _, answer = painting.actions(settings)
         with gr.Column(elem_classes="pictures with-easel", min_width=0):
             brush = easel(PLACE, "mask", f"{PLACE}-start")
             pictures = canvas(PLACE, f"{PLACE}-start", f"{PLACE}-stop"), strip(PLACE)
-    _connect_intents(intents, next_steps, settings)
+    _connect_intents(intents, next_steps, settings, answer)
     painting.connect_start(brush.start, settings, answer, studio, partial(_read, studio))
     painting.connect_loaded(brush, settings, answer)
     painting.connect_model(settings, answer)
@@ -79,6 +80,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     painting.connect_seed(settings, answer, studio.live)
     painting.connect_steering(pictures[0], settings, answer, studio)
     painting.connect_pictures(pictures, settings, answer, brush, _restored(studio))
+    styling.connect_writing(write, settings, answer, studio)
     more.connect(settings, told)
     painting.connect_memory(page, settings, warnings)
 
@@ -117,11 +119,16 @@ def _side(width: int, height: int) -> int:
     return round(math.sqrt(width * height))
 
 
-def _connect_intents(buttons: list[gr.Button], next_steps: gr.HTML, settings: Settings) -> None:
-    set_by_them = [settings.fields[name] for name in INTENTS["Fill"][0]]
-    for button, (values, _) in zip(buttons, INTENTS.values(), strict=True):
-        shown = [form.shown(name, value) for name, value in values.items()]
-        button.click(js=f"() => {json.dumps(shown)}", outputs=set_by_them, **IN_PAGE)
+def _connect_intents(buttons: list[gr.Button], next_steps: gr.HTML, settings: Settings, answer: Answer) -> None:
+    fields = settings.form
+    set_by_them = [fields[name] for name in INTENTS["Fill"][0]]
+
+    def intend(values: dict[Component, Any], intent: str) -> dict[Component, Any]:
+        return answer.filled(values, fields.update(INTENTS[intent][0]), f"for “{intent}”")
+
+    for button, name in zip(buttons, INTENTS, strict=True):
+        handler, outputs = partial(intend, intent=name), [*set_by_them, answer.component]
+        button.click(handler, inputs=answer.inputs, outputs=outputs, **AT_ONCE)
     gr.on(
         [each.change for each in set_by_them],
         js="(...values) => JSON.stringify(values)",

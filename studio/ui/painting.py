@@ -293,7 +293,7 @@ def connect_shape(settings: Settings) -> None:
 
 
 def connect_lengths(settings: Settings, studio: Studio) -> None:
-    """The line under each prompt: how long it is for the model, where chunks begin, and what has no effect."""
+    """The line under each prompt: how much more the model reads at once, where parts begin, and what has no effect."""
     fields = settings.form
     # A moment's rest, so that a line is counted when the typing stops and not at each key.
     rest = "async (...values) => { await new Promise((done) => setTimeout(done, 200)); return values; }"
@@ -343,15 +343,24 @@ def connect_strength(settings: Settings) -> None:
 
 
 def connect_seed(settings: Settings, answer: Answer, live: Live) -> None:
-    def last(window: Any, request: gr.Request) -> dict[Component, Any]:
-        shown = live.shown(owner_of(request.request), stage_of(window, settings.place))
+    def last(values: dict[Component, Any], request: gr.Request) -> dict[Component, Any]:
+        shown = live.shown(owner_of(request.request), stage_of(values[settings.window], settings.place))
         if not shown:
             return answer.remark("No picture was made here yet whose seed could be used again.")
-        return {seed: str(shown[0].recipe.seed), **answer.nothing()}
+        return seeded(settings, answer, values, shown[0].recipe.seed)
 
     seed = settings.fields["seed"]
     settings.dice.click(js="() => null", outputs=seed, **IN_PAGE)
-    settings.last.click(last, inputs=[settings.window], outputs=[seed, answer.component], **AT_ONCE)
+    inputs = {*answer.inputs, settings.window}
+    settings.last.click(last, inputs=inputs, outputs=[seed, answer.component], **AT_ONCE)
+
+
+def seeded(settings: Settings, answer: Answer, values: dict[Component, Any], given: Any) -> dict[Component, Any]:
+    """The seed of a picture, which can be taken back where it takes another one's place."""
+    update = {settings.fields["seed"]: str(given)}
+    if str(values[settings.fields["seed"]] or "").strip():
+        return answer.filled(values, update, "from that picture")
+    return {**update, **answer.nothing()}
 
 
 def settings_of(
@@ -397,12 +406,20 @@ def connect_pictures(
             updates |= {each: json.dumps(value) for each in easels}
         return updates
 
-    def reuse_seed(event: gr.EventData) -> Any:
-        return str(event._data["recipe"].get("seed", ""))
-
     for each in pictures:
         each.use_settings(use_settings, inputs=answer.inputs, outputs=[*answer.outputs, *easels], **AT_ONCE)
-        each.reuse_seed(reuse_seed, outputs=fields["seed"], **AT_ONCE)
+    connect_reuse(pictures, settings, answer)
+
+
+def connect_reuse(pictures: Iterable[gr.HTML], settings: Settings, answer: Answer) -> None:
+    """The seed of any picture can be used again."""
+
+    def reuse_seed(values: dict[Component, Any], event: gr.EventData) -> dict[Component, Any]:
+        return seeded(settings, answer, values, event._data["recipe"].get("seed", ""))
+
+    outputs = [settings.fields["seed"], answer.component]
+    for each in pictures:
+        each.reuse_seed(reuse_seed, inputs=answer.inputs, outputs=outputs, **AT_ONCE)
 
 
 def connect_steering(stage: gr.HTML, settings: Settings, answer: Answer, studio: Studio) -> None:
@@ -501,8 +518,10 @@ def connect_memory(page: gr.Blocks, settings: Settings, warnings: gr.HTML) -> No
         model = values.get("model")
         if not model and names:
             values |= {"model": names[0], **form.defaults(models, names[0])}
-        said = [missing(model)] if model and model not in names else []
-        return {**brought_to(fields, models, values), warnings: "\n".join([*said, problems(entries)]).strip()}
+        updates, said = brought_to(fields, models, values)
+        if model and model not in names:
+            said.insert(0, missing(model))
+        return {**updates, warnings: "\n".join([*said, problems(entries)]).strip()}
 
     # Whose value goes in here does not matter: the window's memory takes its place.
     recall = {"inputs": [settings.window], "js": canvas.recalled(place)}

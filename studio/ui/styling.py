@@ -5,12 +5,11 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from studio import styles
 from studio.errors import StudioError
 from studio.styles import Style
 from studio.ui import form
 from studio.ui.canvas import notice, styles_bringer
-from studio.ui.filling import AT_ONCE
+from studio.ui.filling import AT_ONCE, Answer
 from studio.ui.painting import Settings, Studio
 
 
@@ -21,8 +20,8 @@ def choice(settings: Settings, studio: Studio) -> None:
     )
 
 
-def panel(page: gr.Blocks, settings: Settings, studio: Studio) -> None:
-    """Lay out what makes styles, closed, and connect it with the choice of them."""
+def panel(page: gr.Blocks, settings: Settings, studio: Studio) -> gr.Button:
+    """Lay out what makes styles, closed, and connect it with the choice of them. Returns "Write into prompt"."""
     fields = settings.fields
     with gr.Accordion("Your own styles", open=False, elem_classes="own-styles opens"):
         name = gr.Textbox(label="Name", placeholder="for the prompt above, kept as a style", max_lines=1, min_width=0)
@@ -31,13 +30,6 @@ def panel(page: gr.Blocks, settings: Settings, studio: Studio) -> None:
             write = gr.Button("Write into prompt", size="sm", min_width=0)
             bring = styles_bringer()
         said = notice()
-
-    def write_out(prompt: str, negative: str, names: list[str]) -> dict[Component, Any]:
-        try:
-            words = styles.applied(prompt or "", negative or "", form.chosen_styles(names, studio.styles))
-        except StudioError as error:
-            return {said: str(error)}
-        return {fields["prompt"]: words[0], fields["negative_prompt"]: words[1], fields["styles"]: []}
 
     def keep(named: str, prompt: str, negative: str) -> dict[Component, Any]:
         try:
@@ -52,9 +44,28 @@ def panel(page: gr.Blocks, settings: Settings, studio: Studio) -> None:
 
     page.load(lambda: _refreshed(studio), outputs=fields["styles"], **AT_ONCE)
     words = [fields["prompt"], fields["negative_prompt"]]
-    write.click(write_out, inputs=[*words, fields["styles"]], outputs=[*words, fields["styles"], said], **AT_ONCE)
     save.click(keep, inputs=[name, *words], outputs=[said, fields["styles"], name], **AT_ONCE)
     bring.brought(brought, outputs=[said, fields["styles"]], **AT_ONCE)
+    return write
+
+
+def connect_writing(write: gr.Button, settings: Settings, answer: Answer, studio: Studio) -> None:
+    """The chosen styles become words of the prompts, which can be taken back."""
+    fields = settings.form
+
+    def write_out(values: dict[Component, Any]) -> dict[Component, Any]:
+        named = fields.named(values)
+        if not named["styles"]:
+            return answer.remark("No style is chosen. Choose one above, and its words can be written into the prompt.")
+        try:
+            worded = form.worded(named, studio.styles, studio.models)
+        except StudioError as error:
+            return answer.refused(error)
+        updates = {name: worded[name] for name in form.PROMPTS} | {"styles": []}
+        return answer.filled(values, fields.update(updates), "from the styles")
+
+    outputs = [*(fields[name] for name in (*form.PROMPTS, "styles")), answer.component]
+    write.click(write_out, inputs=answer.inputs, outputs=outputs, **AT_ONCE)
 
 
 def choices(found: dict[str, Style]) -> list[tuple[str, str]]:

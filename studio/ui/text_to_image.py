@@ -35,7 +35,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
                     settings.negative()
                     styling.choice(settings, studio)
                     settings.sampling()
-                    styling.panel(page, settings, studio)
+                    write = styling.panel(page, settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
             start, answer = painting.actions(settings)
         with gr.Column(elem_classes="pictures", min_width=0):
@@ -48,5 +48,6 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
     painting.connect_seed(settings, answer, studio.live)
     painting.connect_steering(pictures[0], settings, answer, studio)
     painting.connect_pictures(pictures, settings, answer)
+    styling.connect_writing(write, settings, answer, studio)
     more.connect(settings, told)
     painting.connect_memory(page, settings, warnings)

@@ -110,15 +110,17 @@ class Live:
         self._askers: dict[tuple[str, str], Reader] = {}
         self._closed = False
 
-    def show(self, owner: str, place: str, jobs: Sequence[Job], layout: "Layout | None" = None) -> None:
+    def show(self, owner: str, place: str, jobs: Sequence[Job], layout: "Layout | None" = None) -> list[Job]:
         """Have the owner's windows show these jobs in a tab, beside those there that are still moving.
 
-        layout: how they stand in a grid, which makes room for nothing else.
+        layout: how they stand in a grid, which makes room for nothing else. Returns the jobs that had to go for it,
+        so that of two who show at the same time each knows whose place it took.
         """
         with self._lock:
             places = self._shown.setdefault(owner, {})
             new = [job.id for job in jobs]
-            moving = [job_id for job_id in places.get(place, []) if not layout and self._moves(job_id)]
+            before = places.get(place, [])
+            moving = [job_id for job_id in before if not layout and self._moves(job_id)]
             ids = [*(job_id for job_id in moving if job_id not in new), *new]
             places.pop(place, None)  # the stage that was shown on last stands last
             places[place] = ids
@@ -126,6 +128,7 @@ class Live:
                 self._layouts.setdefault(owner, {})[place] = layout
             self._tell_stage(owner, place)
             self._forget(owner)
+        return [job for job in map(self._find, (each for each in before if each not in ids)) if job]
 
     def exchange(self, owner: str, stage: str, anew: Mapping[str, Job]) -> list[Job]:
         """Put jobs in the place of others of a stage, by these others' ids. Those whose place is gone are returned.

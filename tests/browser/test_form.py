@@ -32,6 +32,9 @@ TYPED = (
     "5.",
     ".5",
     "-",
+    "7²",
+    "①",
+    "½",
 )
 """What people type, some of it no number."""
 
@@ -234,6 +237,25 @@ def test_a_model_that_is_missing_keeps_its_name_and_settings(page: Page, studio:
     expect(here(page).get_by_text("is not here now")).to_have_count(0)
 
 
+def test_a_choice_that_the_model_has_no_more_is_replaced_with_a_word(
+    page: Page, studio: Studio, models_folder: Path
+) -> None:
+    choose(page, "Model", "sd")
+    expect(field(page, "Width")).to_have_value("64")
+    choose(page, "Sampler", "Euler a")
+    settled(page)
+    away = models_folder.parent / "away"
+    (models_folder / "sd").rename(away)
+    (models_folder / "flux").rename(models_folder / "sd")
+    try:
+        visit(page, studio)
+        expect(here(page).get_by_text("sd has no sampler 'Euler a' now")).to_be_visible()
+        expect(field(page, "Sampler")).not_to_have_value("Euler a")
+    finally:
+        (models_folder / "sd").rename(models_folder / "flux")
+        away.rename(models_folder / "sd")
+
+
 # ---- What fills the form in ----
 
 
@@ -260,6 +282,9 @@ def test_a_seed_that_is_kept_is_seen_where_generate_is(page: Page) -> None:
     expect(pinned).to_be_in_viewport(ratio=1)
     pinned.get_by_role("button", name="Let it go").click()
     expect(field(page, "Seed")).to_have_value("")
+    expect(pinned).to_be_hidden()
+    fill(page, Seed="abc")
+    settled(page)
     expect(pinned).to_be_hidden()
 
 
@@ -293,6 +318,54 @@ def test_a_picture_sent_to_the_easel_gives_the_words_back(page: Page) -> None:
     expect(answer(page, "image_to_image")).to_contain_text("Filled in from the picture on the easel: Prompt")
     answer(page, "image_to_image").get_by_role("button", name="Undo").click()
     expect(tab.get_by_label("Prompt", exact=True)).to_have_value("mine")
+
+
+def test_what_was_typed_after_something_was_filled_in_stays_when_that_is_taken_back(page: Page) -> None:
+    tab = open_tab(page, "Inpainting")
+    tab.get_by_label("Strength", exact=True).fill("0,77")
+    tab.locator(".intents").get_by_role("button", name="Background").click()
+    said = "Filled in for “Background”: Strength, The model works on and Repaint."
+    expect(answer(page, "inpainting")).to_contain_text(said)
+    tab.get_by_label("Prompt", exact=True).fill("typed since")
+    answer(page, "inpainting").get_by_role("button", name="Undo").click()
+    expect(tab.get_by_label("Strength", exact=True)).to_have_value("0,77")
+    expect(tab.get_by_role("radio", name="Inside the mask")).to_be_checked()
+    settled(page)
+    expect(tab.get_by_label("Prompt", exact=True)).to_have_value("typed since")
+    expect(tab.locator(".intents [aria-pressed=true]")).to_have_count(0)
+
+
+def test_styles_that_are_written_into_the_prompt_can_be_taken_back(page: Page) -> None:
+    fill(page, Prompt="a boat")
+    here(page).get_by_role("button", name="Your own styles").click()
+    write = here(page).get_by_role("button", name="Write into prompt")
+    write.click()
+    expect(answer(page)).to_contain_text("No style is chosen.")
+    field(page, "Styles").click()
+    page.get_by_role("option", name="watercolor ·").first.click()
+    page.keyboard.press("Escape")
+    write.click()
+    expect(answer(page)).to_contain_text("Filled in from the styles: Prompt")
+    expect(field(page, "Prompt")).to_have_value(re.compile("watercolor.*a boat"))
+    answer(page).get_by_role("button", name="Undo").click()
+    expect(field(page, "Prompt")).to_have_value("a boat")
+    expect(page.locator("#text_to_image-styles")).to_contain_text("watercolor")
+
+
+def test_a_seed_that_takes_anothers_place_gives_it_back(page: Page) -> None:
+    fill(page, Prompt="a boat", Steps=2, Seed=5)
+    start(page)
+    wait_for(page, "finished")
+    fill(page, Seed=77)
+    here(page).get_by_role("button", name="Reuse last").click()
+    expect(field(page, "Seed")).to_have_value("5")
+    expect(answer(page)).to_contain_text("Filled in from that picture: Seed.")
+    answer(page).get_by_role("button", name="Undo").click()
+    expect(field(page, "Seed")).to_have_value("77")
+    here(page).locator(".stage").get_by_role("button", name="Reuse seed").click()
+    expect(field(page, "Seed")).to_have_value("5")
+    answer(page).get_by_role("button", name="Undo").click()
+    expect(field(page, "Seed")).to_have_value("77")
 
 
 DROP = """(target, bytes) => {
@@ -477,6 +550,18 @@ def test_an_error_in_a_closed_panel_opens_it(page: Page) -> None:
     expect(field(page, "Clip skip")).to_be_in_viewport()
 
 
+def test_an_error_behind_more_settings_shows_them(page: Page) -> None:
+    fill(page, Seed="abc")
+    here(page).get_by_role("button", name="Fewer settings").click()
+    expect(field(page, "Seed")).to_be_hidden()
+    start(page)
+    expect(field(page, "Seed")).to_be_focused()
+    expect(field(page, "Seed")).to_be_in_viewport()
+    expect(here(page).get_by_role("button", name="Fewer settings")).to_be_visible()
+    # Nobody chose that, so the next visit begins as before.
+    assert page.evaluate("localStorage.getItem('emerge-more')") == "closed"
+
+
 def test_an_error_of_the_easel_goes_when_it_is_painted_on(page: Page, tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), "#8fb7df").save(tmp_path / "sky.png")
     tab = open_tab(page, "Inpainting")
@@ -525,3 +610,6 @@ def test_no_strength_says_what_really_happens(page: Page) -> None:
     tab.get_by_label("Steps", exact=True).fill("100")
     tab.get_by_label("Strength", exact=True).fill("0.29")
     expect(tab.get_by_text("29 of 100 steps are run")).to_be_visible()
+    tab.get_by_label("Steps", exact=True).fill("1")
+    tab.get_by_label("Strength", exact=True).fill("1")
+    expect(tab.get_by_text("1 of 1 step is run")).to_be_visible()

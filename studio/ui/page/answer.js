@@ -1,5 +1,6 @@
 // What a form says above its buttons: what went wrong and at which fields, what was filled in, and that a seed is kept.
 
+import { reveal } from "./more.js";
 import { make } from "./words.js";
 
 /** Fields that are built when the panel of add-ons is first opened. */
@@ -49,6 +50,7 @@ export function mount(root, place, given, events) {
     for (const field of fields) found.push(await controlOf(place, field));
     const controls = found.filter(Boolean);
     if (!line.isConnected) return;
+    controls.forEach(reveal);
     for (const control of controls) {
       control.setAttribute("aria-invalid", "true");
       control.setAttribute("aria-describedby", alert.id);
@@ -101,7 +103,7 @@ async function controlOf(place, field) {
 export function pin(root, _, given, events) {
   const line = root.querySelector(".pinned");
   const show = () => {
-    const seed = given.get();
+    const seed = /^\p{Nd}+$/u.test(given.get()) ? given.get() : ""; // anything else is no seed, which Generate says
     const button = make("button", { type: "button", class: "act", title: "Take a new seed each time" }, "Let it go");
     button.addEventListener("click", () => events.let_go({}));
     line.replaceChildren(...(seed ? [make("span", {}, `Seed ${seed} is kept: the same settings make the same picture.`), button] : []));

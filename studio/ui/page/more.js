@@ -15,14 +15,23 @@ function kept() {
   }
 }
 
-function choose(choice) {
+function show(choice) {
   document.documentElement.dataset.more = choice;
+  dispatchEvent(new Event(CHANGED));
+}
+
+/** Show the further settings if `element` is among them. That is nobody's choice, so it is not kept. */
+export function reveal(element) {
+  if (element.closest(".more-settings") && !isOpen()) show("open");
+}
+
+function choose(choice) {
+  show(choice);
   try {
     localStorage.setItem(KEY, choice);
   } catch {
     // No room, or not allowed: then it is not kept.
   }
-  dispatchEvent(new Event(CHANGED));
 }
 
 /** Fill the button in. `told`: get() says which further settings are not as they begin, and watch(listener). */

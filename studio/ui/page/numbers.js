@@ -1,7 +1,7 @@
 // Fields for numbers. They are texts: a browser's own field makes another number of a comma or a point, or none, as its
 // language has it. Those of Gradio's forms are known by the class "number", our own are made here.
 
-import { make, stepsRun } from "./words.js";
+import { counted, make, stepsRun } from "./words.js";
 
 /** The zeros of the digits that people type: Arabic, Persian, Devanagari, Bengali. */
 const ZEROS = ["٠", "۰", "०", "০"];
@@ -12,6 +12,7 @@ const FIELDS = ".number input, input.number";
 
 /** The number that was typed, null if it is none. The same rule as `number` in studio/numerals.py. */
 export function numberOf(text) {
+  if (/\p{No}/u.test(text ?? "")) return null; // 7² is not 72
   const plain = String(text ?? "").normalize("NFKC").replace(/\u066b/g, ",").replace(/\u2212/g, "-").trim();
   const digits = [...plain].map(digit).join("");
   return NUMBER.test(digits) ? Number(digits.replace(",", ".")) : null;
@@ -66,7 +67,7 @@ export function stepsSaid(strength, steps) {
   const [share, all] = [numberOf(strength), numberOf(steps)];
   if (share === null || share < 0 || share > 1 || !Number.isInteger(all) || all < 1) return "";
   const run = stepsRun({ source: "any", steps: all, strength: share });
-  if (run) return `${run} of ${all} steps are run`;
+  if (run) return `${run} of ${counted(all, "step")} ${all === 1 ? "is" : "are"} run`;
   return "No step is run: the model's autoencoder reads the picture and draws it again, which changes fine details.";
 }
 

@@ -25,6 +25,9 @@ export function onEnter(input, button) {
   });
 }
 
+/** "1 step", "25 steps". */
+export const counted = (count, what) => `${count} ${what}${count === 1 ? "" : "s"}`;
+
 /** "0.12 s", "3.4 s", "75 s", "4 min". */
 export function duration(seconds) {
   if (seconds < 1) return `${Math.max(seconds, 0.001).toFixed(seconds < 0.1 ? 3 : 2)} s`;
@@ -65,8 +68,8 @@ export function thumbnailRatio(recipe) {
 export function facts(recipe, forkedAt) {
   const { width, height } = sizeOf(recipe);
   const steps = recipe.source
-    ? `${stepsRun(recipe)} of ${recipe.steps} steps · strength ${recipe.strength}`
-    : `${recipe.steps} steps`;
+    ? `${stepsRun(recipe)} of ${counted(recipe.steps, "step")} · strength ${recipe.strength}`
+    : counted(recipe.steps, "step");
   const end = recipe.guidance_end ?? 1;
   const rescaled = typeof recipe.guidance_rescale === "number" ? `, rescaled ${recipe.guidance_rescale}` : "";
   const guidance = `guidance ${recipe.guidance_scale}${end < 1 ? ` to ${Math.round(100 * end)} %` : ""}${rescaled}`;
