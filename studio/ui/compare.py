@@ -291,7 +291,8 @@ def _connect_again(cells: gr.HTML, settings: Settings, answer: Answer, studio: S
             return answer.refused(error)
         return answer.nothing()
 
-    cells.again(again, inputs=[settings.window], outputs=[answer.component], **AT_ONCE)
+    # Gradio would pass over a second undo while the first is under way.
+    cells.again(again, inputs=[settings.window], outputs=[answer.component], trigger_mode="multiple", **AT_ONCE)
 
 
 def _start(values: dict[str, Any], owner: str, stage: str, studio: Studio) -> None:

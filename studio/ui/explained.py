@@ -102,6 +102,16 @@ EXPLAINED: dict[str, tuple[str, str]] = {
         "The side in pixels of the square that the region is enlarged to before it is drawn.",
         "inpainting#settings",
     ),
+    "LoRAs": (
+        "Small files that teach a model a style or a subject. A click writes one into the prompt, at the weight beside "
+        "the search: 0 is nothing, 1 is full.",
+        "add-ons#loras",
+    ),
+    "Controls": (
+        "Pictures that guide the drawing: its outlines, its depth, or its look. From and To say for which share of "
+        "the steps each one does.",
+        "add-ons#controls",
+    ),
     "VAE": ("What turns the model's numbers into pixels. Another one changes colours and fine detail.", "add-ons#vae"),
     "Clip skip": (
         "How many of the last layers of the text encoder are left out. Some models were trained with 2.",

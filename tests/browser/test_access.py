@@ -8,7 +8,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser import test_compare, test_inpainting, test_models
 from tests.browser.conftest import Studio, panel, visit
-from tests.browser.looks import ALL_LOOKS, faults_in, hover_all, still
+from tests.browser.looks import ALL_LOOKS, dress, faults_in, hover_all, still
 from tests.browser.test_inpainting import bring_in, fill, paint, picture
 
 __all__ = ["picture"]
@@ -84,6 +84,36 @@ def test_an_easel_can_be_read_by_all(page: Page, picture: Path) -> None:
     assert not found, "\n".join(found)
 
 
+CAMERA = """() => {
+    const canvas = document.createElement("canvas");
+    canvas.getContext("2d").fillRect(0, 0, canvas.width, canvas.height);
+    navigator.mediaDevices.getUserMedia = async () => canvas.captureStream();
+}"""
+"""A camera, for browsers that have none."""
+
+
+@pytest.mark.parametrize("title", ["Image to image", "Inpainting"])
+def test_the_ways_to_bring_a_picture_in_can_be_read_by_all(page: Page, title: str) -> None:
+    still(page)
+    tab = panel(page, "text_to_image")
+    fill(tab, Prompt="so that there is something to choose", Steps=1)
+    tab.get_by_role("button", name="Generate").click()
+    expect(tab.locator(".tile[data-state=finished][data-kept]")).to_have_count(1)
+    page.evaluate(CAMERA)
+    tab = open_tab(page, title)
+    found = []
+    for name, what in (("Library", ".picker-grid .thumbnail"), ("Camera", "video")):
+        way = tab.locator(".easel-invite").get_by_role("button", name=name, exact=True)
+        way.focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog").locator(what).first).to_be_visible()
+        found += faults_in(page, name, ALL_LOOKS)
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        expect(way).to_be_focused()
+    assert not found, "\n".join(found)
+
+
 def test_a_grid_can_be_read_by_all(page: Page) -> None:
     still(page)
     tab = open_tab(page, "Compare")
@@ -94,9 +124,13 @@ def test_a_grid_can_be_read_by_all(page: Page) -> None:
         tab.get_by_role("gridcell").nth(index).focus()
         page.keyboard.press("m")
     found = faults_in(page, "grid", ALL_LOOKS)
-    tab.get_by_role("button", name="Sort").click()
-    found += faults_in(page, "sort menu")
-    page.keyboard.press("Escape")
+    for name in ("Sort", "Contact sheet", "Keys"):
+        dress(page, *ALL_LOOKS[0])  # the keys are not told on a phone
+        button = tab.get_by_role("button", name=name, exact=True)
+        button.click()
+        expect(button).to_have_attribute("aria-expanded", "true")
+        found += faults_in(page, name, ALL_LOOKS if name != "Keys" else ALL_LOOKS[:2])
+        page.keyboard.press("Escape")
     tab.locator(".grid-pair").get_by_role("button").first.click()
     found += faults_in(page, "pair")
     assert not found, "\n".join(found)

@@ -63,7 +63,7 @@ def test_a_row_and_a_column_are_dropped_and_one_is_left(page: Page) -> None:
     tab.get_by_role("gridcell").nth(4).focus()
     page.keyboard.press("Shift+X")
     expect(cells(tab, "step")).to_have_count(6)
-    tab.get_by_role("button", name="Drop column guidance 7").click()
+    tab.get_by_role("button", name="Discard column guidance 7").click()
     expect(cells(tab, "step")).to_have_count(4)
     tab.get_by_role("gridcell", name="seed 1, guidance 1").focus()
     page.keyboard.press("h")

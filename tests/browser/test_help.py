@@ -80,6 +80,7 @@ def test_every_setting_is_explained(page: Page, place: str) -> None:
     about(here, "Prompt").wait_for()
     here.get_by_text("Add-ons", exact=True).click()
     here.get_by_text("Your own styles", exact=True).click()
+    assert {"LoRAs", "Controls"} <= set(shown(page, place))
     for label in shown(page, place):
         if not label.endswith(": values"):
             expect(about(here, label)).to_be_visible()

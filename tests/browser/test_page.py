@@ -218,6 +218,19 @@ def test_nothing_moves_below_a_grid(page: Page, size: tuple[int, int]) -> None:
     assert len(places) == 1, places
 
 
+@pytest.mark.parametrize("size", [(1280, 720), (1366, 768), (1440, 900)])
+def test_a_mask_is_made_and_used_without_scrolling(page: Page, landscape: Path, size: tuple[int, int]) -> None:
+    make(panel(page, "text_to_image"), Prompt="so that there is a strip", Steps=1)
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    tab = open_tab(page, "Inpainting")
+    bring_in(tab, landscape)
+    tab.locator(".strip").wait_for()
+    for part in (".easel-view", ".easel-rail", ".easel-options", "textarea >> nth=0", ".strip", "#inpainting-start"):
+        expect(tab.locator(part)).to_be_in_viewport(ratio=0.99)
+    high, wide = page.evaluate("[document.documentElement.scrollHeight, document.documentElement.scrollWidth]")
+    assert (high, wide) <= (size[1], size[0]), "the page is scrolled"
+
+
 # ---- Phones ----
 
 
@@ -272,7 +285,7 @@ def test_a_phone_shows_what_was_asked_for(phone: Page) -> None:
     # What can be done with a cell stands below the grid, not over the picture.
     cell = cells(grid).nth(4)
     cell.tap()
-    drop = grid.get_by_role("button", name="Drop seed 2, guidance 4")
+    drop = grid.get_by_role("button", name="Discard seed 2, guidance 4")
     expect(drop).to_be_visible()
     assert box(drop)["y"] > box(grid.locator(".grid-box"))["y"] + box(grid.locator(".grid-box"))["height"] - 1
     drop.tap()
@@ -522,7 +535,7 @@ def test_what_was_dropped_comes_back(page: Page) -> None:
     tab.get_by_role("gridcell", name="seed 2, guidance 4").focus()
     page.keyboard.press("x")
     expect(standing).to_have_count(8)
-    tab.get_by_role("button", name="Drop column guidance 1").click()
+    tab.get_by_role("button", name="Discard column guidance 1").click()
     expect(standing).to_have_count(5)
     tab.get_by_role("gridcell", name="seed 3, guidance 7").focus()
     page.keyboard.press("o")
@@ -542,13 +555,35 @@ def test_what_was_dropped_comes_back(page: Page) -> None:
     expect(standing).to_have_count(0)
 
 
+def test_what_is_brought_back_while_more_is_coming_comes_back_too(page: Page) -> None:
+    tab = open_compare(page)
+    fill(tab, Prompt="a red apple", Steps=LONG, Width=64, Height=64)
+    tab.get_by_role("button", name="Generate").click()
+    wait_for_step(page, 1, 9)
+    standing = tab.locator(".cell[data-job]:not([data-dropped])")
+    for row, count in (("1", 6), ("2", 3)):
+        tab.get_by_role("button", name=f"Discard row seed {row}").click()
+        expect(standing).to_have_count(count)
+    held: list[Route] = []
+    page.route("**/run/predict", lambda route: held.append(route), times=1)
+    undo = tab.get_by_role("button", name="Undo")
+    with page.expect_request("**/run/predict"):
+        undo.click()
+    undo.click()
+    expect(standing).to_have_count(6)  # the second, while the first is on its way
+    held[0].continue_()
+    expect(standing).to_have_count(9)
+    page.keyboard.press("Escape")
+    expect(cells(tab, "paused")).to_have_count(9)
+
+
 def test_what_was_finished_comes_back_at_once(page: Page) -> None:
     tab = open_compare(page)
     fill(tab, Prompt="a red apple", Steps=1, Width=64, Height=64)
     tab.get_by_role("button", name="Generate").click()
     expect(cells(tab, "finished")).to_have_count(9)
     jobs = tab.locator(".cell").evaluate_all("all => all.map((each) => each.dataset.job)")
-    tab.get_by_role("button", name="Drop row seed 2").click()
+    tab.get_by_role("button", name="Discard row seed 2").click()
     expect(tab.locator(".cell[data-job]:not([data-dropped])")).to_have_count(6)
     page.keyboard.press("Control+z")
     expect(tab.locator(".cell[data-job]:not([data-dropped])")).to_have_count(9)

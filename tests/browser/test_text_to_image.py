@@ -322,7 +322,7 @@ def test_several_pictures_side_by_side(page: Page) -> None:
     boxes = [tile.bounding_box() for tile in here(page).locator(".tile").all()]
     assert all(box and box["y"] + box["height"] <= 900 for box in boxes), boxes
     assert here(page).locator(".seed-of").all_text_contents() == [f"Seed {seed}" for seed in (10, 11, 12, 13)]
-    page.get_by_role("button", name="Drop seed 12").click()
+    page.get_by_role("button", name="Discard seed 12", exact=True).click()
     expect(here(page).locator(".tile")).to_have_count(3)
     page.get_by_role("button", name="Stop seed 11").click()
     wait_for(page, "paused")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.conftest import Studio, panel, visit
@@ -126,6 +127,45 @@ def test_a_copied_window_becomes_one_of_its_own(page: Page, context: BrowserCont
     prompt(page).to_have_value("a mountain")
     prompt(other).to_have_value("a copy")
     expect(here(page).locator(".tile img[alt]").first).to_have_attribute("alt", "a mountain")
+
+
+PLACES_NOW = """(place) => [...document.querySelectorAll(
+    [".strip", ".controls", ".stage", ".grid-place-section", ".tile", ".cell"].map((each) => `#${place}-panel ${each}`)
+)].map((each) => Object.values(each.getBoundingClientRect().toJSON()).map(Math.round).join())"""
+
+
+@pytest.mark.parametrize("size", [(1440, 900), (1280, 720), (390, 844)])
+@pytest.mark.parametrize(("title", "shown"), [("Text to image", ".tile"), ("Compare", ".cell")])
+def test_nothing_moves_when_another_window_draws(
+    page: Page, context: BrowserContext, studio: Studio, title: str, shown: str, size: tuple[int, int]
+) -> None:
+    def draw(each: Page, steps: int) -> None:
+        each.get_by_role("tab", name=title, exact=True).click()
+        each.locator(f"#{place}-panel").get_by_label("Prompt", exact=True).fill("a ship")
+        each.locator(f"#{place}-panel").get_by_label("Steps", exact=True).fill(str(steps))
+        each.locator(f"#{place}-panel").get_by_role("button", name="Generate").click()
+
+    place = title.lower().replace(" ", "_")
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    draw(page, 1)
+    tab = panel(page, place)
+    expect(tab.locator(f"{shown}[data-state=finished]")).to_have_count(1 if title == "Text to image" else 9)
+    expect(tab.locator(".strip .thumbnail").first).to_be_visible()
+    line = tab.locator(".elsewhere")
+    expect(line).to_be_hidden()
+    other = window(context, studio)
+    page.bring_to_front()
+    before = page.evaluate(PLACES_NOW, place)
+    draw(other, LONG)
+    expect(line).to_be_visible()
+    assert page.evaluate(PLACES_NOW, place) == before
+    if size[0] > 390:
+        # It stands beside the heading, on nothing else.
+        lowest, strip = line.bounding_box(), tab.locator(".strip-row").bounding_box()
+        assert lowest and strip and lowest["y"] + lowest["height"] <= strip["y"] + 3
+    line.get_by_role("button", name="Bring here").click()
+    expect(line).to_be_hidden()
+    tab.get_by_role("button", name="Stop", exact=True).click()
 
 
 def test_two_windows_have_a_grid_each_and_can_swap_them(page: Page, context: BrowserContext, studio: Studio) -> None:

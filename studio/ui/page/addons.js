@@ -9,6 +9,9 @@ const KINDS = [["none", "As it is"], ["canny", "Edges (canny)"], ["scribble", "L
 const NO_LORAS = "LoRAs are found in a folder named loras or Lora below a models folder.";
 const NO_MODELS = "ControlNets are found in a folder named controlnet below a models folder, IP-Adapters in one named ip_adapter.";
 
+/** The name of a part that is no field of Gradio's, marked as the labels of those are, so that it gets its "?" too (help.js). */
+const title = (text) => make("span", { class: "addon-title", "data-testid": "block-info" }, text);
+
 let asked = null;
 
 /** What there is on disk; asked for once for all tabs, and again when a panel is opened. */
@@ -28,7 +31,7 @@ export async function loras(element, place) {
   weight.setAttribute("aria-label", "LoRA weight");
   const list = make("ul", { class: "lora-list" });
   const nothing = make("p", { class: "addon-hint" });
-  section.append(make("div", { class: "addon-row" }, search, weight), list, nothing);
+  section.append(title("LoRAs"), make("div", { class: "addon-row" }, search, weight), list, nothing);
 
   const show = async (again) => {
     const { loras: all } = await found(again);
@@ -72,7 +75,7 @@ export async function controls(element, held) {
   const chooser = make("input", { type: "file", accept: "image/*", class: "only-spoken", tabIndex: -1 });
   chooser.setAttribute("aria-label", "Control picture file");
   const sentence = make("p", { class: "addon-hint", role: "status" });
-  section.append(rows, add, chooser, sentence);
+  section.append(title("Controls"), rows, add, chooser, sentence);
   const listed = () => {
     try {
       return held.get();

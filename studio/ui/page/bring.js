@@ -149,7 +149,7 @@ async function takePhoto(take) {
     take.say(isForbidden ? "The camera is not allowed for this page. Allow it in the browser, or upload a photo." : "No camera was found. Upload a photo instead.");
     return;
   }
-  const video = make("video", { autoplay: true, muted: true, playsInline: true, srcObject: stream });
+  const video = make("video", { autoplay: true, muted: true, playsInline: true, srcObject: stream, "aria-label": "What the camera sees" });
   const shoot = make("button", { type: "button", class: "act strong" }, icon("camera"), make("span", {}, "Take the photo"));
   const { dialog, close } = openDialog("Camera", video, shoot);
   dialog.addEventListener("close", () => stream.getTracks().forEach((track) => track.stop()));

@@ -12,7 +12,7 @@ const ACTS = {
   mark: ["compare", "Compare"],
   hold: ["hold", "Hold"],
   only: ["only", "Only this one"],
-  drop: ["drop", "Drop"],
+  drop: ["drop", "Discard"],
 };
 
 const KEYS = { large: "Space", mark: "M", hold: "H", only: "O", drop: "X" };
@@ -75,7 +75,7 @@ export function makeCell(job, act, say) {
     const key = `${now.state} ${now.picture} ${mark} ${name}`;
     if (key !== drawn) nameButtons();
     drawn = key;
-    const state = element.hasAttribute("data-dropped") ? "dropped" : spokenState(now);
+    const state = element.hasAttribute("data-dropped") ? "discarded" : spokenState(now);
     const label = [name, state, now.picture && ratingWords(now.picture), mark && `marked ${mark}`].filter(Boolean).join(", ");
     if (element.getAttribute("aria-label") !== label) element.setAttribute("aria-label", label);
   }

@@ -50,8 +50,8 @@ export function mount(root, options, events) {
   section.append(make("div", { class: "grid-bar" }, words, acts, look.bar, sort, sheets, full, keys), note, box, hint, pair, elsewhereBar(options.place));
   const touchBar = makeTouchBar(table, (id) => cells.get(id)?.parts ?? []);
   if (touchBar) section.append(touchBar.element);
-  undo.title = "Bring back what was dropped last (Ctrl Z)";
-  discard.title = "Drop what is stopped. The partial pictures stay in the library.";
+  undo.title = "Bring back what was discarded last (Ctrl Z)";
+  discard.title = "Discard what is stopped. The partial pictures stay in the library.";
   opens(sort, orderItems, { label: "Sort" });
   opens(keys, keysPanel, { role: "dialog", label: "Keys" });
   offer(options.place, "use", (recipe) => events.use_settings({ recipe }));
@@ -208,7 +208,7 @@ export function mount(root, options, events) {
 
   function dropper(kind, index) {
     const text = (kind === "row" ? plan.rows : plan.columns)[index];
-    const name = `Drop ${kind} ${text}`.trim();
+    const name = `Discard ${kind} ${text}`.trim();
     const button = make("button", { type: "button", class: "act grid-drop", tabIndex: -1, "aria-label": name }, icon("drop"));
     button.title = `${name} (${kind === "row" ? "Shift" : "Alt"} X)`;
     button.addEventListener("click", () => dropLine(kind, index));

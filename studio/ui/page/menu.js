@@ -36,7 +36,9 @@ export function opens(button, fill, { role = "menu", label = "" } = {}) {
     panel.showPopover();
     button.setAttribute("aria-expanded", "true");
     place(panel, button);
-    panel.querySelector("input, button")?.focus();
+    const first = panel.querySelector("input, button");
+    if (!first) panel.tabIndex = 0; // nothing but words, which can be scrolled
+    (first ?? panel).focus();
   });
   panel.addEventListener("toggle", (event) => {
     if (event.newState !== "closed") return;

@@ -69,15 +69,15 @@ export function makeTile(job, side, stage) {
   };
 }
 
-/** With several pictures, each can be stopped, continued and dropped by itself. */
+/** With several pictures, each can be stopped, continued and discarded by itself. */
 function ownButtons(job, say) {
-  const button = (name, verb) => {
+  const button = (name, verb, drawing = name.toLowerCase()) => {
     const element = make("button", { type: "button", class: "act", "aria-label": `${name} seed ${job.recipe.seed}` });
-    element.append(icon(name.toLowerCase()));
+    element.append(icon(drawing));
     element.title = name;
     element.addEventListener("click", async () => say(await act(job, verb)));
     return element;
   };
-  if (isMoving(job)) return [button("Stop", "pause"), button("Drop", "cancel")];
-  return job.state === "paused" ? [button("Continue", "resume"), button("Drop", "cancel")] : [];
+  if (isMoving(job)) return [button("Stop", "pause"), button("Discard", "cancel", "drop")];
+  return job.state === "paused" ? [button("Continue", "resume"), button("Discard", "cancel", "drop")] : [];
 }
