@@ -1,7 +1,9 @@
 """What fits and what is done otherwise: plans, turns of parts, letting go, and a run that is short of memory."""
 
+import gc
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,11 +118,11 @@ def test_parts_that_take_turns_draw_the_same(models_folder: Path, way: str) -> N
     assert turns == (["text_encoder", "vae"] if way == "layers" else ["text_encoder", "unet", "vae"])
     noise = plain.noise(recipe("sd"), torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        for one, other in zip(run(plain, noise), run(turned, noise), strict=True):
-            if way == "float8":
-                assert 0 < (one - other).abs().max() < 0.2 * one.abs().max() or torch.equal(one, other)
-            else:
-                assert torch.equal(one, other)
+        pairs = list(zip(run(plain, noise), run(turned, noise), strict=True))
+    rounded = [False, way == "float8", False]  # the denoiser alone
+    for (one, other), is_rounded in zip(pairs, rounded, strict=True):
+        difference = (one - other).abs().max() / one.abs().max()
+        assert 0 < difference < 0.2 if is_rounded else difference == 0
     placement.place(parts, CPU, plan)
     assert not hasattr(parts["vae"], "_hf_hook")
 
@@ -204,35 +206,31 @@ def test_a_reading_that_nobody_wants_any_more_makes_way(models_folder: Path) -> 
     assert manager.loaded("sd") and not manager.loaded("velocity") and manager._reading is None
 
 
-def test_after_ten_rounds_through_four_models_the_memory_is_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_of_a_model_stays_when_another_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What AUTOMATIC1111's issue 2180 is about. There is room for one model, so each round loads all four."""
     names = []
     for number in range(4):
         folder = tiny.stable_diffusion(tmp_path / f"folder {number}", seed=number)
-        config = folder / "unet" / "config.json"
         single = original.stable_diffusion(folder, tmp_path / f"model {number}.safetensors")
         names.append(entry(folder, single, tmp_path) if number % 2 else scanned(folder))
-        assert config.exists()
-    # One of them large enough to be seen: 40 MB of weights beside the 500 MB of the libraries.
     monkeypatch.setattr(catalog.Catalog, "everything", lambda self: names)
     manager = Manager([tmp_path], "cpu", "float32")
     with_room(manager, monkeypatch, lambda: 0 if manager._loaded else 10**12)
     worker = TorchWorker(manager, Sources(tmp_path / "sources"))
 
-    def round_trip() -> int:
-        for each in names:
-            worker.load(each.name, lambda read, size: None)
-            one = worker.begin(recipe(each.name))
-            finish(worker, one)
-            worker.decode(one)
-        placement.give_back(CPU)
-        return psutil.Process().memory_info().rss
-
-    first = [round_trip() for _ in range(2)][-1]
-    last = [round_trip() for _ in range(9)][-1]
-    assert last < 1.03 * first
+    weights: list[weakref.ref[torch.Tensor]] = []
+    for each in [*names, *names]:
+        worker.load(each.name, lambda read, size: None)
+        one = worker.begin(recipe(each.name))
+        finish(worker, one)
+        worker.decode(one)
+        del one
+        gc.collect()
+        assert not [each for each in weights if each() is not None], "weights of the model before are still there"
+        model: Any = manager.use(each.name)
+        parts = (model.unet, model.text_encoder, model.vae)
+        weights = [weakref.ref(each) for part in parts for each in part.parameters()]
+        del model, parts
 
 
 def fail_once(monkeypatch: pytest.MonkeyPatch, where: Any, name: str, times: int = 1) -> list[int]:

@@ -102,8 +102,7 @@ def test_pickles_are_named_and_never_opened(folder: Path, monkeypatch: pytest.Mo
         with pytest.raises(ModelError, match="pickle"):
             Manager([folder], "cpu").use(name)
     assert not (folder / "exploded").exists()
-    with pytest.raises(ModelUnsafe):
-        raise catalog._pickle(folder / "evil.ckpt")
+    assert isinstance(catalog._pickle(folder / "evil.ckpt"), ModelUnsafe)
 
 
 def test_a_folder_cannot_name_code_to_be_run(folder: Path) -> None:
@@ -168,10 +167,25 @@ def test_default_recipes_can_be_drawn(models_folder: Path) -> None:
 def test_devices_and_dtypes() -> None:
     assert placement.device("cpu") == torch.device("cpu")
     assert placement.dtype("float16", torch.device("cpu")) == torch.float16
-    assert placement.dtype("auto", torch.device("cpu")) in (torch.bfloat16, torch.float32)
     if not torch.cuda.is_available():
         with pytest.raises(SettingsError, match="no cuda device"):
             placement.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("abilities", "dtype"),
+    [
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_f": True, "avx512_bf16": False}, torch.float32),
+        ({}, torch.float32),
+    ],
+)
+def test_a_processor_works_in_bfloat16_only_where_it_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, abilities: dict[str, bool], dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: abilities)
+    assert placement.dtype("auto", torch.device("cpu")) == dtype
 
 
 def test_a_model_may_say_what_suits_it(folder: Path) -> None:

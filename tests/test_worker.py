@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -267,8 +268,12 @@ def test_out_of_memory_has_a_name_and_leaves_the_runs_alone(
 def test_decoding_in_the_middle_shows_the_prediction(worker: TorchWorker) -> None:
     run = worker.begin(recipe(steps=4))
     worker.step([run])
-    image = worker.decode(run)
-    assert image.size == (64, 64) and image.mode == "RGB"
+    image = pixels(worker.decode(run))
+    vae: Any = worker._models.use("sd").vae
+    with torch.inference_mode():
+        clean, noisy = (vae.decode(each / vae.config.scaling_factor).sample for each in (run.clean, run.latents))
+    shown = ((clean[0] / 2 + 0.5).clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
+    assert np.abs(image - shown).max() <= 1 and not torch.allclose(clean, noisy, atol=0.05)
 
 
 def test_half_precision_stays_near_full(models_folder: Path, worker: TorchWorker, sources: Sources) -> None:
@@ -278,7 +283,9 @@ def test_half_precision_stays_near_full(models_folder: Path, worker: TorchWorker
 
 
 def test_size_changes_the_picture_not_the_recipe(worker: TorchWorker) -> None:
-    [run] = draw(worker, replace(recipe(), width=96, height=64))
+    wide = replace(recipe(), width=96, height=64)
+    [run] = draw(worker, wide)
+    assert run.recipe == wide and run.latents.shape == (1, 4, 8, 12)
     assert worker.decode(run).size == (96, 64)
 
 
