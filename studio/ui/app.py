@@ -21,6 +21,7 @@ HEAD = """
 <link rel="modulepreload" href="page/easel.js">
 <script type="module" src="page/tabs.js"></script>
 <script type="module" src="page/presses.js"></script>
+<script type="module" src="page/vanished.js"></script>
 <script type="module" src="page/numbers.js"></script>
 <link rel="icon" type="image/svg+xml" href="page/icon.svg">
 <meta name="color-scheme" content="light dark">

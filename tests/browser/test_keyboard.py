@@ -1,5 +1,6 @@
 """Everything by keyboard alone, in a real browser, on the launched program."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +185,35 @@ def test_headings_lead_through_each_tab(page: Page, title: str) -> None:
         expect(page.get_by_role("heading", level=2, name=each, exact=True)).to_have_count(1)
     if title in ("Image to image", "Inpainting"):
         expect(page.get_by_role("heading", level=2, name="Start picture")).to_have_count(1)
+
+
+# ---- Buttons that go when they are pressed ----
+
+
+def test_the_focus_stays_where_a_button_went(page: Page) -> None:
+    tab = panel(page, "text_to_image")
+    fill(tab, Prompt="a red apple", Steps=500, Pictures=2, Width=64, Height=64)
+
+    def go(name: str | re.Pattern[str], place: str) -> None:
+        button = tab.get_by_role("button", name=name, exact=True).first
+        expect(button).to_be_enabled()
+        button.focus()
+        page.keyboard.press("Enter")
+        page.wait_for_function(
+            "(place) => document.activeElement.tagName !== 'BUTTON' && document.activeElement.closest(place)",
+            arg=f"#text_to_image-panel {place}",
+        )
+
+    tab.get_by_role("button", name="Generate").click()
+    expect(tab.locator(".tile[data-drawn]")).to_have_count(2)
+    go(re.compile("^Stop seed"), ".tile")
+    go(re.compile("^Continue seed"), ".tile")
+    go("Stop", ".buttons")
+    expect(tab.locator(".tile[data-state=paused]")).to_have_count(2)
+    go("Continue", ".stage")
+    go("Stop", ".buttons")
+    expect(tab.locator(".tile[data-state=paused]")).to_have_count(2)
+    go(re.compile("^Discard seed"), ".stage")
+    expect(tab.locator(".tile")).to_have_count(1)
+    go("Discard", ".stage")
+    expect(tab.locator(".tile")).to_have_count(0)
