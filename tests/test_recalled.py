@@ -215,6 +215,10 @@ def test_a_seed_that_is_too_large_is_told_with_the_largest(seed: str) -> None:
     with pytest.raises(RecipeError, match=f"is out of range. Use 0 to {MAX_SEED}") as raised:
         form.read({**asdict(Recipe()), "model": "sd", "seed": seed, "pictures": "1", "previews": "clean"})
     assert raised.value.fields == ("seed",)
+    with pytest.raises(RecipeError, match=r"fresh noise|out of range"):
+        form.read({**asdict(Recipe()), "model": "sd", "seed": "1", "pictures": "1", "previews": "clean",
+                   "turns": f"2: noise 0.5 seed {seed}"})  # fmt: skip
+    assert form.seed_typed(seed) is None and form.seed_typed(f" {MAX_SEED} ") == MAX_SEED
 
 
 def test_a_model_that_is_there_and_cannot_be_used_is_not_said_to_be_away(models: Manager) -> None:
@@ -230,6 +234,7 @@ def test_a_field_says_what_it_cannot_read() -> None:
     assert form.typed("guidance_scale", "7,5") == 7.5 and form.typed("guidance_rescale", " ") is None
     for name, text, told in [
         ("width", "1.024,5", "Width is no number: '1.024,5'"),
+        ("width", "7²", "Width is no number: '7²'"),
         ("steps", "", "Steps is empty"),
         ("steps", None, "Steps is empty"),
     ]:

@@ -198,9 +198,16 @@ def _seed(text: Any) -> int:
     if not text.isdecimal():
         sentence = f"The seed must be a whole number, not {text[:40]!r}. Empty means a new one each time."
         raise RecipeError(sentence, "seed")
-    if len(text) > len(str(MAX_SEED)) or int(text) > MAX_SEED:
+    if (seed := seed_typed(text)) is None:
         raise RecipeError(f"The seed {text[:24]} is out of range. Use 0 to {MAX_SEED}.", "seed")
-    return int(text)
+    return seed
+
+
+def seed_typed(text: Any) -> int | None:
+    """The seed that was typed; None if it is none, or out of range. Python itself reads no thousands of digits."""
+    text = str(text or "").strip()
+    fits = text.isdecimal() and len(text) <= len(str(MAX_SEED))
+    return int(text) if fits and int(text) <= MAX_SEED else None
 
 
 def _controls(text: Any) -> Any:

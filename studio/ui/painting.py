@@ -306,7 +306,7 @@ def connect_lengths(settings: Settings, studio: Studio) -> None:
                 return ""
             if name == "negative_prompt" and entry.facts and not entry.facts.negative_prompt:
                 return ""
-            number = int(seed) if str(seed or "").strip().isdecimal() else 0
+            number = form.seed_typed(seed) or 0
             found = studio.models.seen("embedding")
             return tokens.line(entry, str(text or ""), number, studio.wildcards, name, found)
 
