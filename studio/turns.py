@@ -69,6 +69,6 @@ def _number(text: str) -> float:
 def _noise(text: str) -> tuple[float, int]:
     strength, _, seed = text.partition(" seed ")
     value = numerals.number(strength)
-    if value is None or not seed.strip().isdecimal():
+    if value is None or not seed.strip().isdecimal() or len(seed) > 40:  # Python reads no thousands of digits
         raise RecipeError(f"{text[:40]!r} is no fresh noise. Write its strength and its seed, such as '0.5 seed 12'.")
     return value, int(seed)

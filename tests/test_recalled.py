@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import gradio as gr
@@ -12,7 +12,7 @@ from studio.errors import RecipeError
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.models.nearest import is_same, nearest
-from studio.recipe import Recipe
+from studio.recipe import MAX_SEED, Recipe
 from studio.ui import canvas, form, image_to_image, painting
 from studio.ui.filling import brought_to
 from studio.ui.recalled import recalled
@@ -210,10 +210,31 @@ def test_a_choice_that_a_model_no_longer_has_is_replaced_with_a_word(models: Man
     assert brought_to(fields, models, {"model": "sd", "sampler": "Euler a"})[1] == []
 
 
+@pytest.mark.parametrize("seed", [str(MAX_SEED + 1), "9" * 20, "9" * 5000])
+def test_a_seed_that_is_too_large_is_told_with_the_largest(seed: str) -> None:
+    with pytest.raises(RecipeError, match=f"is out of range. Use 0 to {MAX_SEED}") as raised:
+        form.read({**asdict(Recipe()), "model": "sd", "seed": seed, "pictures": "1", "previews": "clean"})
+    assert raised.value.fields == ("seed",)
+    with pytest.raises(RecipeError, match=r"fresh noise|out of range"):
+        form.read({**asdict(Recipe()), "model": "sd", "seed": "1", "pictures": "1", "previews": "clean",
+                   "turns": f"2: noise 0.5 seed {seed}"})  # fmt: skip
+    assert form.seed_typed(seed) is None and form.seed_typed(f" {MAX_SEED} ") == MAX_SEED
+
+
+def test_a_model_that_is_there_and_cannot_be_used_is_not_said_to_be_away(models: Manager) -> None:
+    entries = [Entry("old", Path("old"), problem="old lacks a part.")]
+    for name, said in (("old", "old (cannot be used)"), ("gone", "gone (not here)")):
+        assert form.for_model(entries, name, {})["model"]["choices"][0] == (said, name)
+    assert "cannot be used now" in painting.missing("old", True) and "is not here now" in painting.missing(
+        "gone", False
+    )
+
+
 def test_a_field_says_what_it_cannot_read() -> None:
     assert form.typed("guidance_scale", "7,5") == 7.5 and form.typed("guidance_rescale", " ") is None
     for name, text, told in [
         ("width", "1.024,5", "Width is no number: '1.024,5'"),
+        ("width", "7²", "Width is no number: '7²'"),
         ("steps", "", "Steps is empty"),
         ("steps", None, "Steps is empty"),
     ]:

@@ -17,7 +17,7 @@ from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.models.records import DEFAULTS
 from studio.protocols import PreviewKind
-from studio.recipe import AUTOMATIC, MAX_PICTURES, RANDOM_SEEDS, Recipe
+from studio.recipe import AUTOMATIC, MAX_PICTURES, MAX_SEED, RANDOM_SEEDS, Recipe
 from studio.styles import Style, Styles
 from studio.wildcards import Wildcards
 
@@ -198,7 +198,16 @@ def _seed(text: Any) -> int:
     if not text.isdecimal():
         sentence = f"The seed must be a whole number, not {text[:40]!r}. Empty means a new one each time."
         raise RecipeError(sentence, "seed")
-    return int(text)
+    if (seed := seed_typed(text)) is None:
+        raise RecipeError(f"The seed {text[:24]} is out of range. Use 0 to {MAX_SEED}.", "seed")
+    return seed
+
+
+def seed_typed(text: Any) -> int | None:
+    """The seed that was typed; None if it is none, or out of range. Python itself reads no thousands of digits."""
+    text = str(text or "").strip()
+    fits = text.isdecimal() and len(text) <= len(str(MAX_SEED))
+    return int(text) if fits and int(text) <= MAX_SEED else None
 
 
 def _controls(text: Any) -> Any:
@@ -293,7 +302,8 @@ def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any
     entry = _entry(entries, model)
     names: list[Any] = usable(entries)
     if model and not entry:
-        names.insert(0, (f"{model} (not here)", model))
+        is_there = any(each.name == model for each in entries)
+        names.insert(0, (f"{model} ({'cannot be used' if is_there else 'not here'})", model))
     updates = {**values, "model": gr.update(choices=names, value=model), "suited": model}
     for name in ("sampler", "schedule"):
         value = values.get(name)

@@ -50,7 +50,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
                     )
                     fitting = notice()
                     settings.sampling()
-                    write = styling.panel(page, settings, studio)
+                    write = styling.panel(settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
             _, answer = painting.actions(settings)
         with gr.Column(elem_classes="pictures with-easel", min_width=0):

@@ -65,7 +65,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
                     styling.choice(settings, studio)
                     _mask_fields(settings)
                     settings.sampling()
-                    write = styling.panel(page, settings, studio)
+                    write = styling.panel(settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
             _, answer = painting.actions(settings)
         with gr.Column(elem_classes="pictures with-easel", min_width=0):

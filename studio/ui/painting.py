@@ -64,6 +64,7 @@ class Settings:
         self.fields: dict[str, Component] = {}
         self.further: list[str] = []
         self.shapes: gr.Radio | None = None
+        self.restored_styles: Callable[[list[str]], Any] = lambda names: names
         self.examples: list[gr.Button] = []
         self.names = form.usable(models.entries())
         self.model = self.names[0] if self.names else None
@@ -154,11 +155,12 @@ class Settings:
         addons.fields(self.place, self.models, self.fields)
 
 
-def missing(model: str) -> str:
+def missing(model: str, is_there: bool) -> str:
     """What there is to say of a model that the form was set to, and that is not here, or cannot be used, any more."""
+    what, remedy = ("cannot be used", "mend it") if is_there else ("is not here", "put it back")
     return (
-        f"The model {model[:80]!r} is not here now. Its settings are kept: put it back and reload the page, or choose "
-        "another model."
+        f"The model {model[:80]!r} {what} now. Its settings are kept: {remedy} and reload the page, or choose another "
+        "model."
     )
 
 
@@ -306,7 +308,7 @@ def connect_lengths(settings: Settings, studio: Studio) -> None:
                 return ""
             if name == "negative_prompt" and entry.facts and not entry.facts.negative_prompt:
                 return ""
-            number = int(seed) if str(seed or "").strip().isdecimal() else 0
+            number = form.seed_typed(seed) or 0
             found = studio.models.seen("embedding")
             return tokens.line(entry, str(text or ""), number, studio.wildcards, name, found)
 
@@ -519,8 +521,9 @@ def connect_memory(page: gr.Blocks, settings: Settings, warnings: gr.HTML) -> No
         if not model and names:
             values |= {"model": names[0], **form.defaults(models, names[0])}
         updates, said = brought_to(fields, models, values)
+        updates |= fields.update({"styles": settings.restored_styles(values.get("styles", []))})
         if model and model not in names:
-            said.insert(0, missing(model))
+            said.insert(0, missing(model, any(entry.name == model for entry in entries)))
         return {**updates, warnings: "\n".join([*said, problems(entries)]).strip()}
 
     # Whose value goes in here does not matter: the window's memory takes its place.

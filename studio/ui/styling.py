@@ -19,8 +19,16 @@ def choice(settings: Settings, studio: Studio) -> None:
         choices(studio.styles.all()), value=[], multiselect=True, label="Styles", elem_classes="styles", min_width=0
     )
 
+    def restored(names: list[str]) -> Any:
+        """One that has gone meanwhile stays to be seen, for what cannot be seen cannot be taken away."""
+        found = studio.styles.all()
+        gone = [(f"{name} (not here)", name) for name in names if name not in found]
+        return gr.update(choices=[*choices(found), *gone], value=names)
 
-def panel(page: gr.Blocks, settings: Settings, studio: Studio) -> gr.Button:
+    settings.restored_styles = restored
+
+
+def panel(settings: Settings, studio: Studio) -> gr.Button:
     """Lay out what makes styles, closed, and connect it with the choice of them. Returns "Write into prompt"."""
     fields = settings.fields
     with gr.Accordion("Your own styles", open=False, elem_classes="own-styles opens"):
@@ -42,7 +50,6 @@ def panel(page: gr.Blocks, settings: Settings, studio: Studio) -> gr.Button:
         told = event._data.get("told") or f"Styles added: {event._data.get('added')}."
         return {said: str(told), fields["styles"]: _refreshed(studio)}
 
-    page.load(lambda: _refreshed(studio), outputs=fields["styles"], **AT_ONCE)
     words = [fields["prompt"], fields["negative_prompt"]]
     save.click(keep, inputs=[name, *words], outputs=[said, fields["styles"], name], **AT_ONCE)
     bring.brought(brought, outputs=[said, fields["styles"]], **AT_ONCE)

@@ -35,7 +35,7 @@ def build(page: gr.Blocks, window: gr.HTML, studio: Studio) -> None:
                     settings.negative()
                     styling.choice(settings, studio)
                     settings.sampling()
-                    write = styling.panel(page, settings, studio)
+                    write = styling.panel(settings, studio)
                 warnings = notice(painting.problems(studio.models.entries()))
             start, answer = painting.actions(settings)
         with gr.Column(elem_classes="pictures", min_width=0):

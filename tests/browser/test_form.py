@@ -256,6 +256,28 @@ def test_a_choice_that_the_model_has_no_more_is_replaced_with_a_word(
         away.rename(models_folder / "sd")
 
 
+def test_a_style_that_is_missing_is_seen_and_can_be_taken_away(page: Page, studio: Studio) -> None:
+    fill(page, Prompt="in my way")
+    here(page).get_by_role("button", name="Your own styles").click()
+    fill(page, Name="of my own")
+    here(page).get_by_role("button", name="Save prompt").click()
+    expect(here(page).get_by_text("Saved as “of my own”.")).to_be_visible()
+    field(page, "Styles").fill("of my own")
+    page.get_by_role("option", name="of my own").click()
+    page.keyboard.press("Escape")
+    settled(page)
+    for table in (studio.output / "styles").glob("*.csv"):
+        table.unlink()
+    visit(page, studio)
+    chosen = page.locator("#text_to_image-styles")
+    expect(chosen).to_contain_text("of my own (not here)")
+    start(page)
+    expect(answer(page)).to_contain_text("There is no style 'of my own' any more.")
+    field(page, "Styles").focus()
+    page.keyboard.press("Backspace")
+    expect(chosen).not_to_contain_text("of my own")
+
+
 # ---- What fills the form in ----
 
 
