@@ -16,7 +16,7 @@ from studio.events import Failed
 from studio.job import Job
 from studio.recipe import MAX_PROMPT, Recipe
 from studio.ui import form, more, painting, styling
-from studio.ui.canvas import comparison, heading, notice, offers, strip
+from studio.ui.canvas import carried, comparison, heading, notice, offers, strip
 from studio.ui.filling import AT_ONCE, Answer
 from studio.ui.painting import Settings, Studio
 from studio.web.live import Layout, owner_of, stage_of
@@ -110,7 +110,7 @@ def _connect_axes(settings: Settings, answer: Answer, offered: dict[str, gr.HTML
         return answer.filled(before, updates, f"as suits {axes.LABELS[setting]}", cause=axis)
 
     def toggle(setting: Any, text: Any, model: Any, event: gr.EventData) -> str:
-        names, name = _names(str(setting), str(model or ""), studio), str(event._data["name"])
+        names, name = _names(str(setting), str(model or ""), studio), str(carried(event)["name"])
         chosen = axes.split(str(text or "")[:MAX_PROMPT], names)
         kept = [each for each in chosen if each != name] if name in chosen else [*chosen, name]
         return ", ".join(map(axes.quoted, kept))
@@ -277,7 +277,7 @@ def _connect_again(cells: gr.HTML, settings: Settings, answer: Answer, studio: S
     def again(window: Any, event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
         owner, stage = owner_of(request.request), stage_of(window, PLACE)
         try:
-            wanted = dict.fromkeys(map(str, event._data["jobs"]))
+            wanted = dict.fromkeys(map(str, carried(event)["jobs"]))
             layout = studio.live.layout(owner, stage)
             there = {job_id for row in layout["cells"] for job_id in row} if layout else set()
             dropped = [studio.engine.job(each) for each in wanted if each in there]
@@ -353,7 +353,7 @@ def _connect_centre(pictures: tuple[gr.HTML, gr.HTML], settings: Settings, answe
 
     def use_settings(values: dict[Component, Any], event: gr.EventData) -> dict[Component, Any]:
         try:
-            recipe = Recipe.from_values(event._data["recipe"])
+            recipe = Recipe.from_values(carried(event)["recipe"])
             updates, said = painting.settings_of(recipe, models, fields, values[fields["model"]])
         except StudioError as error:
             return answer.refused(error)
@@ -362,7 +362,7 @@ def _connect_centre(pictures: tuple[gr.HTML, gr.HTML], settings: Settings, answe
     def restore(values: dict[Component, Any], event: gr.EventData) -> dict[Component, Any]:
         """A contact sheet was dropped on the grid."""
         try:
-            plan = sheets.from_values(event._data)
+            plan = sheets.from_values(carried(event))
             updates, said = painting.settings_of(plan.centre, models, fields, values[fields["model"]])
         except StudioError as error:
             return answer.refused(error)

@@ -12,7 +12,7 @@ from studio import numerals
 from studio.errors import StudioError
 from studio.models.manager import Manager
 from studio.ui import addons, form
-from studio.ui.canvas import answer
+from studio.ui.canvas import answer, carried
 
 AT_ONCE: dict[str, Any] = {
     "queue": False,
@@ -84,7 +84,7 @@ class Answer:
         return self._fields[name].visible is True and not hides
 
     def _undo(self, values: dict[Component, Any], event: gr.EventData) -> dict[Component, Any]:
-        given = event._data["values"]
+        given = carried(event)["values"]
         given = form.restored(json.dumps({name: "" if value is None else value for name, value in given.items()}))
         updates, said = brought_to(self._fields, self._models, {**self._fields.named(values), **given})
         # With the model come its choices, and which fields there are; else only what was filled in is touched.

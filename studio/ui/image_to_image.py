@@ -16,7 +16,7 @@ from studio.models.manager import Manager
 from studio.protocols import PreviewKind
 from studio.recipe import RANDOM_SEEDS, Recipe, size_of
 from studio.ui import form, more, painting, styling
-from studio.ui.canvas import canvas, easel, heading, notice, strip
+from studio.ui.canvas import canvas, carried, easel, heading, notice, strip
 from studio.ui.filling import AT_ONCE, Answer
 from studio.ui.painting import Settings, Studio
 from studio.web.live import owner_of, stage_of
@@ -114,7 +114,7 @@ def _connect_fit(start_picture: gr.HTML, settings: Settings, line: gr.HTML) -> N
     inputs = [shown, fields["width"], fields["height"], fields["fit"]]
 
     def shows(event: gr.EventData) -> str:
-        return f"{event._data['width']}x{event._data['height']}"
+        return f"{carried(event)['width']}x{carried(event)['height']}"
 
     def say(size: Any, across: Any, down: Any, fit: Any) -> str:
         asked = [numerals.number(str(side or "")) or 0 for side in (across, down)]
@@ -142,8 +142,10 @@ def _connect_variations(start_picture: gr.HTML, window: gr.HTML, answer: Answer,
     def vary(name: Any, event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
         owner = owner_of(request.request)
         try:
-            kept = studio.library.get(str(event._data["picture"].get("id")))
-            recipe = replace(kept.recipe, strength=float(event._data["strength"]), mask="", box=None, fill="original")
+            kept = studio.library.get(str(carried(event)["picture"].get("id")))
+            recipe = replace(
+                kept.recipe, strength=float(carried(event)["strength"]), mask="", box=None, fill="original"
+            )
             width, height = painting.suited_size(studio.models, recipe.model, kept.width, kept.height)
             source = _fitted(studio, studio.sources.add(studio.library.content(kept.id)).name, width, height, "crop")
             recipe = replace(recipe, source=source, width=width, height=height)

@@ -23,7 +23,7 @@ from studio.sources import Sources
 from studio.styles import Styles
 from studio.tags import remark
 from studio.ui import addons, canvas, form
-from studio.ui.canvas import held, notice, pinned, slider
+from studio.ui.canvas import carried, held, notice, pinned, slider
 from studio.ui.filling import AT_ONCE, Answer, brought_to
 from studio.ui.recalled import recalled
 from studio.web.live import Live, owner_of, stage_of
@@ -209,7 +209,7 @@ def connect_start(
         owner = owner_of(request.request)
         try:
             named = form.worded(fields.named(values), studio.styles, studio.models)
-            recipes, previews = read(named, event._data)
+            recipes, previews = read(named, carried(event))
             recipes = [form.with_choices_made(recipe, studio.wildcards) for recipe in recipes]
             stage = stage_of(values[settings.window], settings.place)
             studio.live.show(owner, stage, studio.engine.submit(recipes, owner, previews))
@@ -243,7 +243,7 @@ def connect_model(settings: Settings, answer: Answer, stage: gr.HTML | None = No
         return suit(values, str(named["model"]))
 
     def chosen(values: dict[Component, Any], event: gr.EventData) -> dict[Component, Any]:
-        return suit(values, str(event._data["model"]))
+        return suit(values, str(carried(event)["model"]))
 
     outputs = [*answer.outputs, *shapes]
     fields["model"].input(choose, inputs=answer.inputs, outputs=outputs, **AT_ONCE)
@@ -397,7 +397,7 @@ def connect_pictures(
 
     def use_settings(values: dict[Component, Any], event: gr.EventData) -> dict[Component, Any]:
         try:
-            recipe = Recipe.from_values(event._data["recipe"])
+            recipe = Recipe.from_values(carried(event)["recipe"])
             updates, said = settings_of(recipe, models, fields, values[fields["model"]])
             updates = answer.filled(values, updates | fields.update(own(recipe)), "from that picture", said)
         except StudioError as error:
@@ -417,7 +417,7 @@ def connect_reuse(pictures: Iterable[gr.HTML], settings: Settings, answer: Answe
     """The seed of any picture can be used again."""
 
     def reuse_seed(values: dict[Component, Any], event: gr.EventData) -> dict[Component, Any]:
-        return seeded(settings, answer, values, event._data["recipe"].get("seed", ""))
+        return seeded(settings, answer, values, carried(event)["recipe"].get("seed", ""))
 
     outputs = [settings.fields["seed"], answer.component]
     for each in pictures:
@@ -430,7 +430,7 @@ def connect_steering(stage: gr.HTML, settings: Settings, answer: Answer, studio:
     inputs = {fields[name] for name in names}
 
     def own(event: gr.EventData, request: gr.Request) -> Job:
-        job = studio.engine.job(str(event._data["job"]))
+        job = studio.engine.job(str(carried(event)["job"]))
         if job.owner != owner_of(request.request):
             raise JobMissing("That picture is being made in another browser, and can be changed there only.")
         return job
@@ -441,13 +441,13 @@ def connect_steering(stage: gr.HTML, settings: Settings, answer: Answer, studio:
             found[name] = studio.wildcards.resolve(str(found[name]), job.recipe.seed, name)
         if (found["schedule"], job.recipe.schedule) == (AUTOMATIC, AS_PUBLISHED):
             del found["schedule"]  # what was drawn before there were schedules goes on as it was
-        if strength := event._data.get("noise"):
+        if strength := carried(event).get("noise"):
             found["noise"] = (strength, random.randrange(RANDOM_SEEDS))
         return found
 
     def fork(values: dict[Component, Any], event: gr.EventData, request: gr.Request) -> dict[Component, Any]:
         try:
-            job, step = own(event, request), int(event._data["step"])
+            job, step = own(event, request), int(carried(event)["step"])
             remembered = studio.engine.remembered(job.id, step)
             forked = studio.engine.fork(job.id, step, changes(job, values, event))
             stage = stage_of(values[settings.window], settings.place)
@@ -486,7 +486,7 @@ def connect_loaded(
     fields = settings.form
 
     def loaded(values: dict[Component, Any], event: gr.EventData) -> dict[Component, Any]:
-        data, updates = event._data, {}
+        data, updates = carried(event), {}
         try:
             if data.get("recipe"):
                 recipe = Recipe.from_values(data["recipe"])

@@ -8,7 +8,7 @@ from gradio.components import Component
 from studio.errors import StudioError
 from studio.styles import Style
 from studio.ui import form
-from studio.ui.canvas import notice, styles_bringer
+from studio.ui.canvas import carried, notice, styles_bringer
 from studio.ui.filling import AT_ONCE, Answer
 from studio.ui.painting import Settings, Studio
 
@@ -47,7 +47,7 @@ def panel(settings: Settings, studio: Studio) -> gr.Button:
         return {said: f"Saved as “{named.strip()[:80]}”.", fields["styles"]: _refreshed(studio), name: ""}
 
     def brought(event: gr.EventData) -> dict[Component, Any]:
-        told = event._data.get("told") or f"Styles added: {event._data.get('added')}."
+        told = carried(event).get("told") or f"Styles added: {carried(event).get('added')}."
         return {said: str(told), fields["styles"]: _refreshed(studio)}
 
     words = [fields["prompt"], fields["negative_prompt"]]
