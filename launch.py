@@ -84,8 +84,9 @@ def main(arguments: Sequence[str]) -> int:
     except ModuleNotFoundError as error:
         return _complain(f"{error.name} is missing in {sys.prefix}. Delete that folder and start again.", 1)
     except KeyboardInterrupt:
-        with contextlib.suppress(OSError):  # the terminal may be gone
-            print("\nStopped.", flush=True)
+        pass  # where the signal is ignored, as in the background of a shell script, the server ends without it
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        print("\nStopped.", flush=True)
     return 0
 
 

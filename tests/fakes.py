@@ -14,7 +14,7 @@ from PIL import Image
 from studio.events import FINAL, Event
 from studio.recipe import Recipe
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which a test that waits for something has failed."""
 
 
