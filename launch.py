@@ -236,19 +236,19 @@ def _wire(settings: Settings) -> tuple[Any, Callable[[], None], contextlib.ExitS
     """
     with contextlib.ExitStack() as stack:
         # Seconds of importing, nearly all of it under Python's lock: threads would make it no quicker.
-        from studio.engine import Engine
-        from studio.library import Library
+        from studio.app import create_app
+        from studio.drawing.moments import Moments
+        from studio.drawing.worker import TorchWorker
+        from studio.engine.engine import Engine
+        from studio.library.library import Library
         from studio.models.catalog import Catalog
         from studio.models.hashes import Hasher
         from studio.models.manager import Manager
         from studio.models.places import hub_cache
         from studio.models.records import Records
         from studio.models.signatures import signatures
-        from studio.moments import Moments
-        from studio.sources import UNUSED_KEPT, Sources
+        from studio.pictures.sources import UNUSED_KEPT, Sources
         from studio.web import unfinished
-        from studio.web.server import create_app
-        from studio.worker import TorchWorker
 
         # What was imported stays. Looking through it again and again would double the time of reading many headers.
         gc.freeze()

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from benchmarks.speed import Bench, Line
-from studio.engine import Engine
-from studio.events import FINAL, Event, Preview, Step
-from studio.recipe import Recipe
+from studio.engine.engine import Engine
+from studio.engine.events import FINAL, Event, Preview, Step
+from studio.recipe.recipe import Recipe
 from studio.web.live import Live
 
 STEPS = 20

@@ -22,7 +22,7 @@ PROMPT = "a red apple, 3d render, on a white background"
 def serve(log: str, arguments: list[str]) -> int:
     """Run the studio, and write down when each step was told."""
     import launch
-    from studio import engine, events
+    from studio.engine import engine, events
 
     file = open(log, "a", buffering=1)  # noqa: SIM115 (as long as the process lives)
 

@@ -16,10 +16,10 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from studio.drawing.worker import TorchWorker
 from studio.models.manager import Manager
-from studio.recipe import Recipe
-from studio.sources import Sources
-from studio.worker import TorchWorker
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Recipe
 
 LIMIT = 1.15
 """The most that inpainting may cost, as a share of generating."""

@@ -22,14 +22,14 @@ import torch
 import transformers
 
 from benchmarks.speed import NO_SOURCES, Line, _read
-from studio.engine import Engine
-from studio.events import FINAL, Event, Finished, Step
+from studio.drawing.worker import TorchWorker
+from studio.engine.engine import Engine
+from studio.engine.events import FINAL, Event, Finished, Step
 from studio.families import Row
 from studio.models import catalog, loading
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
-from studio.recipe import Recipe
-from studio.worker import TorchWorker
+from studio.recipe.recipe import Recipe
 from tests import original
 
 FILE = Path(__file__).resolve().parent / ".cache" / "stable-diffusion-1.5-random.safetensors"

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageDraw
 
-from studio import masks
+from studio.pictures import masks
 
 SIDE = 2048
 WORK = 1024

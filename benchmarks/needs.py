@@ -14,7 +14,8 @@ from typing import Any
 import diffusers
 import torch
 
-from studio.models import needs, placement
+from studio.families import placement
+from studio.models import needs
 from studio.models.manager import Manager
 
 ASSETS = Path(__file__).resolve().parent.parent / "assets"

@@ -22,17 +22,18 @@ import psutil
 import torch
 from PIL import Image
 
-from studio import masks, samplers
-from studio.engine import Engine, Job
+from studio.drawing.moments import Moments
+from studio.drawing.worker import TorchWorker
+from studio.engine.engine import Engine, Job
+from studio.engine.events import FINAL, Event, Finished, Paused, Step
 from studio.errors import StudioError
-from studio.events import FINAL, Event, Finished, Paused, Step
-from studio.library import Library
+from studio.families import samplers
+from studio.library.library import Library
 from studio.models.manager import Manager
-from studio.moments import Moments
-from studio.recipe import Recipe
-from studio.sources import Sources
+from studio.pictures import masks
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Recipe
 from studio.web import live
-from studio.worker import TorchWorker
 
 OWNERS = ("ann", "bob")
 SIDES = (64, 96, 128, 192, 256, 320)

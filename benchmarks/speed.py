@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from studio.engine import Engine
-from studio.events import FINAL, Event, Finished, Step
+from studio.drawing.worker import TorchRun, TorchWorker
+from studio.engine.engine import Engine
+from studio.engine.events import FINAL, Event, Finished, Step
 from studio.families import Row
 from studio.models.manager import Manager
-from studio.recipe import Recipe
-from studio.sources import Sources
-from studio.worker import TorchRun, TorchWorker
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Recipe
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 MARKS = ("<!-- speed -->", "<!-- /speed -->")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from studio.families import FAMILIES, Family
 from studio.families.stock.family import Stock
-from studio.models import loras
-from studio.models.files import PICKLES
-from studio.models.identify import FOLDERS
+from studio.files.folders import PICKLES
+from studio.files.identity import loras
+from studio.files.identity.identify import FOLDERS
 from studio.models.places import DEPTH
-from studio.recipe import KINDS
+from studio.recipe.recipe import KINDS
 from studio.settings import ROOT
 
 PAGE = Path(__file__).with_name("add-ons.md")
@@ -71,7 +71,7 @@ def families() -> str:
 
 def controls() -> str:
     """What is prepared of a control's picture, under the labels of the page."""
-    script = (ROOT / "studio/ui/page/addons.js").read_text("utf-8")
+    script = (ROOT / "studio/ui/page/form/addons.js").read_text("utf-8")
     labels = {kind: label for kind, label in re.findall(r'\["([\w-]+)", "([^"]+)"\]', script) if kind in KINDS}
     return _table(("kind", "what the model is given"), [(labels[kind], PREPARED[kind]) for kind in labels])
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from studio.families import FAMILIES, Facts
-from studio.models.identify import Identity, few_steps
-from studio.models.parts import CONFIGS
+from studio.files.identity.identify import Identity, few_steps
+from studio.files.identity.parts import CONFIGS
 
 PAGE = Path(__file__).with_name("models.md")
 BEGIN, END = "<!-- made by python -m docs.numbers -->\n", "<!-- until here -->\n"

@@ -9,7 +9,7 @@ _MARKS = str.maketrans({"\u066b": ",", "\u2212": "-"})
 
 
 def number(text: str) -> float | None:
-    """The number that was typed, None if it is none. The same rule as `numberOf` in studio/ui/page/numbers.js.
+    """The number that was typed, None if it is none. The same rule as `numberOf` in studio/ui/page/common/numbers.js.
 
     A point or a comma is the decimal mark. Marks between thousands are not read, for one person's `1.024` is another
     one's `1,024`: a text with two marks is no number. Nor is one with a raised or a ringed digit: 7² is not 72.

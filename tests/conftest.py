@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from studio.drawing.worker import TorchWorker
     from studio.models.manager import Manager
-    from studio.sources import Sources
-    from studio.worker import TorchWorker
+    from studio.pictures.sources import Sources
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +45,7 @@ def models(models_folder: Path) -> "Manager":
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> "Sources":
     """A store of start pictures."""
-    from studio.sources import Sources
+    from studio.pictures.sources import Sources
 
     return Sources(tmp_path_factory.mktemp("sources"))
 
@@ -53,6 +53,6 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> "Sources":
 @pytest.fixture(scope="module")
 def worker(models: "Manager", sources: "Sources") -> "TorchWorker":
     """A worker on the tiny models."""
-    from studio.worker import TorchWorker
+    from studio.drawing.worker import TorchWorker
 
     return TorchWorker(models, sources)

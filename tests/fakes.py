@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from PIL import Image
 
-from studio.events import FINAL, Event
-from studio.recipe import Recipe
+from studio.engine.events import FINAL, Event
+from studio.recipe.recipe import Recipe
 
 PATIENCE = 60.0
 """Seconds after which a test that waits for something has failed."""

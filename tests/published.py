@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from studio.files.headers import BITS, Tensor
 from studio.models.catalog import Catalog, Entry
-from studio.models.headers import BITS, Tensor
 
 HEADERS = Path(__file__).parent / "headers"
 _TYPES = {

@@ -10,12 +10,12 @@ from typing import Any
 
 import uvicorn
 
-from studio.engine import Engine
-from studio.library import Library
+from studio.app import create_app
+from studio.engine.engine import Engine
+from studio.library.library import Library
+from studio.pictures.sources import Sources
 from studio.settings import Settings
-from studio.sources import Sources
 from studio.web import unfinished
-from studio.web.server import create_app
 from tests.fakes import PATIENCE, FakeWorker
 
 

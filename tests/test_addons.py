@@ -15,22 +15,26 @@ from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
-from studio import addons, axes, controls, metadata, tags
-from studio.engine import Engine
+from studio.drawing.moments import Moments
+from studio.drawing.worker import TorchWorker
+from studio.engine.engine import Engine
+from studio.engine.events import Finished
+from studio.engine.job import Job
 from studio.errors import ModelBroken, ModelError, ModelUnsafe, RecipeError
-from studio.events import Finished
-from studio.job import Job
+from studio.files import addons
+from studio.grids import axes
+from studio.library import metadata
 from studio.models import catalog
 from studio.models.manager import Manager
-from studio.moments import Moments
-from studio.recipe import Control, Recipe, Turn
-from studio.sources import Sources
-from studio.styles import Style, Styles
-from studio.tags import Lora
-from studio.ui import compare
+from studio.pictures import controls
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Control, Recipe, Turn
+from studio.ui.tabs import compare
 from studio.web import addons as web_addons
-from studio.wildcards import Wildcards
-from studio.worker import TorchWorker
+from studio.words import tags
+from studio.words.styles import Style, Styles
+from studio.words.tags import Lora
+from studio.words.wildcards import Wildcards
 from tests import tiny, tiny_addons, weights
 from tests.fakes import Events, FakeKeeper
 from tests.test_worker import PROMPT, draw, pixels, recipe
@@ -279,7 +283,7 @@ def test_a_pickled_lora_is_refused(folder: Path, worker: TorchWorker) -> None:
 def test_loras_long_unused_leave_the_memory(
     folder: Path, models: Manager, worker: TorchWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from studio.families import adapters
+    from studio.families.addons import adapters
 
     monkeypatch.setattr(adapters, "IDLE_KEPT", 1)
     ink, oil = picture(worker, recipe(prompt="<lora:ink:1> a")), picture(worker, recipe(prompt="<lora:oil:1> a"))
@@ -443,7 +447,7 @@ def test_two_encoders_learn_from_one_file(folder: Path, models: Manager, tmp_pat
     """As SDXL's do: each has its own vectors under the same word."""
     from safetensors.torch import save_file
 
-    from studio.families.embeddings import Embeddings
+    from studio.families.addons.embeddings import Embeddings
 
     first, second = (Manager([folder], device="cpu", dtype="float32").use("sd") for _ in range(2))
     vectors = {"clip_l": torch.full((2, 16), 0.25), "clip_g": torch.full((2, 16), 0.5)}
@@ -735,7 +739,7 @@ def test_a_depth_model_makes_a_map(folder: Path, models: Manager, worker: TorchW
     tiny_addons.depth(folder / "depth" / "small")
     lines = sources.add_image(shapes(1))
     wanted = recipe(controls=(Control("lines", lines, "depth"),))
-    prepared = worker.preparer.of(wanted.controls[0], wanted, models.addons("depth")["small"])
+    prepared = worker._bench.preparer.of(wanted.controls[0], wanted, models.addons("depth")["small"])
     values = np.asarray(prepared)
     assert prepared.size == (64, 64) and values.min() < 64 < 192 < values.max()
     assert (values[..., 0] == values[..., 1]).all()

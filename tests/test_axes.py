@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from studio import axes
 from studio.errors import RecipeError
-from studio.recipe import Recipe
+from studio.grids import axes
+from studio.recipe.recipe import Recipe
 
 CHOICES = {"sampler": ["Euler", "DPM++ 2M"], "model": ["sketchbook", "other"]}
 CENTRE = Recipe(prompt="a red cat on a cat tree", seed=7)

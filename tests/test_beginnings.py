@@ -10,13 +10,13 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from studio.app import _sentence
 from studio.errors import StudioError
+from studio.files.folders import read_json
 from studio.models.catalog import Catalog
-from studio.models.download import parsed
-from studio.models.files import read_json
+from studio.models.hub.download import parsed
 from studio.models.manager import Manager, Memory
 from studio.web import beginnings
-from studio.web.server import _sentence
 
 
 def client(folder: Path, address: str = "127.0.0.1", host: str = "127.0.0.1:7860") -> TestClient:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from studio.models import catalog, loading, parts
+from studio.files.identity import parts
+from studio.files.identity.identify import Identity
+from studio.models import catalog, loading
 from studio.models.catalog import Catalog, Entry
-from studio.models.identify import Identity
 from studio.models.manager import Manager
 from studio.models.records import Records
 from studio.settings import ROOT
@@ -449,7 +450,7 @@ def test_a_file_that_vanishes_or_cannot_be_read_is_told(
         path.unlink(missing_ok=True)
         return read(each)
 
-    monkeypatch.setattr("studio.models.headers.read", vanishing)
+    monkeypatch.setattr("studio.files.headers.read", vanishing)
     assert "is gone" in found(tmp_path / "models")["model/x.safetensors"].problem
     assert not path.exists()
 

@@ -9,17 +9,17 @@ import pytest
 import torch
 from transformers import CLIPTextModel
 
-from studio import metadata
+from studio.drawing.torch_run import TorchRun
+from studio.drawing.worker import TorchWorker
 from studio.errors import RecipeError
 from studio.families import clip
 from studio.families.clip import Chunk, Clip
-from studio.library import Library
+from studio.library import metadata
+from studio.library.library import Library
 from studio.models import catalog
 from studio.models.manager import Manager
-from studio.prompts import parse
-from studio.recipe import Recipe
-from studio.torch_run import TorchRun
-from studio.worker import TorchWorker
+from studio.recipe.recipe import Recipe
+from studio.words.prompts import parse
 from tests import tiny, tiny_xl
 from tests.test_worker import draw, finish, recipe
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from studio.drawing.torch_run import TorchRun
+from studio.drawing.worker import TorchWorker
 from studio.families import Row
 from studio.families.stable_diffusion import StableDiffusion
 from studio.models.manager import Manager
-from studio.recipe import Recipe
-from studio.sources import Sources
-from studio.torch_run import TorchRun
-from studio.worker import TorchWorker
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Recipe
 from tests import tiny, tiny_xl
 from tests.test_worker import draw, recipe
 

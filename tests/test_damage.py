@@ -17,11 +17,11 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from studio import database
-from studio.library import Library
-from studio.models.identify import Identity
+from studio.files.identity.identify import Identity
+from studio.library.library import Library
 from studio.models.records import Records
-from studio.recipe import Control, Recipe
-from studio.sources import Sources
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Control, Recipe
 from studio.web import pictures as web
 
 CASES, PICTURES = (450, 300) if os.environ.get("EMERGE_LONG_TESTS") else (12, 60)
@@ -269,7 +269,7 @@ def test_a_folder_that_cannot_be_listed_costs_nothing(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr("studio.library.os.scandir", refuse)
+        patched.setattr("studio.library.library.os.scandir", refuse)
         library = Library(pictures)
         assert library.recent(PICTURES + 1) == truth[0] and library.sources() is None
         library.close()

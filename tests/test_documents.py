@@ -56,7 +56,7 @@ def test_every_setting_is_documented() -> None:
 
 
 def test_every_sampler_and_schedule_is_named() -> None:
-    from studio import samplers
+    from studio.families import samplers
 
     text = re.sub(r"\s+", " ", (ROOT / "docs" / "text-to-image.md").read_text("utf-8"))
     for label in (*samplers.DIFFUSION, *samplers.all_schedules(samplers.DIFFUSION)):
@@ -81,7 +81,7 @@ def test_the_tables_of_what_models_take_are_made_from_the_code() -> None:
 
 def test_every_kind_of_control_has_a_line() -> None:
     from docs import addons
-    from studio.recipe import KINDS
+    from studio.recipe.recipe import KINDS
 
     assert addons.PREPARED.keys() == {*KINDS} - {"ip-adapter"}
     assert addons.controls().count("\n") == 2 + len(addons.PREPARED)

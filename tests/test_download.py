@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from studio.errors import DownloadError
-from studio.models import download
-from studio.models.download import File, Plan, chosen, destination, fetch, parsed, place_of
-from studio.models.tasks import Tasks
+from studio.models.hub import download
+from studio.models.hub.download import File, Plan, chosen, destination, fetch, parsed, place_of
+from studio.models.hub.tasks import Tasks
 from studio.settings import ROOT
 from tests import hub as hubs
 from tests.hub import Hub
@@ -325,6 +325,6 @@ def test_the_process_ends_when_the_studio_does(hub: Hub, tmp_path: Path) -> None
 
 def test_its_command_says_how_it_is_called() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "studio.models.download", "steal"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "studio.models.hub.download", "steal"], cwd=ROOT, capture_output=True, text=True
     )
     assert result.returncode == 2 and "look OWNER/NAME" in result.stderr

@@ -8,12 +8,12 @@ from concurrent.futures import CancelledError
 import pytest
 from PIL import Image
 
-from studio import engine as module
-from studio.engine import Engine
+from studio.engine import engine as module
+from studio.engine.engine import Engine
+from studio.engine.events import FINAL, Cancelled, Event, Failed, Finished, Loading, Paused, Queued, Step
+from studio.engine.job import Job
 from studio.errors import JobMissing, ModelBusy, OutOfMemory, RecipeError, StorageError, StudioError
-from studio.events import FINAL, Cancelled, Event, Failed, Finished, Loading, Paused, Queued, Step
-from studio.job import Job
-from studio.recipe import Recipe, Turn
+from studio.recipe.recipe import Recipe, Turn
 from tests.fakes import PATIENCE, Events, FakeKeeper, FakeRun, FakeWorker
 
 

@@ -9,15 +9,15 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from studio import faults
-from studio.engine import Engine
+from studio.drawing import faults
+from studio.drawing.worker import TorchWorker
+from studio.engine.engine import Engine
+from studio.engine.events import Failed, Finished
 from studio.errors import ModelBroken, ModelError
-from studio.events import Failed, Finished
-from studio.models import weights
+from studio.files import weights
 from studio.models.manager import Manager
-from studio.recipe import Control, Recipe
-from studio.sources import Sources
-from studio.worker import TorchWorker
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Control, Recipe
 from tests import tiny, tiny_addons
 from tests.fakes import Events, FakeKeeper
 from tests.test_worker import draw, recipe

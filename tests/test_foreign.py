@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from studio import foreign, metadata
 from studio.errors import RecipeError
-from studio.recipe import MAX_PROMPT, RANDOM_SEEDS, Recipe
+from studio.library import foreign, metadata
+from studio.recipe.recipe import MAX_PROMPT, RANDOM_SEEDS, Recipe
 
 
 def line(**fields: object) -> str:

@@ -17,20 +17,22 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from studio import addons, disk, metadata
-from studio.addons import File
+from studio import disk
+from studio.drawing.moments import Moments
 from studio.errors import ModelBroken, ModelError, RecipeError, StorageError, StudioError
-from studio.gate import Gate
-from studio.library import Library
-from studio.models import catalog, files, hashes, headers, loading, places, sidecars, weights
+from studio.files import addons, folders, headers, weights
+from studio.files.addons import File
+from studio.library import metadata
+from studio.library.library import Library
+from studio.models import catalog, hashes, loading, places, sidecars
 from studio.models.catalog import Catalog, Entry
 from studio.models.manager import Manager
 from studio.models.records import Records
-from studio.moments import Moments
-from studio.recipe import Recipe
-from studio.sources import Sources
-from studio.styles import Style, Styles
-from studio.wildcards import Wildcards
+from studio.pictures.gate import Gate
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Recipe
+from studio.words.styles import Style, Styles
+from studio.words.wildcards import Wildcards
 from tests import tiny
 from tests.weights import safetensors
 
@@ -161,7 +163,7 @@ def test_what_turns_into_a_pipe_after_it_was_found(tmp_path: Path) -> None:
     entry = Entry("x", path, kind="lora", sidecars=beside)
     assert sidecars.notes(entry).text == ""
     for act in (
-        headers.read, headers.read_pickle, weights.header, files.read_json, files.check, files.parameters,
+        headers.read, headers.read_pickle, weights.header, folders.read_json, folders.check, folders.parameters,
         lambda path: weights.read(path, {}, None), lambda path: hashes.digest(path, "lora", lambda done: None),
         lambda path: sidecars.thumbnail(entry, Gate()), lambda path: loading.open_file(path.with_suffix(".txt")),
     ):  # fmt: skip
@@ -197,7 +199,7 @@ def test_a_pipe_among_the_files_of_a_model(models_folder: Path, tmp_path: Path, 
 def test_pipes_that_are_add_ons(models_folder: Path, tmp_path: Path) -> None:
     import torch
 
-    from studio.families import autoencoders, embeddings
+    from studio.families.addons import autoencoders, embeddings
 
     path = pipe(tmp_path / "x.safetensors")
     folder = pipe(tmp_path / "vae" / "config.json").parent
@@ -324,7 +326,7 @@ def test_json_that_was_made_to_harm(models_folder: Path, tmp_path: Path, name: s
 
 
 def test_tokenizers_of_others_cost_a_sentence(models_folder: Path, tmp_path: Path) -> None:
-    from studio import tokens
+    from studio.models import tokens
 
     folder = tmp_path / "models" / "sd"
     shutil.copytree(models_folder / "sd", folder)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from studio import sources as sources_module
 from studio.errors import Busy
-from studio.gate import Gate
-from studio.sources import Sources
+from studio.pictures import sources as sources_module
+from studio.pictures.gate import Gate
+from studio.pictures.sources import Sources
 from tests.fakes import PATIENCE
 from tests.test_sources import data
 

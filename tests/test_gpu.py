@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from studio.drawing.worker import TorchWorker
+from studio.families.previews import LatentPreview
 from studio.models.manager import Manager
-from studio.previews import LatentPreview
-from studio.sources import Sources
-from studio.worker import TorchWorker
+from studio.pictures.sources import Sources
 from tests.test_worker import draw, recipe
 
 pytestmark = [

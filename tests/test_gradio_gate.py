@@ -204,7 +204,7 @@ def test_the_address_in_the_page_is_the_studios_own(studio: Studio) -> None:
         # Its address in the browser counts, which no server behind a proxy knows.
         assert '"root":"."' in answer.text.replace(": ", ":") and "studio.invalid" not in answer.text
         assert 'href="/' not in answer.text and 'src="/' not in answer.text
-        assert "page/before.js" in answer.text and 'href="manifest.json"' in answer.text
+        assert "page/common/before.js" in answer.text and 'href="manifest.json"' in answer.text
 
 
 # Values

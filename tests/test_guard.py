@@ -16,8 +16,8 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
 from studio import logs
+from studio.engine.shares import share_of
 from studio.settings import Settings
-from studio.shares import share_of
 from studio.web import guard, owners
 from studio.web.guard import WRONG_AT_ONCE, WRONG_EACH, Guard
 from studio.web.owners import AT_ONCE, KEY_FILE, Owners

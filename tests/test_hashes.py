@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from studio.events import Cancelled, Event, Failed, Finished, Paused, Queued, Step
+from studio.engine.events import Cancelled, Event, Failed, Finished, Paused, Queued, Step
 from studio.models import hashes
 from studio.models.catalog import Catalog
 from studio.models.hashes import Hasher

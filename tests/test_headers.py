@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from studio.errors import ModelBroken, ModelUnsafe
-from studio.models import headers, identify
-from studio.models.files import read_json, visible
-from studio.models.identify import Identity
+from studio.files import headers
+from studio.files.folders import read_json, visible
+from studio.files.identity import identify
+from studio.files.identity.identify import Identity
 from tests import weights
 from tests.weights import (
     CLIP_L,

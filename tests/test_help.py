@@ -7,11 +7,11 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
+from studio.app import _sentence
 from studio.errors import StudioError
 from studio.settings import ROOT
 from studio.ui.explained import EXPLAINED, script
 from studio.web import help
-from studio.web.server import _sentence
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.visitor import Program, Window
-from studio import metadata
-from studio.sources import Sources
+from studio.library import metadata
+from studio.pictures.sources import Sources
 
 KILLS = 60 if os.environ.get("EMERGE_LONG_TESTS") else 2
 

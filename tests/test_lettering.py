@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageDraw
 
-from studio import lettering, sheets
-from studio.lettering import Lettering
-from studio.recipe import Recipe
-from studio.sheets import Plan
+from studio.grids import lettering, sheets
+from studio.grids.lettering import Lettering
+from studio.grids.sheets import Plan
+from studio.recipe.recipe import Recipe
 from tests.test_sheets import colour, opened
 
 PLEX_HAS = "512 × 768, Größe, čeština, ő, naïve, Ж, Ω, “quoted” – and…"

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from studio import library as module
-from studio import metadata
 from studio.errors import StorageError
-from studio.library import Library
-from studio.recipe import Recipe
+from studio.library import library as module
+from studio.library import metadata
+from studio.library.library import Library
+from studio.recipe.recipe import Recipe
 
 RECIPE = Recipe("a fox 狐", seed=7)
 

@@ -13,15 +13,16 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from studio.drawing.worker import TorchWorker
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
-from studio.models import catalog, loading, weights
+from studio.files import weights
+from studio.files.identity.identify import Identity
+from studio.files.identity.parts import NEEDS, PARTS, size_of
+from studio.models import catalog, loading
 from studio.models.catalog import Entry
-from studio.models.identify import Identity
 from studio.models.manager import Manager
-from studio.models.parts import NEEDS, PARTS, size_of
-from studio.recipe import Recipe
-from studio.sources import Sources
-from studio.worker import TorchWorker
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Recipe
 from tests import original, tiny, tiny_transformers
 
 SD = ("tokenizer", "text_encoder", "unet", "vae", "scheduler")

@@ -16,14 +16,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from studio.engine import Engine
+from studio.drawing.worker import TorchWorker
+from studio.engine.engine import Engine
+from studio.engine.events import Failed, Finished
 from studio.errors import ModelBroken, ModelError
-from studio.events import Failed, Finished
-from studio.models import catalog, loading, weights
+from studio.files import weights
+from studio.models import catalog, loading
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
-from studio.sources import Sources
-from studio.worker import TorchWorker
+from studio.pictures.sources import Sources
 from tests import original
 from tests.fakes import Events
 from tests.test_loading import entry, scanned

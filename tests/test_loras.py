@@ -14,16 +14,16 @@ from accelerate import init_empty_weights
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from studio.addons import File
+from studio.drawing.worker import TorchWorker
 from studio.errors import ModelBroken, ModelError
-from studio.families import adapters
-from studio.families.adapters import Loras
-from studio.families.lora_names import Names, shape
-from studio.models import loras
+from studio.families.addons import adapters
+from studio.families.addons.adapters import Loras
+from studio.families.addons.lora_names import Names, shape
+from studio.files.addons import File
+from studio.files.identity import loras
 from studio.models.manager import Manager
-from studio.sources import Sources
-from studio.tags import Lora
-from studio.worker import TorchWorker
+from studio.pictures.sources import Sources
+from studio.words.tags import Lora
 from tests import published, tiny, tiny_transformers, tiny_xl
 from tests.test_worker import draw, recipe
 

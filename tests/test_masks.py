@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from studio import masks
 from studio.errors import SourceError
+from studio.pictures import masks
 
 SIZE = (120, 100)
 

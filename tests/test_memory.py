@@ -15,15 +15,15 @@ import torch
 from PIL import Image
 
 from studio import memory
+from studio.drawing.torch_run import TorchRun
+from studio.drawing.worker import TorchWorker
 from studio.errors import ModelBroken, OutOfMemory
-from studio.families import Model
-from studio.models import catalog, loading, needs, placement
+from studio.families import Model, placement
+from studio.families.placement import Plan
+from studio.models import catalog, loading, needs
 from studio.models.manager import Manager, Memory
-from studio.models.placement import Plan
-from studio.recipe import Recipe
-from studio.sources import Sources
-from studio.torch_run import TorchRun
-from studio.worker import TorchWorker
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Recipe
 from tests import original, tiny
 from tests.test_loading import entry, scanned
 

@@ -15,12 +15,13 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from studio import __version__, metadata
+from studio import __version__
 from studio.errors import RecipeError, SourceError
-from studio.library import Library
+from studio.library import metadata
+from studio.library.library import Library
 from studio.models.manager import Manager
 from studio.models.signatures import signatures
-from studio.recipe import MAX_PROMPT, Recipe
+from studio.recipe.recipe import MAX_PROMPT, Recipe
 from tests import weights
 
 ORDINARY = Recipe(prompt="a red fox", negative_prompt="blur", seed=1, sampler="DPM++ 2M Karras")

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from studio.errors import ModelBroken, ModelError, ModelMissing, ModelUnsafe, OutOfMemory, SettingsError
-from studio.models import catalog, placement
+from studio.families import placement
+from studio.models import catalog
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
 

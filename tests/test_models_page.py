@@ -11,16 +11,16 @@ from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
-from studio.engine import Engine
+from studio.app import _sentence
+from studio.engine.engine import Engine
 from studio.errors import StudioError
-from studio.library import Library
+from studio.library.library import Library
 from studio.models import sidecars
 from studio.models.catalog import Catalog
+from studio.models.hub.tasks import Tasks
 from studio.models.manager import Manager
-from studio.models.tasks import Tasks
-from studio.recipe import Recipe
+from studio.recipe.recipe import Recipe
 from studio.web import models as models_web
-from studio.web.server import _sentence
 from tests import weights
 from tests.fakes import FakeWorker
 from tests.test_loading import t5

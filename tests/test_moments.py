@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from studio import moments as module
-from studio import samplers
+from studio.drawing import moments as module
+from studio.drawing.moments import Moments, Stored
+from studio.drawing.torch_run import TorchRun
+from studio.drawing.worker import TorchWorker
+from studio.families import samplers
 from studio.models.manager import Manager
-from studio.moments import Moments, Stored
-from studio.recipe import Recipe
-from studio.sources import Sources
-from studio.torch_run import TorchRun
-from studio.worker import TorchWorker
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Recipe
 from tests.test_worker import draw, finish, recipe
 
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from studio.families import FAMILIES, Facts
+from studio.families.samplers import Sampler
+from studio.files.identity.identify import Identity, words_of
 from studio.models import catalog, loading, sidecars
 from studio.models.catalog import Catalog, Entry
-from studio.models.identify import Identity, words_of
 from studio.models.records import NOT_DISTILLED, Records
-from studio.recipe import AS_PUBLISHED, Recipe
-from studio.samplers import Sampler
+from studio.recipe.recipe import AS_PUBLISHED, Recipe
 from studio.web.models import _described
 from tests import weights
 from tests.test_headers import FLUX2, Z_IMAGE, identity

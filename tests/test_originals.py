@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from studio import samplers
+from studio.drawing.torch_run import TorchRun
+from studio.drawing.worker import TorchWorker
 from studio.errors import StorageError
+from studio.families import samplers
 from studio.models.manager import Manager
-from studio.recipe import Recipe
-from studio.sources import Sources
-from studio.torch_run import TorchRun
-from studio.worker import TorchWorker
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Recipe
 from tests.test_worker import draw, pixels, recipe
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from studio import paces
-from studio.paces import Pace
-from studio.recipe import Recipe
+from studio.engine import paces
+from studio.engine.paces import Pace
+from studio.recipe.recipe import Recipe
 
 ONE = Recipe(steps=10, guidance_scale=1)
 

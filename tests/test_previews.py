@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from studio import previews
+from studio.families import previews
 
 
 def encode(pictures: Tensor) -> Tensor:

@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from studio import prompts
 from studio.errors import RecipeError
-from studio.prompts import Part, Piece, at, parse
+from studio.words import prompts
+from studio.words.prompts import Part, Piece, at, parse
 
 
 def pieces(text: str) -> list[tuple[str, float]]:

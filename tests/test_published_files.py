@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from studio.files.headers import Header, Tensor
+from studio.files.identity.identify import Identity, identify
 from studio.models.catalog import Catalog, Entry
-from studio.models.headers import Header, Tensor
-from studio.models.identify import Identity, identify
 from tests import published
 from tests.published import Case, Tensors
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from studio.job import Job
-from studio.queue import Situation, choose
-from studio.recipe import Recipe
+from studio.engine.job import Job
+from studio.engine.queue import Situation, choose
+from studio.recipe.recipe import Recipe
 from tests.fakes import FakeRun
 
 HERE = Situation({"a"})

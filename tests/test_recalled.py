@@ -12,10 +12,11 @@ from studio.errors import RecipeError
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.models.nearest import is_same, nearest
-from studio.recipe import MAX_SEED, Recipe
-from studio.ui import canvas, form, image_to_image, painting
+from studio.recipe.recipe import MAX_SEED, Recipe
+from studio.ui import canvas, form, painting
 from studio.ui.filling import brought_to
 from studio.ui.recalled import recalled
+from studio.ui.tabs import image_to_image
 from tests import weights
 
 NAMES = (

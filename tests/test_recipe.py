@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from studio import prompts, turns
-from studio import recipe as module
 from studio.errors import RecipeError
-from studio.recipe import Recipe, Turn
+from studio.recipe import recipe as module
+from studio.recipe import turns
+from studio.recipe.recipe import Recipe, Turn
+from studio.words import prompts
 
 GOOD = Recipe(
     prompt="a fox, “red” 🦊",

@@ -77,7 +77,7 @@ def test_odd_paths_queries_and_bodies(
 @ASKING
 @given(
     path=st.sampled_from(
-        ["/", "/theme.css", "/page/studio.css", "/page/nothing", "/pictures", "{}.png", "{}", "/thumbnails/{}"]
+        ["/", "/theme.css", "/page/common/studio.css", "/page/nothing", "/pictures", "{}.png", "{}", "/thumbnails/{}"]
     ),
     headers=st.dictionaries(
         st.sampled_from(HEADERS),

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from studio import schedules
 from studio.errors import RecipeError
-from studio.recipe import AS_PUBLISHED, AUTOMATIC
-from studio.samplers import DIFFUSION, FLOW, Sampler, schedules_of
+from studio.families.samplers import DIFFUSION, FLOW, Sampler, schedules_of
+from studio.recipe import schedules
+from studio.recipe.recipe import AS_PUBLISHED, AUTOMATIC
 
 SDXL = {
     "beta_start": 0.00085,

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from studio import masks
+from studio.drawing.worker import TorchWorker
 from studio.models.manager import Manager
-from studio.recipe import Recipe
-from studio.sources import Sources
-from studio.worker import TorchWorker
+from studio.pictures import masks
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Recipe
 
 SIZE = 192
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from studio.shares import in_turns, surplus
+from studio.engine.shares import in_turns, surplus
 
 
 @dataclass(frozen=True)

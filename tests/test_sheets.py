@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from studio import sheets
 from studio.errors import RecipeError, SourceError
-from studio.recipe import Recipe
-from studio.sheets import Plan
+from studio.grids import sheets
+from studio.grids.sheets import Plan
+from studio.recipe.recipe import Recipe
 
 PLAN = Plan(Recipe(prompt="a red “fox” 🦊", seed=4), (("guidance_scale", "1, 5"), ("seed", "1-3")))
 

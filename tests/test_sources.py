@@ -17,11 +17,11 @@ from PIL import Image, ImageCms, ImageDraw, ImageFile
 from starlette.responses import JSONResponse
 from starlette.testclient import TestClient
 
-from studio import sources as sources_module
 from studio.errors import SourceError, StorageError, StudioError
-from studio.library import Library
-from studio.recipe import Recipe, size_of
-from studio.sources import Source, Sources
+from studio.library.library import Library
+from studio.pictures import sources as sources_module
+from studio.pictures.sources import Source, Sources
+from studio.recipe.recipe import Recipe, size_of
 from studio.web import sources as web
 from studio.web.bodies import Uploads
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from studio import metadata
+from studio.drawing.worker import TorchWorker
 from studio.errors import RecipeError
+from studio.library import metadata
 from studio.models.manager import Manager
-from studio.recipe import Recipe
-from studio.sources import Sources
-from studio.worker import TorchWorker
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Recipe
 from tests import tiny_xl
 from tests.test_originals import Certain, masked, picture
 from tests.test_worker import draw, pixels, recipe

@@ -19,21 +19,21 @@ import transformers
 from diffusers.pipelines import auto_pipeline
 from PIL import Image
 
-from studio import originals
-from studio.engine import Engine
+from studio.drawing import originals
+from studio.drawing.stock_run import StockRun
+from studio.drawing.worker import TorchWorker
+from studio.engine.engine import Engine
+from studio.engine.events import Cancelled, Failed, Finished, Paused, Step
+from studio.engine.job import Job
 from studio.errors import ModelError, OutOfMemory, RecipeError
-from studio.events import Cancelled, Failed, Finished, Paused, Step
 from studio.families.stock import calls, family
 from studio.families.stock.rows import ROWS, Row
-from studio.job import Job
 from studio.models import catalog
 from studio.models.manager import Manager
-from studio.recipe import Recipe, Turn
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Recipe, Turn
 from studio.settings import ROOT
-from studio.sources import Sources
-from studio.stock_run import StockRun
 from studio.ui import form
-from studio.worker import TorchWorker
 from tests import tiny_stock
 from tests.fakes import Events, FakeKeeper
 

@@ -15,8 +15,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from studio.library import Library
-from studio.recipe import Recipe
+from studio.library.library import Library
+from studio.recipe.recipe import Recipe
 from tests.test_launch import ROOT, SERVE
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals.")

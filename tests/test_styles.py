@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from studio import styles
 from studio.errors import StudioError
-from studio.styles import BUNDLED, MAX_STYLES, Style, Styles, parse
+from studio.words import styles
+from studio.words.styles import BUNDLED, MAX_STYLES, Style, Styles, parse
 
 
 def table(*rows: tuple[str, ...], columns: tuple[str, ...] = ("name", "prompt", "negative_prompt")) -> bytes:

@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from studio import tokens
 from studio.families import FAMILIES
 from studio.families.stable_diffusion import StableDiffusion
-from studio.models import loading
+from studio.models import loading, tokens
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
-from studio.tokens import Length
-from studio.wildcards import Wildcards
+from studio.models.tokens import Length
+from studio.words.wildcards import Wildcards
 from tests import tiny_addons, weights
 from tests.test_loading import t5
 

@@ -12,17 +12,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from studio import previews
+from studio.drawing.torch_run import TorchRun
+from studio.drawing.worker import TorchWorker
 from studio.errors import RecipeError
+from studio.families import previews
 from studio.families.base import called
 from studio.families.flux import pack
 from studio.families.language_models import asked
 from studio.models import catalog
 from studio.models.manager import Manager
-from studio.recipe import Recipe
-from studio.sources import Sources
-from studio.torch_run import TorchRun
-from studio.worker import TorchWorker
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Recipe
 from tests import tiny, tiny_transformers
 from tests.test_originals import masked, picture
 from tests.test_worker import draw, finish, pixels

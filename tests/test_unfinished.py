@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from studio.engine import Engine
-from studio.events import Finished, Paused
-from studio.job import Job
-from studio.library import Library
-from studio.recipe import Recipe, Turn
+from studio.engine.engine import Engine
+from studio.engine.events import Finished, Paused
+from studio.engine.job import Job
+from studio.library.library import Library
+from studio.recipe.recipe import Recipe, Turn
 from studio.web import unfinished
 from studio.web.live import Live
 from tests.fakes import PATIENCE, Events, FakeWorker

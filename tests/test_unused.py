@@ -7,11 +7,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from studio.models import unused
+from studio.drawing.worker import TorchWorker
+from studio.files import unused
 from studio.models.manager import Manager
-from studio.recipe import Control
-from studio.sources import Sources
-from studio.worker import TorchWorker
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Control
 from tests import tiny, tiny_addons
 from tests.test_worker import draw, recipe
 

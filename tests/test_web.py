@@ -17,21 +17,21 @@ from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from studio.engine import Engine
+from studio.app import create_app
+from studio.engine.engine import Engine
+from studio.engine.events import Cancelled, Finished, Paused
+from studio.engine.paces import Pace
 from studio.errors import ModelBusy, ModelMissing, RecipeError
-from studio.events import Cancelled, Finished, Paused
 from studio.families import Facts
-from studio.library import Library
+from studio.library.library import Library
 from studio.models.catalog import Entry
 from studio.models.manager import Held, Memory
-from studio.paces import Pace
-from studio.recipe import MAX_SEED, Recipe, Turn
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import MAX_SEED, Recipe, Turn
 from studio.settings import Settings
-from studio.sources import Sources
 from studio.web import live, mailbox, pictures
 from studio.web.guard import Guard
 from studio.web.owners import Owners
-from studio.web.server import create_app
 from tests.fakes import PATIENCE, Events, FakeKeeper, FakePreview, FakeWorker
 
 HOST = "127.0.0.1:7860"
@@ -312,7 +312,7 @@ def test_gradios_side_doors_are_shut(studio: Studio) -> None:
         "/gradio_api/queue/data?session_hash=x",
         "/live",
         "/pictures",
-        "/page/stage.js",
+        "/page/stage/stage.js",
     ],
 )
 def test_sign_in_is_in_front_of_everything(locked: Studio, path: str) -> None:
@@ -328,8 +328,8 @@ def test_posts_need_sign_in_and_an_own_page(studio: Studio, locked: Studio) -> N
 
 
 def test_scripts_come_from_here_with_their_types(studio: Studio) -> None:
-    assert studio.client.get("/page/stage.js").headers["content-type"].partition(";")[0].endswith("javascript")
-    assert studio.client.get("/page/studio.css").headers["content-type"].startswith("text/css")
+    assert studio.client.get("/page/stage/stage.js").headers["content-type"].partition(";")[0].endswith("javascript")
+    assert studio.client.get("/page/common/studio.css").headers["content-type"].startswith("text/css")
     assert studio.client.get("/page/..%2F..%2Fweb%2Fserver.py").status_code == 404
 
 

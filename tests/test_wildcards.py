@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from studio import axes, wildcard_files
 from studio.errors import RecipeError
-from studio.recipe import Recipe, Turn
+from studio.grids import axes
+from studio.recipe.recipe import Recipe, Turn
 from studio.ui import form
-from studio.wildcards import Wildcards
+from studio.words import wildcard_files
+from studio.words.wildcards import Wildcards
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from studio import samplers
-from studio import worker as module
+from studio.drawing import worker as module
+from studio.drawing.torch_run import TorchRun
+from studio.drawing.worker import TorchWorker
 from studio.errors import ModelMissing, OutOfMemory, RecipeError
+from studio.families import samplers
 from studio.models.manager import Manager
-from studio.recipe import Recipe, Turn
-from studio.sources import Sources
-from studio.torch_run import TorchRun
-from studio.worker import TorchWorker
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import Recipe, Turn
 
 PROMPT = "a red cat on the table"
 

@@ -17,19 +17,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from studio import previews, prompts
-from studio.addons import File
-from studio.families import autoencoders
-from studio.families.adapters import Loras
-from studio.families.embeddings import Embeddings
+from studio.families import previews
+from studio.families.addons import autoencoders
+from studio.families.addons.adapters import Loras
+from studio.families.addons.embeddings import Embeddings
+from studio.families.addons.guides import Guide
 from studio.families.family import Family
-from studio.families.guides import Guide
+from studio.families.samplers import Sampler
+from studio.files import unused
+from studio.files.addons import File
+from studio.files.folders import read_json
 from studio.memory import Recent
-from studio.models import unused
-from studio.models.files import read_json
-from studio.recipe import AS_PUBLISHED, Control, Recipe
-from studio.samplers import Sampler
-from studio.tags import Lora
+from studio.recipe.recipe import AS_PUBLISHED, Control, Recipe
+from studio.words import prompts
+from studio.words.tags import Lora
 
 PROMPTS_HELD = 256 * 2**20
 """Bytes of encoded prompts kept for each loaded model; a prompt of 77 tokens takes 0.1 to 4 MB."""
@@ -112,7 +113,7 @@ class Model(Family):
     ) -> Prompts:
         """Encode both prompts; the negative one only if `guided`.
 
-        clip_skip: which of CLIP's layers is read, for families that read one of choice (`studio.recipe.Recipe`).
+        clip_skip: which of CLIP's layers is read, for families that read one of choice (`studio.recipe.recipe.Recipe`).
         loras: those at work, only part of the cache's key, since they change the encoder.
         """
 
@@ -194,7 +195,7 @@ class Model(Family):
     ) -> Guide:
         """A control of a job, its model loaded. Only where `takes_controls`. Raises ModelError if it does not fit.
 
-        picture: prepared, of the recipe's size (`studio.controls`). name: of this model, for sentences.
+        picture: prepared, of the recipe's size (`studio.pictures.controls`). name: of this model, for sentences.
         encoders: folders of image encoders that an IP-Adapter may need.
         """
         raise NotImplementedError

@@ -24,9 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from studio import prompts
 from studio.errors import RecipeError
-from studio.prompts import Piece
+from studio.words import prompts
+from studio.words.prompts import Piece
 
 COMMA_WITHIN = 20
 """A full chunk of 75 tokens ends at a comma no further back than this (A1111's comma_padding_backtrack)."""

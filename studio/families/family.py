@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from studio.models import unused
-from studio.models.files import read_json
-from studio.models.identify import Identity
-from studio.recipe import AUTOMATIC, Recipe
+from studio.files import unused
+from studio.files.folders import read_json
+from studio.files.identity.identify import Identity
+from studio.recipe.recipe import AUTOMATIC, Recipe
 
 
 @dataclass(frozen=True, slots=True)

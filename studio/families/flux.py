@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from studio import samplers
 from studio.errors import RecipeError
+from studio.families import samplers
 from studio.families.base import Model, Prompts, Row, hidden_part, size_shift
 from studio.families.family import Facts
-from studio.models.files import read_json
-from studio.recipe import Recipe
-from studio.samplers import Sampler
-from studio.tags import Lora
+from studio.families.samplers import Sampler
+from studio.files.folders import read_json
+from studio.recipe.recipe import Recipe
+from studio.words.tags import Lora
 
 T5_TOKENS = 512
 """What the model was trained with; dev and schnell differ only in how many they are usually given."""

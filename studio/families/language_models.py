@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from studio import samplers
 from studio.errors import RecipeError
+from studio.families import samplers
 from studio.families.base import Model, Prompts
-from studio.tags import Lora
+from studio.words.tags import Lora
 
 
 class ReadByLanguageModel(Model):

@@ -16,10 +16,10 @@ from studio.families.base import Row, called, guided, sides, size_shift
 from studio.families.family import Facts
 from studio.families.flux import pack, unpack
 from studio.families.language_models import ReadByLanguageModel
-from studio.models.files import read_json
-from studio.models.identify import Identity
-from studio.recipe import Recipe
-from studio.samplers import Sampler
+from studio.families.samplers import Sampler
+from studio.files.folders import read_json
+from studio.files.identity.identify import Identity
+from studio.recipe.recipe import Recipe
 
 TOKENS = 1024
 """The longest prompt."""

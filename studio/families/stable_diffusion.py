@@ -13,19 +13,19 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from studio import prompts, samplers
-from studio.addons import File
-from studio.families import clip
+from studio.families import clip, samplers
+from studio.families.addons.controlnets import ControlNets
+from studio.families.addons.guides import Guide
+from studio.families.addons.ip_adapters import IpAdapters
 from studio.families.base import Model, Prompts, Row, hidden_part, to_pixels
 from studio.families.clip import Clip
-from studio.families.controlnets import ControlNets
 from studio.families.family import Facts
-from studio.families.guides import Guide
-from studio.families.ip_adapters import IpAdapters
-from studio.models.files import read_json
-from studio.models.identify import Identity
-from studio.recipe import AUTOMATIC, Control, Recipe
-from studio.tags import Lora
+from studio.files.addons import File
+from studio.files.folders import read_json
+from studio.files.identity.identify import Identity
+from studio.recipe.recipe import AUTOMATIC, Control, Recipe
+from studio.words import prompts
+from studio.words.tags import Lora
 
 DISTILLED = {
     "turbo": ("Euler a", AUTOMATIC),

@@ -12,14 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from studio import samplers
 from studio.errors import RecipeError
+from studio.families import samplers
 from studio.families.base import Model, Prompts, Row, called, guided, sides, size_shift
 from studio.families.family import Facts
-from studio.models.files import read_json
-from studio.recipe import Recipe
-from studio.samplers import Sampler
-from studio.tags import Lora
+from studio.families.samplers import Sampler
+from studio.files.folders import read_json
+from studio.recipe.recipe import Recipe
+from studio.words.tags import Lora
 
 T5_LENGTHS = (256, 512)
 """Tokens that T5 is given, filled up: the first that is enough. The model was trained with up to 256."""

@@ -12,14 +12,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from studio import prompts
 from studio.families import clip
 from studio.families.base import Prompts, Row
 from studio.families.clip import Clip
 from studio.families.family import Facts
 from studio.families.stable_diffusion import StableDiffusion
-from studio.models.files import read_json
-from studio.recipe import AUTOMATIC
+from studio.files.folders import read_json
+from studio.recipe.recipe import AUTOMATIC
+from studio.words import prompts
 
 _FAST = {"LCMScheduler": "LCM", "EulerAncestralDiscreteScheduler": "Euler a", "EulerDiscreteScheduler": "Euler"}
 """Schedulers that distilled checkpoints name, and the samplers that are these."""

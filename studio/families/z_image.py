@@ -14,10 +14,10 @@ from torch import Tensor
 from studio.families.base import Row, called, guided, sides, size_shift
 from studio.families.family import Facts
 from studio.families.language_models import ReadByLanguageModel, asked
-from studio.models.files import read_json
-from studio.models.identify import Identity
-from studio.recipe import Recipe
-from studio.samplers import Sampler
+from studio.families.samplers import Sampler
+from studio.files.folders import read_json
+from studio.files.identity.identify import Identity
+from studio.recipe.recipe import Recipe
 
 TOKENS = 512
 """The longest prompt, with the template around it."""

@@ -9,14 +9,16 @@ from typing import Any
 
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
 from studio.families import FAMILIES, Facts, Family
-from studio.models import companions, headers, parts
-from studio.models.files import PICKLES, parameters, read_json, visible, weight_files
-from studio.models.headers import Header
-from studio.models.identify import BASES, Identity, by_name, few_steps, identify
-from studio.models.parts import CONFIGS
+from studio.families.samplers import schedules_of
+from studio.files import headers
+from studio.files.folders import PICKLES, parameters, read_json, visible, weight_files
+from studio.files.headers import Header
+from studio.files.identity import parts
+from studio.files.identity.identify import BASES, Identity, by_name, few_steps, identify
+from studio.files.identity.parts import CONFIGS
+from studio.models import companions
 from studio.models.places import Found, home, is_tokenizer, look, vocabulary
 from studio.models.records import Records
-from studio.samplers import schedules_of
 from studio.settings import ROOT
 
 ASSETS = ROOT / "assets"
@@ -30,7 +32,7 @@ class Entry:
 
     name: for models the path below the models folder, or below the folder of their kind in it; for the others the
     file's name without its ending. Always safe to show. parameters: number of weights of the parts that are loaded.
-    kind: of `studio.models.identify.KINDS`. config: the folder with model_index.json and the parts' configs and
+    kind: of `studio.files.identity.identify.KINDS`. config: the folder with model_index.json and the parts' configs and
     tokenizers: the model's own, or one in assets/configs for a single file. single: whether path is one file.
     identity: what the header tells; what is asked most is to be had directly. companions: part → file or folder, for
     the parts that a single file needs and does not hold, and for tokenizers whose vocabulary does not ship. without:
@@ -199,7 +201,7 @@ class Catalog:
         return replace(entry, companions=served, without=without, advice=" ".join(advice))
 
     def _vocabulary(self, name: str) -> Path | None:
-        """A folder with the tokenizer of this one of `studio.models.parts.VOCABULARIES`.
+        """A folder with the tokenizer of this one of `studio.files.identity.parts.VOCABULARIES`.
 
         Looked for only where a model wants it, since it may lie beside what `look` looks at.
         """

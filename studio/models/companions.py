@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from studio.models import parts
+from studio.files.identity import parts
 
 if TYPE_CHECKING:
     from studio.models.catalog import Entry
@@ -12,7 +12,7 @@ _PRECISIONS = {"bfloat16": (0, 0), "float16": (0, 0), "float32": (1, 0)}
 
 
 def fitting(want: str, entries: Iterable["Entry"]) -> list["Entry"]:
-    """The files and folders that can serve as this one of `studio.models.parts.PARTS`, the best first.
+    """The files and folders that can serve as this one of `studio.files.identity.parts.PARTS`, the best first.
 
     The one of the usual name comes first; then 16 bit before 32 before fewer, more first.
     """
@@ -26,7 +26,7 @@ def fitting(want: str, entries: Iterable["Entry"]) -> list["Entry"]:
 
 
 def lacking(entry: "Entry") -> Mapping[str, str]:
-    """The parts that a single file needs and does not hold: part → of `studio.models.parts.PARTS`."""
+    """The parts that a single file needs and does not hold: part → of `studio.files.identity.parts.PARTS`."""
     if entry.kind != "model" or not entry.single:
         return {}
     needs = parts.NEEDS.get(entry.base, {})

@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from studio import addons, disk
+from studio import disk
+from studio.engine.events import Cancelled, Event, Failed, Finished, Paused
 from studio.errors import ModelError, StudioError
-from studio.events import Cancelled, Event, Failed, Finished, Paused
+from studio.files import addons
 from studio.models.catalog import Catalog, Entry
 from studio.models.records import Records
 
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 def digest(path: Path, kind: str, report: Callable[[int], None]) -> tuple[str, str]:
     """The SHA-256 of a file, and of a LoRA without its header, else "": in hexadecimal digits.
 
-    kind: as in `studio.models.identify`. report: called with the bytes that are read, after every few megabytes.
+    kind: as in `files.identity.identify`. report: called with the bytes that are read, after every few megabytes.
     Raises ModelError.
     """
     whole, data, done = hashlib.sha256(), hashlib.sha256(), 0

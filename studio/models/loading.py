@@ -26,12 +26,12 @@ from torch import Tensor
 
 from studio import disk
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
-from studio.models import headers, unused, weights
+from studio.files import headers, unused, weights
+from studio.files.folders import PICKLES, check, parameters, read_json, weight_files
+from studio.files.identity.identify import Identity
+from studio.files.identity.parts import CONFIGS, DENOISER_HOMES, held, size_of
+from studio.files.weights import Stored
 from studio.models.catalog import Entry, family
-from studio.models.files import PICKLES, check, parameters, read_json, weight_files
-from studio.models.identify import Identity
-from studio.models.parts import CONFIGS, DENOISER_HOMES, held, size_of
-from studio.models.weights import Stored
 
 Report = Callable[[int, int], None]
 """Gets how many bytes of a model's files have been read, and how many there are."""

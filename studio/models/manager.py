@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from studio.errors import ModelMissing, OutOfMemory, RecipeError
-from studio.families import Facts, Family
-from studio.models import catalog, loading, placement
+from studio.families import Facts, Family, placement
+from studio.families.placement import Plan
+from studio.models import catalog, loading
 from studio.models.catalog import Catalog, Entry
 from studio.models.loading import Report
-from studio.models.placement import Plan
-from studio.recipe import Recipe
+from studio.recipe.recipe import Recipe
 
 log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ import yaml
 
 from studio import disk
 from studio.errors import ModelBroken
-from studio.models.files import PICKLES, read_json
-from studio.models.identify import FOLDERS
-from studio.plain_yaml import PlainYaml
+from studio.files.folders import PICKLES, read_json
+from studio.files.identity.identify import FOLDERS
+from studio.files.plain_yaml import PlainYaml
 
 WEIGHTS = (".safetensors", ".gguf", *PICKLES)
 

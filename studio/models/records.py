@@ -14,12 +14,12 @@ from typing import Any
 
 from studio.database import DAMAGE, Database, Row, summed, whole
 from studio.errors import StorageError
-from studio.models.identify import Identity
+from studio.files.identity.identify import Identity
 
 log = logging.getLogger(__name__)
 
 RULES = 5
-"""Raised whenever `studio.models.identify` tells more or other things than before: headers are then read again."""
+"""Raised whenever `files.identity.identify` tells more or other things than before: headers are then read again."""
 
 DEFAULTS = ("width", "height", "steps", "guidance_scale", "guidance_end", "guidance_rescale", "sampler", "schedule")
 """Settings of a recipe that a person can give a model defaults for."""

@@ -20,10 +20,10 @@ from PIL import Image
 
 from studio import disk
 from studio.errors import Busy, ModelError
-from studio.gate import Gate
-from studio.models import headers
+from studio.files import headers
+from studio.files.folders import visible
 from studio.models.catalog import Entry
-from studio.models.files import visible
+from studio.pictures.gate import Gate
 
 SIDE = 384
 """Pixels of the longer side of a thumbnail."""

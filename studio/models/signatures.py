@@ -2,12 +2,13 @@
 
 import logging
 
-from studio import addons, tags
+from studio.files import addons
+from studio.files.folders import read_json
 from studio.models import hashes
 from studio.models.catalog import Entry
-from studio.models.files import read_json
 from studio.models.manager import Manager
-from studio.recipe import Recipe
+from studio.recipe.recipe import Recipe
+from studio.words import tags
 
 log = logging.getLogger(__name__)
 

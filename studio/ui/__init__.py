@@ -1,0 +1,1 @@
+"""The page: its form, its tabs, and the components of its own."""

@@ -22,7 +22,7 @@ def fields(place: str, models: Manager, into: dict[str, Component]) -> None:
     with gr.Accordion("Add-ons", open=False, elem_classes="addons opens", elem_id=f"{place}-addons"):
         gr.HTML(
             html_template='<section class="loras" aria-label="LoRAs"></section>',
-            js_on_load=f"{script('addons.js')}.then(({{ loras }}) => loras(element, {json.dumps(place)}));",
+            js_on_load=f"{script('form/addons.js')}.then(({{ loras }}) => loras(element, {json.dumps(place)}));",
             apply_default_css=False,
         )
         into["controls"] = _controls()
@@ -48,7 +48,7 @@ def _vaes(models: Manager) -> list[tuple[str, str]]:
 
 
 def _controls() -> gr.HTML:
-    """The pictures that guide the drawing. Its value is JSON, a list of `studio.recipe.Control`."""
+    """The pictures that guide the drawing. Its value is JSON, a list of `studio.recipe.recipe.Control`."""
     return gr.HTML(
         "",
         html_template='<section class="guides" aria-label="Controls"></section>',
@@ -60,7 +60,7 @@ def _controls() -> gr.HTML:
                 }},
                 watch: (listener) => watch("value", listener),
             }};
-            {script("addons.js")}.then(({{ controls }}) => controls(element, held));
+            {script("form/addons.js")}.then(({{ controls }}) => controls(element, held));
         """,
         apply_default_css=False,
     )

@@ -42,7 +42,7 @@ def header() -> gr.HTML:
     """
     return gr.HTML(
         html_template='<header class="top"></header>',
-        js_on_load=f"{script('top.js')}.then(({{ mount }}) => mount(element));",
+        js_on_load=f"{script('live/top.js')}.then(({{ mount }}) => mount(element));",
         apply_default_css=False,
         min_height=0,
         elem_classes="top-place",
@@ -66,7 +66,7 @@ def canvas(place: str, start: str, stop: str, examples: Mapping[str, str] | None
     return gr.HTML(
         html_template=_section("stage", "Pictures in the making"),
         js_on_load=_mount(
-            "stage.js",
+            "stage/stage.js",
             {"place": place, "start": start, "stop": stop, "examples": dict(examples or {})},
             *("fork", "turn", "choose_model"),
         ),
@@ -84,7 +84,7 @@ def comparison(place: str, start: str, stop: str) -> gr.HTML:
     """
     return gr.HTML(
         html_template=_section("grid-place-section", "Pictures compared"),
-        js_on_load=_mount("grid.js", {"place": place, "start": start, "stop": stop}, "restore", "again", "ended"),
+        js_on_load=_mount("grid/grid.js", {"place": place, "start": start, "stop": stop}, "restore", "again", "ended"),
         apply_default_css=False,
         elem_id=f"{place}-grid",
         elem_classes="canvas",
@@ -95,7 +95,7 @@ def strip(place: str) -> gr.HTML:
     """The library's newest pictures; a click shows one large. Same events as `canvas`."""
     return gr.HTML(
         html_template='<section class="strip" aria-label="Recent pictures"></section>',
-        js_on_load=_mount("strip.js", {"place": place}),
+        js_on_load=_mount("stage/strip.js", {"place": place}),
         apply_default_css=False,
         elem_id=f"{place}-strip",
         elem_classes="recent",
@@ -106,7 +106,7 @@ def easel(place: str, mode: Literal["paint", "mask"], start: str) -> gr.HTML:
     """A picture to start from, and a brush: for colours on the picture, or for a mask of it.
 
     start: the id of the Generate button. Events: `start` once it was pressed and what was painted is in
-    `studio.sources`, with the names `source` and `mask` (empty if there is none); `loaded` with `name`, `width` and
+    `pictures.sources`, with the names `source` and `mask` (empty if there is none); `loaded` with `name`, `width` and
     `height` of another picture, and `recipe` if it is one of the library; `shows` with the size of what it shows now,
     after a reload too; `vary` with `picture` and `strength`.
     The value, JSON with `source` and `mask`, puts these on the easel.
@@ -121,7 +121,7 @@ def easel(place: str, mode: Literal["paint", "mask"], start: str) -> gr.HTML:
                 get: () => (props.value ? JSON.parse(props.value) : null),
                 watch: (listener) => watch("value", listener),
             }};
-            {script("easel.js")}.then(({{ mount }}) => mount(element, {options}, {events}, given));
+            {script("easel/easel.js")}.then(({{ mount }}) => mount(element, {options}, {events}, given));
         """,
         apply_default_css=False,
         elem_id=f"{place}-easel",
@@ -136,7 +136,7 @@ def window() -> gr.HTML:
         html_template="",
         js_on_load=f"""
             const tell = (name) => {{ props.value = name; }};
-            {script("memory.js")}.then(async ({{ windowName }}) => tell(await windowName(tell)));
+            {script("common/memory.js")}.then(async ({{ windowName }}) => tell(await windowName(tell)));
         """,
         apply_default_css=False,
         elem_classes="window-name",
@@ -151,7 +151,7 @@ def more_button() -> gr.HTML:
         html_template='<button type="button" class="more"></button>',
         js_on_load=f"""
             const given = {{ get: () => props.value, watch: (listener) => watch("value", listener) }};
-            {script("more.js")}.then(({{ mount }}) => mount(element, given));
+            {script("form/more.js")}.then(({{ mount }}) => mount(element, given));
         """,
         apply_default_css=False,
         elem_classes="more-place",
@@ -162,7 +162,7 @@ def styles_bringer() -> gr.HTML:
     """A button that brings a table of styles. `brought` carries how many were `added`, or why none: `told`."""
     return gr.HTML(
         html_template='<section class="bring-styles"></section>',
-        js_on_load=f"{script('styles.js')}.then(({{ mount }}) => mount(element, {_events(('brought',))}));",
+        js_on_load=f"{script('form/styles.js')}.then(({{ mount }}) => mount(element, {_events(('brought',))}));",
         apply_default_css=False,
         min_height=0,
     )
@@ -180,7 +180,7 @@ def advice(place: str, intents: Sequence[Mapping[str, Any]]) -> gr.HTML:
         html_template='<p class="notice" role="note"></p>',
         js_on_load=f"""
             const given = {{ get: () => props.value, watch: (listener) => watch("value", listener) }};
-            {script("intents.js")}.then(({{ mount }}) => mount(element, {options}, given));
+            {script("form/intents.js")}.then(({{ mount }}) => mount(element, {options}, given));
         """,
         apply_default_css=False,
         elem_classes="sentence advice",
@@ -194,7 +194,7 @@ def held(model: str | None) -> gr.HTML:
         html_template='<p class="notice" role="note"></p>',
         js_on_load=f"""
             const named = {{ get: () => props.value, watch: (listener) => watch("value", listener) }};
-            {script("held.js")}.then(({{ mount }}) => mount(element, named));
+            {script("models/held.js")}.then(({{ mount }}) => mount(element, named));
         """,
         apply_default_css=False,
         elem_classes="sentence",
@@ -209,7 +209,7 @@ def answer(place: str) -> gr.HTML:
     """
     return gr.HTML(
         html_template='<section class="answer" aria-label="Answers"></section>',
-        js_on_load=_given("answer.js", "undo", options=place),
+        js_on_load=_given("form/answer.js", "undo", options=place),
         apply_default_css=False,
         elem_id=f"{place}-notice",
         elem_classes="sentence",
@@ -220,7 +220,7 @@ def pinned() -> gr.HTML:
     """That the seed, the value, is kept, where Generate is. Its button triggers `let_go`."""
     return gr.HTML(
         html_template='<p class="pinned" role="note"></p>',
-        js_on_load=_given("answer.js", "let_go", function="pin"),
+        js_on_load=_given("form/answer.js", "let_go", function="pin"),
         apply_default_css=False,
         elem_classes="sentence",
     )
@@ -232,7 +232,7 @@ def slider(label: str, field: str, value: float, least: float, most: float) -> g
     return gr.HTML(
         str(value),
         html_template='<input type="range" class="slider">',
-        js_on_load=_given("numbers.js", options=options, function="slide"),
+        js_on_load=_given("common/numbers.js", options=options, function="slide"),
         apply_default_css=False,
         min_width=0,
     )
@@ -245,7 +245,7 @@ def offers(label: str) -> gr.HTML:
     """
     return gr.HTML(
         html_template=f'<div class="offers" role="group" aria-label="{label}"></div>',
-        js_on_load=_given("offers.js", "toggle"),
+        js_on_load=_given("form/offers.js", "toggle"),
         apply_default_css=False,
         elem_classes="sentence",
     )
@@ -293,7 +293,8 @@ def script(name: str) -> str:
 
 def recalled(key: str) -> str:
     """What tells the server, as JSON, what the window remembers under this key; as JavaScript."""
-    return f"async () => JSON.stringify(await {script('memory.js')}.then(({{ recall }}) => recall({json.dumps(key)})))"
+    recalling = f"{script('common/memory.js')}.then(({{ recall }}) => recall({json.dumps(key)}))"
+    return f"async () => JSON.stringify(await {recalling})"
 
 
 def remembered(key: str, names: Iterable[str]) -> str:
@@ -302,7 +303,7 @@ def remembered(key: str, names: Iterable[str]) -> str:
         const kept = Object.fromEntries({json.dumps(list(names))}.map((name, index) => [name, values[index]]));
         document.dispatchEvent(new CustomEvent("form", {{ detail: {{ place: {json.dumps(key)}, values: kept }} }}));
         if (!document.documentElement.dataset.restored?.includes({json.dumps(key)})) return;
-        {script("memory.js")}.then(({{ remember }}) => remember({json.dumps(key)}, kept));
+        {script("common/memory.js")}.then(({{ remember }}) => remember({json.dumps(key)}, kept));
     }}"""
 
 

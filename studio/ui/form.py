@@ -10,16 +10,19 @@ from typing import Any, get_args
 import gradio as gr
 from gradio.components import Component
 
-from studio import numerals, samplers, styles, turns
+from studio import numerals
+from studio.engine.protocols import PreviewKind
 from studio.errors import RecipeError, StudioError, about
+from studio.families import samplers
 from studio.models import catalog
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.models.records import DEFAULTS
-from studio.protocols import PreviewKind
-from studio.recipe import AUTOMATIC, MAX_PICTURES, MAX_SEED, RANDOM_SEEDS, Recipe
-from studio.styles import Style, Styles
-from studio.wildcards import Wildcards
+from studio.recipe import turns
+from studio.recipe.recipe import AUTOMATIC, MAX_PICTURES, MAX_SEED, RANDOM_SEEDS, Recipe
+from studio.words import styles
+from studio.words.styles import Style, Styles
+from studio.words.wildcards import Wildcards
 
 NUMBERS = {
     "width": "Width",
@@ -107,7 +110,7 @@ def shown(name: str, value: Any) -> Any:
 def number(name: str, value: float | None, step: float = 1, **more: Any) -> gr.Textbox:
     """A field for a number. It is a text for Gradio: browsers make another number of a decimal comma, or none.
 
-    step: what the arrow keys add (studio/ui/page/numbers.js).
+    step: what the arrow keys add (studio/ui/page/common/numbers.js).
     """
     classes = ["number", f"step-{step:g}"]
     return gr.Textbox(shown(name, value), label=NUMBERS[name], max_lines=1, min_width=0, elem_classes=classes, **more)

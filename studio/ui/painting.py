@@ -10,24 +10,28 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
-from studio import masks, numerals, tokens, turns, wildcard_files
-from studio.engine import Engine
+from studio import numerals
+from studio.engine.engine import Engine
+from studio.engine.job import Job
+from studio.engine.protocols import PreviewKind
 from studio.errors import JobMissing, StudioError
-from studio.job import Job
-from studio.library import Library
+from studio.library.library import Library
+from studio.models import tokens
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
-from studio.protocols import PreviewKind
-from studio.recipe import AS_PUBLISHED, AUTOMATIC, RANDOM_SEEDS, ROUNDING, Recipe
-from studio.sources import Sources
-from studio.styles import Styles
-from studio.tags import remark
+from studio.pictures import masks
+from studio.pictures.sources import Sources
+from studio.recipe import turns
+from studio.recipe.recipe import AS_PUBLISHED, AUTOMATIC, RANDOM_SEEDS, ROUNDING, Recipe
 from studio.ui import addons, canvas, form
 from studio.ui.canvas import carried, held, notice, pinned, slider
 from studio.ui.filling import AT_ONCE, Answer, brought_to
 from studio.ui.recalled import recalled
 from studio.web.live import Live, owner_of, stage_of
-from studio.wildcards import Wildcards
+from studio.words import wildcard_files
+from studio.words.styles import Styles
+from studio.words.tags import remark
+from studio.words.wildcards import Wildcards
 
 IN_PAGE: dict[str, Any] = {"fn": None, "show_progress": "hidden", "api_visibility": "private"}
 
@@ -331,7 +335,7 @@ def connect_strength(settings: Settings) -> None:
     """The line under the strength follows it; the same sum as in `Recipe.steps_run`."""
     pair = [settings.fields["strength"], settings.fields["steps"]]
     words = f"""async (strength, steps) => {{
-        const {{ stepsSaid }} = await {canvas.script("numbers.js")};
+        const {{ stepsSaid }} = await {canvas.script("common/numbers.js")};
         return [stepsSaid(strength, steps), strength];
     }}"""
     gr.on(

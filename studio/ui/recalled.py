@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from studio import addons, tags
 from studio.errors import StudioError
+from studio.files import addons
 from studio.models import hashes
 from studio.models.catalog import Entry, family
 from studio.models.manager import Manager
 from studio.models.nearest import How, is_same, nearest, parted
-from studio.recipe import MAX_SIDE, Recipe
+from studio.recipe.recipe import MAX_SIDE, Recipe
 from studio.ui import form
+from studio.words import tags
 
 
 def recalled(
@@ -105,7 +106,7 @@ def _vae(asked: str, models: Manager) -> tuple[str, list[str]]:
 
 
 def _loras(prompt: str, models: Manager) -> tuple[str, list[str]]:
-    """The prompt with its LoRAs as they are called here, where their hashes are told (`studio.addons.with_hashes`)."""
+    """The prompt with its LoRAs as they are called here, where their hashes are told (`files.addons.with_hashes`)."""
     said: list[str] = []
 
     def name_of(name: str, digits: str) -> str:

@@ -6,11 +6,11 @@ import gradio as gr
 from gradio.components import Component
 
 from studio.errors import StudioError
-from studio.styles import Style
 from studio.ui import form
 from studio.ui.canvas import carried, notice, styles_bringer
 from studio.ui.filling import AT_ONCE, Answer
 from studio.ui.painting import Settings, Studio
+from studio.words.styles import Style
 
 
 def choice(settings: Settings, studio: Studio) -> None:

@@ -1,0 +1,1 @@
+"""The FastAPI application: who is let in, and the routes."""

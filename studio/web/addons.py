@@ -7,10 +7,11 @@ from pathlib import Path
 from fastapi import APIRouter
 from starlette.responses import JSONResponse, Response
 
-from studio import addons, controls
+from studio.files import addons
 from studio.models.manager import Manager
-from studio.recipe import size_of
-from studio.sources import Sources
+from studio.pictures import controls
+from studio.pictures.sources import Sources
+from studio.recipe.recipe import size_of
 from studio.web.pictures import FOREVER
 
 

@@ -11,9 +11,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse
 
-from studio.models import download
+from studio.files.folders import read_json, visible
 from studio.models.catalog import ASSETS
-from studio.models.files import read_json, visible
+from studio.models.hub import download
 from studio.models.manager import Manager
 from studio.web.guard import asks_from_this_machine
 from studio.web.live import NOT_KEPT

@@ -8,8 +8,8 @@ from typing import IO
 
 from starlette.requests import ClientDisconnect, Request
 
+from studio.engine.shares import share_of
 from studio.errors import RequestError
-from studio.shares import share_of
 from studio.web.pace import Rounds, Turns
 
 PATIENCE = 20.0

@@ -32,7 +32,7 @@ IN_PAGE = {
     f'"http://{NOWHERE}"': '"."',
     'href="/manifest.json"': 'href="manifest.json"',
     '<script type="module"': '<link rel="icon" type="image/svg+xml" href="page/icon.svg">'
-    '<script src="page/before.js"></script><script type="module"',
+    '<script src="page/common/before.js"></script><script type="module"',
 }
 """What of Gradio's page is replaced."""
 

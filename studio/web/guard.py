@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from studio.engine.shares import share_of
 from studio.settings import Settings
-from studio.shares import share_of
 from studio.web.forwarded import Asked, asked
 from studio.web.owners import Owners
 from studio.web.pace import Allowance, Turns

@@ -100,7 +100,7 @@ def _page(title: str, body: str, up: str = "") -> HTMLResponse:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)} · Emerge Studio</title>'
         '<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">'
         f'<link rel="icon" type="image/svg+xml" href="{up}page/icon.svg">'
-        f'<link rel="stylesheet" href="{up}page/pages.css">'
+        f'<link rel="stylesheet" href="{up}page/common/pages.css">'
         f'</head><body><nav><a href="{up or "./"}">Emerge Studio</a> <a href="{up}help">Help</a></nav>'
         f"<main>{body}</main></body></html>",
         headers={"Cache-Control": "no-cache"},

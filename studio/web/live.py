@@ -20,12 +20,12 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
-from studio.engine import Engine
+from studio.engine.engine import Engine
+from studio.engine.events import FINAL, Event, Paused, Step
+from studio.engine.job import Job
+from studio.engine.shares import share_of
 from studio.errors import JobMissing
-from studio.events import FINAL, Event, Paused, Step
-from studio.job import Job
-from studio.library import Library
-from studio.shares import share_of
+from studio.library.library import Library
 from studio.web.mailbox import Mailbox
 
 FRAME, LAST_FRAME = 90, 1500
@@ -42,7 +42,7 @@ STEP = "Emerge-Step"
 
 HEARTBEAT = 10.0
 """Seconds after which a silent stream says that it is still there. The page takes one that says nothing for much longer
-for lost (`page/connection.js`), and a reader that has vanished is noticed."""
+for lost (`page/common/connection.js`), and a reader that has vanished is noticed."""
 
 WAIT = 20.0
 """Seconds that somebody who asks can wait for news at most."""
@@ -61,7 +61,7 @@ STAGES_KEPT = 60
 
 Layout = dict[str, Any]
 """How a tab's pictures stand in a grid, as JSON: `rows` and `columns` (labels), `cells` (job ids, row by row), a `note`
-for the person, and the `plan` that it was made of (`studio.sheets.Plan`)."""
+for the person, and the `plan` that it was made of (`studio.grids.sheets.Plan`)."""
 
 Stages = dict[str, dict[str, Any]]
 """What tabs show, as JSON: `shown` (owner → stage → ids of jobs) and `layouts` (owner → stage → layout)."""

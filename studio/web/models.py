@@ -15,18 +15,20 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from studio.engine import Engine
+from studio.engine.engine import Engine
 from studio.errors import Busy, ModelBusy, ModelError, ModelMissing, RecipeError
-from studio.library import Library
-from studio.models import catalog, companions, download, hashes, parts, sidecars
+from studio.families.samplers import all_schedules, check_schedule
+from studio.files.folders import visible
+from studio.files.identity import parts
+from studio.files.identity.identify import BASES
+from studio.library.library import Library
+from studio.models import catalog, companions, hashes, sidecars
 from studio.models.catalog import Entry
-from studio.models.files import visible
-from studio.models.identify import BASES
+from studio.models.hub import download
+from studio.models.hub.tasks import Task, Tasks
 from studio.models.manager import Manager
 from studio.models.records import DEFAULTS, NOT_DISTILLED
-from studio.models.tasks import Task, Tasks
-from studio.recipe import Recipe
-from studio.samplers import all_schedules, check_schedule
+from studio.recipe.recipe import Recipe
 from studio.web.bodies import body_of
 from studio.web.live import HEARTBEAT, NOT_KEPT
 from studio.web.mailbox import Mailbox

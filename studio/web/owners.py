@@ -3,7 +3,7 @@
 What a browser started can be seen and stopped by it alone, so an id counts only with the mark (an HMAC) that this
 studio gave it. And each browser has a share of the machine; so that nobody gets many shares by asking for many ids, an
 address gets few that have one of their own. Further ones, and requests that bring no id, have theirs together with all
-those of their address (`studio.shares.share_of`).
+those of their address (`studio.engine.shares.share_of`).
 """
 
 import contextlib

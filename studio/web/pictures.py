@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from studio import metadata
 from studio.errors import StorageError
-from studio.library import Library, Picture
-from studio.recipe import Recipe
+from studio.library import metadata
+from studio.library.library import Library, Picture
+from studio.recipe.recipe import Recipe
 from studio.web.live import NOT_KEPT, Live
 
 FOREVER = {"Cache-Control": "private, max-age=31536000, immutable"}

@@ -7,11 +7,11 @@ from PIL import Image
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, Response
 
-from studio import sheets
+from studio.engine.events import Finished, Paused
+from studio.engine.job import Job
 from studio.errors import StorageError
-from studio.events import Finished, Paused
-from studio.job import Job
-from studio.library import Library
+from studio.grids import sheets
+from studio.library.library import Library
 from studio.web.bodies import Uploads
 from studio.web.live import Live, owner_of, stage_of
 from studio.web.sources import MAX_UPLOAD

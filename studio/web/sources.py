@@ -6,11 +6,12 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse, JSONResponse
 
-from studio import masks, metadata
 from studio.errors import SourceError
-from studio.library import Library
-from studio.recipe import MAX_SIDE, size_of
-from studio.sources import Source, Sources
+from studio.library import metadata
+from studio.library.library import Library
+from studio.pictures import masks
+from studio.pictures.sources import Source, Sources
+from studio.recipe.recipe import MAX_SIDE, size_of
 from studio.web.bodies import Uploads
 from studio.web.pictures import FOREVER
 

@@ -4,8 +4,8 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
-from studio.styles import MAX_FILE, Styles
 from studio.web.bodies import body_of
+from studio.words.styles import MAX_FILE, Styles
 
 
 def routes(styles: Styles) -> APIRouter:

@@ -15,13 +15,13 @@ from typing import Any
 from uuid import uuid4
 
 from studio import disk
-from studio.engine import Engine
+from studio.engine.engine import Engine
+from studio.engine.events import FINAL, Finished, Paused
+from studio.engine.job import Job
+from studio.engine.shares import in_turns
 from studio.errors import RecipeError
-from studio.events import FINAL, Finished, Paused
-from studio.job import Job
-from studio.library import Library
-from studio.recipe import Recipe
-from studio.shares import in_turns
+from studio.library.library import Library
+from studio.recipe.recipe import Recipe
 from studio.web.live import Live
 
 FORMAT = "emerge-unfinished-1"

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from studio import metadata
+from studio.library import metadata
 from studio.models.manager import Manager
 from tests import tiny_addons
 from tests.browser.conftest import PATIENCE, Studio

@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from studio import metadata, sheets
+from studio.grids import sheets
+from studio.library import metadata
 from tests.browser.conftest import Studio, panel
 from tests.browser.test_inpainting import fill
 

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from studio import metadata, numerals
-from studio.recipe import Recipe
+from studio import numerals
+from studio.library import metadata
+from studio.recipe.recipe import Recipe
 from tests.browser.conftest import OPEN, Studio, panel, visit
 from tests.browser.test_compare import cells, generate, open_compare
 from tests.browser.test_inpainting import bring_in, open_tab
@@ -114,7 +115,7 @@ def test_what_is_no_number_is_said_at_the_field_and_draws_nothing(page: Page) ->
 
 
 def test_the_page_reads_numbers_as_the_studio_does(page: Page) -> None:
-    read = page.evaluate("async (all) => all.map((await import('/page/numbers.js')).numberOf)", list(TYPED))
+    read = page.evaluate("async (all) => all.map((await import('/page/common/numbers.js')).numberOf)", list(TYPED))
     assert read == [numerals.number(text) for text in TYPED]
 
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from studio import metadata
-from studio.ui.text_to_image import EXAMPLES
+from studio.library import metadata
+from studio.ui.tabs.text_to_image import EXAMPLES
 from tests.browser.conftest import Studio, panel, visit
 
 PLACES = {

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 from playwright.sync_api import Locator, Page, Request, expect
 
-from studio import metadata
+from studio.library import metadata
 from tests.browser.conftest import Studio, panel, visit
 
 
@@ -396,7 +396,7 @@ def test_what_was_set_is_there_after_a_reload(page: Page, studio: Studio) -> Non
     tab.get_by_text("Whole picture", exact=True).click()
     page.wait_for_function(
         """async () => {
-          const { recall } = await import(new URL("page/memory.js", document.baseURI));
+          const { recall } = await import(new URL("page/common/memory.js", document.baseURI));
           const kept = await recall("inpainting");
           return kept?.area === "whole" && kept.feather === 9;
         }"""

@@ -235,7 +235,7 @@ def test_loading_is_told_in_bytes(page: Page) -> None:
     events = [(0, 0), (0, 4_300_000_000), (1_234_000_000, 4_300_000_000), (5_000_000, 38_000_000), (7, 7)]
     told = page.evaluate(
         """async (events) => {
-            const { standing } = await import("/page/words.js");
+            const { standing } = await import("/page/common/words.js");
             return events.map(([read, bytes]) => standing({ state: "loading", model: "sd", read, bytes }));
         }""",
         events,

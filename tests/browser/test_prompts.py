@@ -64,7 +64,7 @@ def test_wildcards_are_chosen_by_the_seed_and_kept(page: Page, studio: Studio) -
     expect(line(page)).to_contain_text("(2 of 46 tokens) · other choices are longer or shorter")
     start(page)
     wait_for(page, "finished", 4)
-    from studio import metadata
+    from studio.library import metadata
 
     found = {recipe[0].seed: recipe[0].prompt for path in studio.files()[-4:] if (recipe := metadata.read(path))}
     assert len(found) == 4 and all(re.fullmatch("a (cat|fox|owl)", prompt) for prompt in found.values())

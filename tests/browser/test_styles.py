@@ -4,7 +4,7 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from studio import metadata
+from studio.library import metadata
 from tests.browser.conftest import Studio, panel
 
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import APIResponse, Browser, BrowserContext, Locator, Page, Route, expect
 
-from studio.recipe import Recipe
+from studio.recipe.recipe import Recipe
 from tests.browser.conftest import Studio, panel, visit
 
 NASTY = "${alert(1)} {{value}} <img src=x onerror=alert(2)> <script>alert(3)</script>"

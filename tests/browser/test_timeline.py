@@ -6,8 +6,8 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
-from studio import metadata
-from studio.recipe import Recipe, Turn
+from studio.library import metadata
+from studio.recipe.recipe import Recipe, Turn
 from tests.browser.conftest import Studio, panel, visit
 from tests.browser.test_inpainting import fill, generate
 

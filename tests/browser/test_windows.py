@@ -257,7 +257,7 @@ def paint(page: Page, count: int) -> None:
     easel.wait_for()
     page.evaluate(
         """async ([entry, count]) => {
-          const { remember } = await import(new URL("page/memory.js", document.baseURI));
+          const { remember } = await import(new URL("page/common/memory.js", document.baseURI));
           const points = Array.from({ length: 1800 }, (_, at) => (at % 3 === 2 ? 1 : 100 + (at * 7) % 300));
           const entries = Array.from({ length: count }, () => ({ ...entry, points }));
           const picture = { name: "", width: 512, height: 512, colour: "#ffffff" };

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from studio.errors import ModelBroken, RecipeError
 from studio.families.stock.rows import Row
-from studio.recipe import Recipe
+from studio.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Every other architecture of diffusers' AutoPipeline tables, through its own pipeline (see `studio.stock_run`).
+"""Every other architecture of diffusers' AutoPipeline tables, through its own pipeline (see `drawing.stock_run`).
 
 An architecture is a line in ROWS.
 """
@@ -22,8 +22,8 @@ from studio.families.stock import calls
 from studio.families.stock.calls import AfterStep, Stage, Step
 from studio.families.stock.rows import HALVES, ROWS, Row
 from studio.families.stock.spaces import Space
-from studio.models.files import read_json
-from studio.recipe import Recipe
+from studio.files.folders import read_json
+from studio.recipe.recipe import Recipe
 
 OWN = "Own"
 """The one sampler of stock pipelines: the scheduler that stands in the model's folder."""
@@ -108,7 +108,7 @@ class Stock(Family):
     ) -> Callable[["AfterStep"], Any]:
         """The call of a job: a pipeline of its own from the shared parts, with schedulers of its own.
 
-        picture, mask: what it works on, at the recipe's size (`studio.originals.worked_on`).
+        picture, mask: what it works on, at the recipe's size (`studio.drawing.originals.worked_on`).
         What it returns takes the function to call after each step, and gives what the pipeline gives. It holds the
         parts, but not this model.
         """

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from studio import previews
-from studio.previews import LatentPreview, Projection
+from studio.families import previews
+from studio.families.previews import LatentPreview, Projection
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Jobs, ticks, fairness, pause and cancel. Knows neither torch nor the page."""

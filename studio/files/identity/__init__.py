@@ -1,0 +1,1 @@
+"""What a weight file is, told by the names and shapes in its header."""

@@ -1,0 +1,1 @@
+"""Pictures side by side: the axes of a comparison, and contact sheets."""

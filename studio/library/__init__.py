@@ -1,0 +1,1 @@
+"""Finished pictures on disk, and the recipes in them: ours and those of other programs."""

@@ -1,0 +1,1 @@
+"""Models from Hugging Face's hub, and what takes long for the Models tab."""

@@ -1,0 +1,1 @@
+"""Start pictures, masks and controls: untrusted files made into plain pictures."""
