@@ -91,3 +91,11 @@ def test_every_kind_of_control_has_a_line() -> None:
 def test_links_between_files_lead_somewhere(path: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text("utf-8")):
         assert (path.parent / target).exists(), target
+
+
+def test_files_that_documents_name_are_there() -> None:
+    path = re.compile(r"`([\w./-]+/[\w.-]+\.(?:py|js|css|toml))`")
+    named = {name for each in DOCUMENTS for name in path.findall(each.read_text("utf-8"))}
+    assert len(named) > 30
+    bases = [ROOT, ROOT / "studio", ROOT / "studio" / "ui"]
+    assert not [name for name in named if not any((base / name).is_file() for base in bases)]
