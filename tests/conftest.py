@@ -1,9 +1,15 @@
 """Fixtures that several test files share."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported, and for the programs that tests start: there is a process for each core, and threads
+    # of several that wait for one another on the same cores take many times as long.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if TYPE_CHECKING:
     from studio.drawing.worker import TorchWorker
