@@ -10,7 +10,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from studio.errors import RecipeError
 from studio.library import foreign, metadata
-from studio.recipe.recipe import MAX_PROMPT, RANDOM_SEEDS, Recipe
+from studio.recipe.fields import MAX_PROMPT
+from studio.recipe.recipe import RANDOM_SEEDS, Recipe
 
 
 def line(**fields: object) -> str:

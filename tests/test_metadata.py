@@ -21,7 +21,8 @@ from studio.library import metadata
 from studio.library.library import Library
 from studio.models.manager import Manager
 from studio.models.signatures import signatures
-from studio.recipe.recipe import MAX_PROMPT, Recipe
+from studio.recipe.fields import MAX_PROMPT
+from studio.recipe.recipe import Recipe
 from tests import weights
 
 ORDINARY = Recipe(prompt="a red fox", negative_prompt="blur", seed=1, sampler="DPM++ 2M Karras")

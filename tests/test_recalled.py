@@ -12,7 +12,8 @@ from studio.errors import RecipeError
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.models.nearest import is_same, nearest
-from studio.recipe.recipe import MAX_SEED, Recipe
+from studio.recipe.fields import MAX_SEED
+from studio.recipe.recipe import Recipe
 from studio.ui import canvas, form, painting
 from studio.ui.filling import brought_to
 from studio.ui.recalled import recalled

@@ -27,7 +27,8 @@ from studio.library.library import Library
 from studio.models.catalog import Entry
 from studio.models.manager import Held, Memory
 from studio.pictures.sources import Sources
-from studio.recipe.recipe import MAX_SEED, Recipe, Turn
+from studio.recipe.fields import MAX_SEED
+from studio.recipe.recipe import Recipe, Turn
 from studio.settings import Settings
 from studio.web import live, mailbox, pictures
 from studio.web.guard import Guard

@@ -28,6 +28,7 @@ from studio.models.manager import Manager
 from studio.models.needs import Needs
 from studio.pictures import controls
 from studio.pictures.sources import Sources
+from studio.recipe.fields import NUMBERS
 from studio.recipe.recipe import Recipe, Turn
 from studio.words import prompts, tags
 
@@ -81,8 +82,9 @@ class TorchWorker:
         if facts and recipe.negative_prompt and not facts.negative_prompt:
             sentence = f"{recipe.model} takes no negative prompt. Clear it, and say what to draw instead."
             raise RecipeError(sentence, "negative_prompt")
-        if recipe.guidance_rescale is not None and not family.rescales_guidance:
-            raise RecipeError(f"{recipe.model} does not rescale guidance. Leave that field empty.", "guidance_rescale")
+        for field in NUMBERS:
+            if field.refused and recipe.sets(field.name) and not getattr(family, field.takes):
+                raise RecipeError(field.refused.format(model=recipe.model), field.name)
         if facts and (recipe.width % facts.multiple or recipe.height % facts.multiple):
             raise RecipeError(
                 f"{recipe.width}x{recipe.height} is no size for {recipe.model}: "
@@ -108,8 +110,6 @@ class TorchWorker:
             fits = addons.belongs(self._models.entry(recipe.model).config)
             with about("prompt"):
                 tags.embeddings_in(prompts | negatives, found, self._models.allow_pickles, fits)
-        if recipe.clip_skip != 1 and not family.skips_clip:
-            raise RecipeError(f"{recipe.model} has no clip skip. Set it to 1.", "clip_skip")
         if recipe.vae:
             with about("vae"):
                 self._vae(recipe)

@@ -17,53 +17,31 @@ from types import MappingProxyType
 from typing import Any
 
 from studio.errors import RecipeError, about
-from studio.recipe.recipe import MAX_PICTURES, MAX_PROMPT, RANDOM_SEEDS, Recipe
+from studio.recipe.fields import BY_NAME, MAX_PROMPT, NUMBERS, Axis
+from studio.recipe.recipe import MAX_PICTURES, RANDOM_SEEDS, Recipe
 from studio.words import tags
 from studio.words.wildcards import without_weight
 
-LABELS = {
-    "guidance_scale": "Guidance scale",
-    "guidance_end": "Guidance end",
-    "guidance_rescale": "Guidance rescale",
-    "seed": "Seed",
-    "steps": "Steps",
-    "sampler": "Sampler",
-    "schedule": "Schedule",
-    "prompt": "Words in the prompt",
-    "size": "Size",
-    "strength": "Strength",
-    "model": "Model",
-    "style": "Style",
-    "lora": "LoRA weight",
+_OTHERS = {
+    "sampler": ("Sampler", Axis("Euler, DDIM, DPM++ 2M")),
+    "schedule": ("Schedule", Axis("Normal, Karras, SGM Uniform")),
+    "prompt": ("Words in the prompt", Axis("cat, dog, fox (the first is what is replaced)")),
+    "size": ("Size", Axis("128x128, 160x96")),
+    "model": ("Model", Axis("names of models")),
+    "style": ("Style", Axis("watercolor, mosaic, Claude Monet")),
+    "lora": ("LoRA weight", Axis("0.2-1 +0.2 (of several: name: 0.2-1 +0.2)", "0.2-1 +0.4")),
 }
+"""Axes that are no number of a recipe: what they are called, and how they are compared."""
+
+_AXES = {field.name: (field.label, field.axis) for field in NUMBERS if field.axis} | _OTHERS
+
+LABELS = {name: label for name, (label, _) in _AXES.items()}
 """Settings that can be an axis, and what they are called."""
 
-EXAMPLES = {
-    "guidance_scale": "1, 3, 5-9 +2",
-    "guidance_end": "0.4, 0.6, 1",
-    "guidance_rescale": "0, 0.5, 1",
-    "seed": "1-4, or: 4 random",
-    "steps": "4, 8, 20",
-    "sampler": "Euler, DDIM, DPM++ 2M",
-    "schedule": "Normal, Karras, SGM Uniform",
-    "prompt": "cat, dog, fox (the first is what is replaced)",
-    "size": "128x128, 160x96",
-    "strength": "0.3-0.9 +0.2",
-    "model": "names of models",
-    "style": "watercolor, mosaic, Claude Monet",
-    "lora": "0.2-1 +0.2 (of several: name: 0.2-1 +0.2)",
-}
+EXAMPLES = {name: axis.example for name, (_, axis) in _AXES.items()}
 """What could be typed for each."""
 
-BEGINNINGS = {
-    "guidance_scale": "1, 4, 7",
-    "guidance_end": "0.4, 0.6, 1",
-    "guidance_rescale": "0, 0.5, 1",
-    "seed": "1-3",
-    "steps": "4, 8, 20",
-    "strength": "0.3-0.9 +0.2",
-    "lora": "0.2-1 +0.4",
-}
+BEGINNINGS = {name: axis.beginning for name, (_, axis) in _AXES.items() if axis.beginning}
 """Values to begin with, of settings for which some suit every picture."""
 
 NAMED = ("sampler", "schedule", "model", "style")
@@ -71,15 +49,6 @@ NAMED = ("sampler", "schedule", "model", "style")
 
 Changes = Mapping[str, Callable[[Recipe, str], Recipe]]
 """Axis → what one of its names does to a recipe, for those that need more than a value of that name."""
-
-_WORDING = {
-    "seed": "seed {}",
-    "steps": "{} steps",
-    "strength": "strength {}",
-    "guidance_end": "guidance to {}",
-    "guidance_rescale": "rescale {}",
-}
-"""What is written beside a row or column of numbers."""
 
 _NUMBER = r"\d{1,20}(?:\.\d{1,6})?"
 _SIGNED = rf"-?{_NUMBER}"
@@ -351,12 +320,11 @@ def _plain(number: Decimal) -> str:
 
 
 def _number(name: str, number: Decimal) -> Value:
-    if name in ("seed", "steps") and number != int(number):
+    is_whole = BY_NAME[name].kind == "whole"
+    if is_whole and number != int(number):
         raise RecipeError(f"{LABELS[name]} takes whole numbers, not {number}.")
-    value: Any = int(number) if name in ("seed", "steps") else float(number)
-    text = _plain(number)
-    label = _WORDING.get(name, "guidance {}").format(text)
-    return Value(label, _setting(name, value))
+    value: Any = int(number) if is_whole else float(number)
+    return Value(_AXES[name][1].wording.format(_plain(number)), _setting(name, value))
 
 
 def _same() -> Value:

@@ -20,16 +20,8 @@ from typing import Any
 from studio.errors import RecipeError
 from studio.library import comfy
 from studio.recipe import schedules
-from studio.recipe.recipe import (
-    MAX_CLIP_SKIP,
-    MAX_GUIDANCE,
-    MAX_PROMPT,
-    MAX_SEED,
-    MAX_SIDE,
-    MAX_STEPS,
-    RANDOM_SEEDS,
-    Recipe,
-)
+from studio.recipe.fields import BY_NAME, MAX_PROMPT, MAX_SIDE, NUMBERS
+from studio.recipe.recipe import RANDOM_SEEDS, Recipe
 from studio.words import tags
 
 NEGATIVE = "Negative prompt:"
@@ -47,22 +39,8 @@ _TABLE = re.compile(r"\bHashes: (\{[^{}]*\})")
 _HOW = {"Sampler", "CFG scale", "Seed", "Size", "Model", "Model hash"}
 """What a recipe says beside its steps: at least one of these."""
 
-_RANGES = {
-    "steps": (1, MAX_STEPS),
-    "guidance_scale": (0.0, MAX_GUIDANCE),
-    "guidance_end": (0.0, 1.0),
-    "guidance_rescale": (0.0, 1.0),
-    "seed": (0, MAX_SEED),
-    "clip_skip": (1, MAX_CLIP_SKIP),
-}
-
-_FIELDS = {
-    "CFG scale": "guidance_scale",
-    "Guidance end": "guidance_end",
-    "CFG rescale": "guidance_rescale",
-    "Seed": "seed",
-    "Clip skip": "clip_skip",
-}
+_FIELDS = {field.key: field.name for field in NUMBERS if field.key and field.name not in ("steps", "strength")}
+"""The numbers that are read as they stand. A strength is nothing without its start picture."""
 
 _FOOOCUS = {
     "steps": "Steps",
@@ -224,10 +202,11 @@ def _loras(told: str) -> dict[str, str]:
 
 def _within(name: str, text: str, notes: list[str]) -> float | int | None:
     """The number, brought into the range that a recipe allows; None if it is no number."""
-    low, high = _RANGES[name]
+    field = BY_NAME[name]
+    low, high = field.least, field.most
     label = name.replace("_", " ")
     try:
-        value = int(text) if isinstance(low, int) else float(text)
+        value = int(text) if field.kind == "whole" else float(text)
         if not math.isfinite(value) or len(text) > 40:
             raise ValueError
     except ValueError:

@@ -26,6 +26,7 @@ from studio import __version__, disk
 from studio.errors import RecipeError, SourceError
 from studio.library import foreign
 from studio.library.foreign import NEGATIVE, Found
+from studio.recipe.fields import BY_NAME, NUMBERS
 from studio.recipe.recipe import Recipe
 from studio.recipe.schedules import SCHEDULES
 
@@ -142,19 +143,17 @@ def note_of(info: Mapping[str | tuple[int, int], Any]) -> str:
 
 def parameters(recipe: Recipe, more: Mapping[str, str] = MappingProxyType({})) -> str:
     """The recipe as A1111-style tools show and read it. more: fields beside and instead of the recipe's own."""
+    numbers = _numbers(recipe)
     fields = {
-        "Steps": recipe.steps,
+        "Steps": numbers.pop("Steps"),
         "Sampler": recipe.sampler,
         **({"Schedule type": recipe.schedule} if recipe.schedule in SCHEDULES else {}),
-        "CFG scale": f"{recipe.guidance_scale:.12g}",
-        **({"Guidance end": f"{recipe.guidance_end:.12g}"} if recipe.guidance_end != 1 else {}),
-        **({"CFG rescale": f"{recipe.guidance_rescale:.12g}"} if recipe.guidance_rescale is not None else {}),
-        "Seed": recipe.seed,
+        "CFG scale": numbers.pop("CFG scale"),
+        "Seed": numbers.pop("Seed"),
         "Size": f"{recipe.width}x{recipe.height}",
         "Model": recipe.model,
         **({"VAE": recipe.vae} if recipe.vae else {}),
-        **({"Denoising strength": f"{recipe.strength:.12g}"} if recipe.source else {}),
-        **({"Clip skip": recipe.clip_skip} if recipe.clip_skip != 1 else {}),
+        **numbers,
         **more,
         "Version": f"Emerge Studio {__version__}",
     }
@@ -163,6 +162,14 @@ def parameters(recipe: Recipe, more: Mapping[str, str] = MappingProxyType({})) -
         lines.append(f"{NEGATIVE} {recipe.negative_prompt}")
     lines.append(", ".join(f"{name}: {_quote(str(value))}" for name, value in fields.items()))
     return "\n".join(lines)
+
+
+def _numbers(recipe: Recipe) -> dict[str, str]:
+    """The numbers that a picture's text tells: those that are always there, and those that are not as they begin."""
+    told = [field for field in NUMBERS if field.key and (field.always or recipe.sets(field.name))]
+    told += [BY_NAME["strength"]] if recipe.source and not recipe.sets("strength") else []
+    values = {field.key: getattr(recipe, field.name) for field in told}
+    return {key: f"{value:.12g}" if isinstance(value, float) else str(value) for key, value in values.items()}
 
 
 def parse_parameters(text: str) -> Recipe:

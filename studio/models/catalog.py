@@ -19,6 +19,7 @@ from studio.files.identity.parts import CONFIGS
 from studio.models import companions
 from studio.models.places import Found, home, is_tokenizer, look, vocabulary
 from studio.models.records import Records
+from studio.recipe.fields import NUMBERS
 from studio.settings import ROOT
 
 ASSETS = ROOT / "assets"
@@ -233,12 +234,8 @@ def idle(entry: Entry) -> set[str]:
     """The settings of a recipe that a usable model makes nothing of."""
     made_for = family(entry)
     guides = entry.facts is None or entry.facts.negative_prompt
-    of_use = {
-        "clip_skip": made_for.skips_clip,
-        "guidance_end": guides and made_for.ends_guidance,
-        "guidance_rescale": made_for.rescales_guidance,
-    }
-    return {name for name, used in of_use.items() if not used}
+    of_no_use = {field.name for field in NUMBERS if field.takes and not getattr(made_for, field.takes)}
+    return of_no_use if guides else of_no_use | {"guidance_end"}
 
 
 def wanted(entry: Entry) -> tuple[str, ...]:

@@ -15,13 +15,14 @@ from typing import Any
 from studio.database import DAMAGE, Database, Row, summed, whole
 from studio.errors import StorageError
 from studio.files.identity.identify import Identity
+from studio.recipe.fields import OWN
 
 log = logging.getLogger(__name__)
 
 RULES = 5
 """Raised whenever `files.identity.identify` tells more or other things than before: headers are then read again."""
 
-DEFAULTS = ("width", "height", "steps", "guidance_scale", "guidance_end", "guidance_rescale", "sampler", "schedule")
+DEFAULTS = OWN
 """Settings of a recipe that a person can give a model defaults for."""
 
 _PARTS = "parts of "

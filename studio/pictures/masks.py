@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageColor, ImageFilter, ImageOps
 
 from studio.errors import SourceError
-from studio.recipe.recipe import MAX_SIDE
+from studio.recipe.fields import MAX_SIDE
 
 Box = tuple[int, int, int, int]
 Floats = NDArray[np.float32]

@@ -26,7 +26,8 @@ from PIL import ExifTags, Image, ImageChops, ImageCms
 from studio import disk
 from studio.errors import SourceError, StorageError
 from studio.pictures.gate import Gate
-from studio.recipe.recipe import MAX_SIDE, SOURCE_NAME, size_of
+from studio.recipe.fields import MAX_SIDE
+from studio.recipe.recipe import SOURCE_NAME, size_of
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 KINDS = "PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF"

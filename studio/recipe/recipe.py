@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from studio.errors import RecipeError, about
+from studio.recipe.fields import BY_NAME, MAX_PROMPT, MAX_SEED, MAX_STEPS, NUMBERS
 
 VERSION = 7
 """The version written into JSON. Readers accept this one and older."""
@@ -22,16 +23,9 @@ AUTOMATIC = "Automatic"
 AS_PUBLISHED = "As published"
 """The schedule of the model's published config and nothing else: what every recipe before version 6 was drawn with."""
 
-MAX_SEED = 2**64 - 1
-"""The largest seed of PyTorch's generators, and of ComfyUI."""
-
 MAX_EXACT = 2**53 - 1
 """The largest whole number that a web page holds exactly."""
 
-MAX_SIDE = 4096
-MAX_STEPS = 500
-MAX_GUIDANCE = 100.0
-MAX_PROMPT = 10_000
 MAX_PICTURES = 64
 
 ROUNDING = 1e-6
@@ -42,9 +36,6 @@ RANDOM_SEEDS = 2**32
 
 SOURCE_NAME = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})-[0-9a-f]{24}")
 """What start pictures and masks are called in `pictures.sources`: their size, and a part of their pixels' hash."""
-
-MAX_CLIP_SKIP = 12
-"""Layers of CLIP's smallest text encoder."""
 
 MAX_CONTROLS = 8
 
@@ -219,6 +210,10 @@ class Recipe:
             raise RecipeError(" ".join(sentence for _, sentence in faults), *(field for field, _ in faults if field))
         return self
 
+    def sets(self, name: str) -> bool:
+        """Whether this setting has another value than a recipe begins with."""
+        return bool(getattr(self, name) != getattr(type(self)(), name))
+
     def to_json(self) -> str:
         """JSON text with a version number."""
         return json.dumps({"version": VERSION, **dataclasses.asdict(self)}, ensure_ascii=False)
@@ -272,21 +267,8 @@ def _with_word(prompt: str) -> str:
     return re.sub(r"\bAND\b", r"\\AND", prompt)
 
 
-_TEXT = {
-    "prompt",
-    "negative_prompt",
-    "model",
-    "sampler",
-    "schedule",
-    "source",
-    "mask",
-    "fill",
-    "vae",
-    "picture",
-    "kind",
-}
-_WHOLE = {"width", "height", "steps", "seed", "clip_skip"}
-
+_TEXT = {"picture", "kind", *(name for name, field in BY_NAME.items() if field.kind == "text")}
+"""Values that are text, those of a control too."""
 
 Fault = tuple[str, str]
 """The setting that is wrong ("" if none by itself is), and a sentence on it."""
@@ -310,7 +292,8 @@ def _as_field(name: str, value: Any) -> Any:
         return _as_noise(value)
     if name == "controls":
         return _as_controls(value)
-    if name == "guidance_rescale" and value is None:
+    field = BY_NAME.get(name)
+    if field and field.optional and value is None:
         return None
     if name == "seed" and isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value):
         value = int(value)
@@ -318,7 +301,7 @@ def _as_field(name: str, value: Any) -> Any:
         raise RecipeError(f"The {_word(name)} must be a number, not {value!r}.")
     if isinstance(value, int) and abs(value) > 2**64:
         raise RecipeError(f"The {_word(name)} is out of range.")
-    if name not in _WHOLE:
+    if not field or field.kind != "whole":
         return float(value)
     if not math.isfinite(value) or value != int(value):
         raise RecipeError(f"The {_word(name)} must be a whole number, not {value}.")
@@ -383,27 +366,12 @@ def _faults(recipe: Recipe) -> list[Fault]:
 
 
 def _faults_of_values(recipe: Recipe) -> list[Fault]:
-    faults = [
-        (name, f"The {name} of {pixels} pixels is not possible. Use a multiple of 8 from 64 to {MAX_SIDE}.")
-        for name, pixels in (("width", recipe.width), ("height", recipe.height))
-        if pixels % 8 or not 64 <= pixels <= MAX_SIDE
-    ]
-    if not 1 <= recipe.steps <= MAX_STEPS:
-        faults.append(("steps", f"{recipe.steps:,} steps cannot be run. Use 1 to {MAX_STEPS}."))
-    if not 0 <= recipe.guidance_scale <= MAX_GUIDANCE:
-        sentence = f"A guidance scale of {recipe.guidance_scale:g} makes no picture. Use 0 to {MAX_GUIDANCE:g}."
-        faults.append(("guidance_scale", sentence))
-    if not 0 <= recipe.guidance_end <= 1:
-        sentence = f"Guidance cannot end at {recipe.guidance_end:g}. Use 0 (before the first step) to 1 (the last)."
-        faults.append(("guidance_end", sentence))
-    if recipe.guidance_rescale is not None and not 0 <= recipe.guidance_rescale <= 1:
-        sentence = f"Guidance cannot be rescaled by {recipe.guidance_rescale:g}. Use 0 (not at all) to 1 (wholly)."
-        faults.append(("guidance_rescale", sentence))
-    if not 0 <= recipe.seed <= MAX_SEED:
-        faults.append(("seed", f"The seed {recipe.seed} is out of range. Use 0 to {MAX_SEED}."))
-    if not 1 <= recipe.clip_skip <= MAX_CLIP_SKIP:
-        sentence = f"A clip skip of {recipe.clip_skip} is not possible. Use 1 (nothing skipped) to {MAX_CLIP_SKIP}."
-        faults.append(("clip_skip", sentence))
+    faults = []
+    for field in NUMBERS:
+        value = getattr(recipe, field.name)
+        if value is not None and not field.has(value):
+            sentence = field.fault.format(name=field.name, value=value, least=field.least, most=field.most)
+            faults.append((field.name, sentence))
     for name, text in (("prompt", recipe.prompt), ("negative_prompt", recipe.negative_prompt)):
         if len(text) > MAX_PROMPT:
             sentence = f"The {_word(name)} has {len(text):,} characters, and the most is {MAX_PROMPT:,}. Shorten it."
@@ -435,8 +403,6 @@ def _sentences_on_turns(recipe: Recipe) -> list[str]:
 
 def _faults_of_source(recipe: Recipe) -> list[Fault]:
     faults = []
-    if not 0 <= recipe.strength <= 1:
-        faults.append(("strength", f"A strength of {recipe.strength:g} is out of range. Use 0 to 1."))
     if not FILL.fullmatch(recipe.fill):
         known = "original, noise, blur or a colour like #3366cc"
         faults.append(("fill", f"{recipe.fill[:40]!r} is nothing to fill with. Use {known}."))

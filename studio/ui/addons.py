@@ -31,7 +31,7 @@ def fields(place: str, models: Manager, into: dict[str, Component]) -> None:
             notice(NO_VAES)
         with gr.Row(elem_classes="together"):
             into["clip_skip"] = form.number("clip_skip", 1)
-            into["guidance_rescale"] = form.number("guidance_rescale", None, step=0.1, placeholder="its own")
+            into["guidance_rescale"] = form.number("guidance_rescale", None, placeholder="its own")
 
 
 def refreshed(models: Manager, into: form.Form, values: dict[str, Any]) -> dict[Component, Any]:

@@ -18,30 +18,23 @@ from studio.models import catalog
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.models.records import DEFAULTS
-from studio.recipe import turns
-from studio.recipe.recipe import AUTOMATIC, MAX_PICTURES, MAX_SEED, RANDOM_SEEDS, Recipe
+from studio.recipe import fields, turns
+from studio.recipe.fields import MAX_SEED
+from studio.recipe.recipe import AUTOMATIC, MAX_PICTURES, RANDOM_SEEDS, Recipe
 from studio.words import styles
 from studio.words.styles import Style, Styles
 from studio.words.wildcards import Wildcards
 
-NUMBERS = {
-    "width": "Width",
-    "height": "Height",
-    "steps": "Steps",
-    "guidance_scale": "Guidance scale",
-    "guidance_end": "Guidance end",
-    "guidance_rescale": "Guidance rescale",
+NUMBERS = {field.name: field.label for field in fields.NUMBERS if field.name != "seed"} | {
     "pictures": "Pictures",
-    "strength": "Strength",
     "grow": "Grow",
     "feather": "Feather",
     "margin": "Margin",
     "side": "Work at",
-    "clip_skip": "Clip skip",
 }
-"""Fields that hold a number, and their labels."""
+"""Fields that hold a number, and their labels: those of a recipe, and the tabs' own. A seed may be left empty."""
 
-OPTIONAL = ("guidance_rescale",)
+OPTIONAL = tuple(field.name for field in fields.NUMBERS if field.optional)
 """Numbers that may be left empty."""
 
 LONGEST_NUMBER = 40
@@ -107,11 +100,12 @@ def shown(name: str, value: Any) -> Any:
     return numerals.written(value) if isinstance(value, int | float) else value or ""
 
 
-def number(name: str, value: float | None, step: float = 1, **more: Any) -> gr.Textbox:
+def number(name: str, value: float | None, step: float = 0, **more: Any) -> gr.Textbox:
     """A field for a number. It is a text for Gradio: browsers make another number of a decimal comma, or none.
 
-    step: what the arrow keys add (studio/ui/page/common/numbers.js).
+    step: what the arrow keys add (studio/ui/page/common/numbers.js), of a tab's own field.
     """
+    step = step or (fields.BY_NAME[name].step if name in fields.BY_NAME else 1)
     classes = ["number", f"step-{step:g}"]
     return gr.Textbox(shown(name, value), label=NUMBERS[name], max_lines=1, min_width=0, elem_classes=classes, **more)
 
@@ -314,8 +308,9 @@ def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any
         updates[name] = gr.update(choices=labels, **({"value": value} if value in labels else {}))
     negative = {"value": values["negative_prompt"]} if "negative_prompt" in values else {}
     updates["negative_prompt"] = gr.update(visible=entry is None or _takes_negative(entry), **negative)
-    idle, plain = catalog.idle(entry) if entry else {"clip_skip", "guidance_rescale"}, Recipe()
-    for name in ("clip_skip", "guidance_end", "guidance_rescale"):
+    depending = [field.name for field in fields.NUMBERS if field.takes]
+    idle, plain = catalog.idle(entry) if entry else {*depending} - {"guidance_end"}, Recipe()
+    for name in depending:
         kept = {"value": values[name]} if name in values else {}
         # What is not shown must have no effect.
         hidden = {"value": getattr(plain, name)}

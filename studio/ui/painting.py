@@ -116,7 +116,7 @@ class Settings:
     def size(self) -> None:
         with gr.Row(elem_classes="together"):
             for name in ("width", "height"):
-                self.fields[name] = form.number(name, self.first[name], step=8)
+                self.fields[name] = form.number(name, self.first[name])
 
     def count(self) -> None:
         self.fields["pictures"] = form.number("pictures", 1)
@@ -124,7 +124,7 @@ class Settings:
     def strength(self, value: float) -> None:
         """The share of the steps that is run, and a line that says how many steps that makes."""
         with gr.Row(elem_classes="together sliding"):
-            self.fields["strength"] = form.number("strength", value, step=0.01)
+            self.fields["strength"] = form.number("strength", value)
             self.slider = slider(form.NUMBERS["strength"], f"{self.place}-strength", value, 0, 1)
         steps = self.first["steps"]
         self.steps_run = notice(f"{int(steps * value + ROUNDING)} of {steps} steps are run")
@@ -133,7 +133,7 @@ class Settings:
         """Steps, guidance, sampler, kind of preview and seed."""
         with gr.Row(elem_classes="together"):
             self.fields["steps"] = form.number("steps", self.first["steps"])
-            self.fields["guidance_scale"] = form.number("guidance_scale", self.first["guidance_scale"], step=0.5)
+            self.fields["guidance_scale"] = form.number("guidance_scale", self.first["guidance_scale"])
         with gr.Row(elem_classes="together"):
             # The choices are filled in when the page is loaded, and with every other model.
             sampler = self.first["sampler"]
@@ -145,7 +145,7 @@ class Settings:
                 [schedule], value=schedule, label="Schedule", filterable=False, min_width=0
             )
         with gr.Row(elem_classes="together"):
-            self.fields["guidance_end"] = form.number("guidance_end", self.first["guidance_end"], step=0.1)
+            self.fields["guidance_end"] = form.number("guidance_end", self.first["guidance_end"])
             self.fields["previews"] = gr.Dropdown(
                 list(form.PREVIEWS), value="clean", label="Preview", filterable=False, min_width=0
             )

@@ -14,7 +14,8 @@ from studio.models import hashes
 from studio.models.catalog import Entry, family
 from studio.models.manager import Manager
 from studio.models.nearest import How, is_same, nearest, parted
-from studio.recipe.recipe import MAX_SIDE, Recipe
+from studio.recipe.fields import MAX_SIDE
+from studio.recipe.recipe import Recipe
 from studio.ui import form
 from studio.words import tags
 

@@ -28,6 +28,7 @@ from studio.models.hub import download
 from studio.models.hub.tasks import Task, Tasks
 from studio.models.manager import Manager
 from studio.models.records import DEFAULTS, NOT_DISTILLED
+from studio.recipe.fields import BY_NAME, Field
 from studio.recipe.recipe import Recipe
 from studio.web.bodies import body_of
 from studio.web.live import HEARTBEAT, NOT_KEPT
@@ -103,6 +104,7 @@ def routes(models: Manager, library: Library, engine: Engine, folders: Iterable[
                 "own": records.notes(key),
                 "defaults": records.defaults(key),
                 "suited": _suited(found),
+                "fields": [_field(BY_NAME[name]) for name in _suited(found)],
                 "samplers": _samplers(found),
                 "parts": _parts(found, models.catalog.everything(), records.all_parts().get(key, {})),
                 "schedules": _schedules(found),
@@ -290,6 +292,11 @@ def _suited(entry: Entry) -> dict[str, Any]:
         return {}
     idle = catalog.idle(entry)
     return {name: getattr(entry.facts, name) for name in DEFAULTS if name not in idle}
+
+
+def _field(field: Field) -> dict[str, Any]:
+    """What the page needs to ask for a setting."""
+    return {"name": field.name, "label": field.label, "kind": field.kind, "step": field.step}
 
 
 def _samplers(entry: Entry) -> list[str]:

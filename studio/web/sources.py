@@ -11,7 +11,8 @@ from studio.library import metadata
 from studio.library.library import Library
 from studio.pictures import masks
 from studio.pictures.sources import Source, Sources
-from studio.recipe.recipe import MAX_SIDE, size_of
+from studio.recipe.fields import MAX_SIDE
+from studio.recipe.recipe import size_of
 from studio.web.bodies import Uploads
 from studio.web.pictures import FOREVER
 

@@ -24,7 +24,7 @@ from functools import cached_property
 from pathlib import Path
 
 from studio.errors import RecipeError
-from studio.recipe.recipe import MAX_PROMPT
+from studio.recipe.fields import MAX_PROMPT
 from studio.words import wildcard_files as files
 from studio.words.wildcard_files import ENDING, TABLES, Choices
 

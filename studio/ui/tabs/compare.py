@@ -14,7 +14,8 @@ from studio.engine.events import Failed
 from studio.engine.job import Job
 from studio.errors import JobMissing, RecipeError, StudioError
 from studio.grids import axes, sheets
-from studio.recipe.recipe import MAX_PROMPT, Recipe
+from studio.recipe.fields import MAX_PROMPT
+from studio.recipe.recipe import Recipe
 from studio.ui import form, more, painting, styling
 from studio.ui.canvas import carried, comparison, heading, notice, offers, strip
 from studio.ui.filling import AT_ONCE, Answer

@@ -7,13 +7,6 @@ import { numberField, read } from "../common/numbers.js";
 import { ask as askTab } from "../common/places.js";
 import { make, setText, size } from "../common/words.js";
 
-const FIELDS = [
-  ["width", "Width", "number"], ["height", "Height", "number"], ["steps", "Steps", "number"],
-  ["guidance_scale", "Guidance scale", "number"],
-  ["guidance_end", "Guidance end", "number"], ["guidance_rescale", "Guidance rescale", "number"], ["sampler", "Sampler", "select"], ["schedule", "Schedule", "select"],
-];
-const STEPS = { guidance_scale: 0.5, guidance_end: 0.1, guidance_rescale: 0.1 };
-
 /** Show a model large. `bases`: names of families. `changed` is called when something was kept. */
 export async function showModel(each, { bases, changed }) {
   const dialog = make("dialog", { class: "viewer models-one", "aria-label": each.name });
@@ -182,10 +175,11 @@ function defaults(each, more, say) {
   const inputs = {};
   const saved = make("span", { class: "models-facts", role: "status" });
   const row = make("div", { class: "models-defaults" });
-  const used = FIELDS.filter(([name]) => name in more.suited);
-  for (const [name, label, kind] of used) {
-    const field = kind === "select" ? make("select") : numberField({ least: 0, step: STEPS[name] ?? 1, empty: true });
-    if (kind === "select") {
+  const isChoice = ({ kind }) => kind === "text";
+  for (const setting of more.fields) {
+    const { name, label, step } = setting;
+    const field = isChoice(setting) ? make("select") : numberField({ least: 0, step, empty: true });
+    if (isChoice(setting)) {
       const options = more[`${name}s`].map((label) => make("option", { value: label }, label));
       field.append(make("option", { value: "" }, `${more.suited[name]} (its own)`), ...options);
     } else field.placeholder = String(more.suited[name] ?? "");
@@ -196,7 +190,10 @@ function defaults(each, more, say) {
   }
 
   async function keep() {
-    const values = Object.fromEntries(used.map(([name, , kind]) => [name, kind === "select" ? inputs[name].value : read(inputs[name])]));
+    const values = Object.fromEntries(more.fields.map((setting) => {
+      const { name } = setting;
+      return [name, isChoice(setting) ? inputs[name].value : read(inputs[name])];
+    }));
     if (Object.values(values).includes(undefined)) return;
     try {
       await ask(`models/defaults?key=${encodeURIComponent(each.key)}`, { method: "POST", body: values });
