@@ -467,6 +467,7 @@ def test_how_guidance_is_changed_is_asked_only_of_models_that_can_change_it(shel
         ("cogview4", {"turns": (Turn(1, guidance_scale=1.0),)}, "on or off"),
         ("cogview4", {"guidance_end": 0.5}, "takes no guidance end"),
         ("cogview4", {"guidance_rescale": 0.5}, "takes no guidance rescale"),
+        ("cogview4", {"variation_strength": 0.5}, "takes no variation strength"),
         ("lumina2", {"prompt": "a cat <lora:ink:0.8>"}, "takes no LoRA"),
         ("lumina2", {"negative_prompt": "dog", "width": 72}, "multiples of 16"),
         ("lcm", {"negative_prompt": "dog"}, "takes no negative prompt"),

@@ -45,7 +45,7 @@ class TorchRun(DeviceRun):
         self.sampler = model.sampler(recipe)
         # Noise that the sampler adds later goes on where the starting noise ended.
         self.generator = torch.Generator().manual_seed(recipe.seed)
-        noise = model.noise(recipe, self.generator)
+        noise = _starting_noise(recipe, model, self.generator)
         picture, mask = originals.worked_on(recipe, sources)
         self.beside = model.beside(recipe, picture, mask)
         self.original = originals.encode(model, picture, mask, noise) if picture else None
@@ -252,6 +252,29 @@ def _(model: Model, recipe: Recipe, origin: tuple[Any, int] | None, bench: Bench
         if isinstance(past, Stored):
             return _taken_up(past, step, recipe, model, bench)
     return _from_noise(recipe, model, bench)
+
+
+def _starting_noise(recipe: Recipe, model: Model, generator: torch.Generator) -> Tensor:
+    noise = model.noise(recipe, generator)
+    if not recipe.variation_strength:
+        return noise
+    other = model.noise(recipe, torch.Generator().manual_seed(recipe.variation_seed))
+    return between(noise, other, recipe.variation_strength)
+
+
+def between(one: Tensor, other: Tensor, share: float) -> Tensor:
+    """Noise from `one` (share 0) to `other` (1), each (1, c, h, w) unit normal, along the arc between the two.
+
+    As stable-diffusion-webui turns one seed's noise towards another's (`slerp` in modules/rng.py there): each column of
+    latents is a direction, which turns by its own angle. So what lies between is as much noise as either.
+    """
+    along = -2  # the rows of a column, which is what that program's noise without a batch has second
+    directions = [each / each.norm(dim=along, keepdim=True) for each in (one, other)]
+    cosine = (directions[0] * directions[1]).sum(along, keepdim=True)
+    if cosine.mean() > 0.9995:  # as good as the same: there is no arc
+        return one * (1 - share) + other * share
+    angle = torch.acos(cosine.clamp(-1, 1))
+    return (torch.sin((1 - share) * angle) * one + torch.sin(share * angle) * other) / torch.sin(angle)
 
 
 def _from_noise(recipe: Recipe, model: Model, bench: Bench) -> TorchRun:

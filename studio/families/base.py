@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -87,6 +87,8 @@ class Model(Family):
 
     parts: the diffusers folder's components by name, on `device`, in `dtype`, and its `model_index`.
     """
+
+    varies: ClassVar[bool] = True
 
     def __init__(self, parts: Mapping[str, Any], device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(parts, device, dtype)

@@ -62,6 +62,8 @@ class Family(ABC):
     """Whether LoRAs in a prompt are applied."""
     takes_controls: ClassVar[bool] = False
     """Whether ControlNets and IP-Adapters can guide it."""
+    varies: ClassVar[bool] = False
+    """Whether its starting noise can lie between those of two seeds."""
     weights: ClassVar[bool] = False
     """Whether its text encoders can be given weights, `(word:1.2)`. If not, they are given the words alone."""
     distillations: ClassVar[tuple[str, ...]] = ()

@@ -18,7 +18,7 @@ from typing import Any
 
 from studio.errors import RecipeError, about
 from studio.recipe.fields import BY_NAME, MAX_PROMPT, NUMBERS, Axis
-from studio.recipe.recipe import MAX_PICTURES, RANDOM_SEEDS, Recipe
+from studio.recipe.recipe import MAX_PICTURES, RANDOM_SEEDS, SEEDS, Recipe
 from studio.words import tags
 from studio.words.wildcards import without_weight
 
@@ -258,11 +258,11 @@ def _weighing(lora: str, weight: str) -> Callable[[Recipe], Recipe]:
 def _values(name: str, word: str) -> list[Value]:
     if name == "size":
         return [_size(word)]
-    if name == "seed" and (found := _RANDOM.fullmatch(word)):
+    if name in SEEDS and (found := _RANDOM.fullmatch(word)):
         count = int(found[1])
         if count > MAX_PICTURES:
             raise RecipeError(f"{count:,} random seeds are too many; {MAX_PICTURES} pictures are the most.")
-        return [_number("seed", Decimal(seed)) for seed in random.sample(range(RANDOM_SEEDS), count)]
+        return [_number(name, Decimal(seed)) for seed in random.sample(range(RANDOM_SEEDS), count)]
     return [_number(name, number) for number in _numbers(name, word)]
 
 

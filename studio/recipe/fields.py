@@ -37,7 +37,8 @@ class Field:
     """One setting of a recipe.
 
     kind: text of up to MAX_PROMPT characters, a whole number, or any number. least, most: the range of a number.
-    multiple: what it must be divisible by, if anything. fault: the sentence on a value out of range, with {value}, {least}, {most}.
+    multiple: what it must be divisible by, if anything. fault: the sentence on a value out of range, with {value},
+    {least} and {most}.
     label: what it is called in a form. step: what an arrow key adds there. optional: whether it may be left empty.
     key: its name in the text that A1111-style tools read. always: whether it stands there though it is as it begins.
     axis: how it can be compared. is_own: whether a model can have a value of its own for it (`models/records.py`).
@@ -125,6 +126,27 @@ FIELDS: tuple[Field, ...] = (
         key="Seed",
         always=True,
         axis=Axis("1-4, or: 4 random", "1-3", "seed {}"),
+    ),
+    Field(
+        "variation_seed",
+        "whole",
+        "Variation seed",
+        most=MAX_SEED,
+        fault="The variation seed {value} is out of range. Use 0 to {most}.",
+        key="Variation seed",
+        axis=Axis("1-4, or: 4 random", "1-3", "variation seed {}"),
+        takes="varies",
+        refused="{model} takes no variation seed. Set the variation strength to 0.",
+    ),
+    Field(
+        "variation_strength",
+        label="Variation strength",
+        fault="A variation strength of {value:g} is out of range. Use 0 to 1.",
+        step=0.05,
+        key="Variation seed strength",
+        axis=Axis("0-0.4 +0.1", "0, 0.1, 0.2, 0.4", "variation {}"),
+        takes="varies",
+        refused="{model} takes no variation seed. Set the variation strength to 0.",
     ),
     Field(
         "strength",

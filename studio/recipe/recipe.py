@@ -34,6 +34,8 @@ ROUNDING = 1e-6
 RANDOM_SEEDS = 2**32
 """Random seeds stay below this, which other programs can use too."""
 
+SEEDS = ("seed", "variation_seed")
+
 SOURCE_NAME = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})-[0-9a-f]{24}")
 """What start pictures and masks are called in `pictures.sources`: their size, and a part of their pixels' hash."""
 
@@ -111,6 +113,8 @@ class Recipe:
     arXiv:2305.08891, section 3.4); None means as the model is made for.
     sampler: a label from `studio.families.samplers`. schedule: how its noise levels are spread, a label from there too.
     seed: 0 to 2**64 - 1; decides the starting noise and all noise added later.
+    variation_seed, variation_strength: another seed, and how far from 0 (not at all) to 1 (wholly) the starting noise
+    is turned towards that seed's (`studio.drawing.torch_run.between`): a picture like this one, but not the same.
     source: name of the picture to start from (`pictures.sources`); empty means from noise alone. Without a mask it has
     the recipe's own size; with one the result has the source's size.
     mask: name of a mask as large as the source: 0 keeps a pixel, 255 lets it change wholly, and what lies between lets
@@ -141,6 +145,8 @@ class Recipe:
     sampler: str = "DPM++ 2M"
     schedule: str = AUTOMATIC
     seed: int = 0
+    variation_seed: int = 0
+    variation_strength: float = 0.0
     source: str = ""
     mask: str = ""
     strength: float = 1.0
@@ -221,7 +227,8 @@ class Recipe:
     def for_page(self) -> dict[str, Any]:
         """The values by name, for a web page: seeds that it would round are text, which `from_values` reads."""
         values = dataclasses.asdict(self)
-        values["seed"] = _exact(self.seed)
+        for name in SEEDS:
+            values[name] = _exact(values[name])
         for turn in values["turns"]:
             turn["noise"] = turn["noise"] and (turn["noise"][0], _exact(turn["noise"][1]))
         return values
@@ -295,7 +302,7 @@ def _as_field(name: str, value: Any) -> Any:
     field = BY_NAME.get(name)
     if field and field.optional and value is None:
         return None
-    if name == "seed" and isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value):
+    if name in SEEDS and isinstance(value, str) and re.fullmatch(r"[0-9]{1,20}", value):
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise RecipeError(f"The {_word(name)} must be a number, not {value!r}.")

@@ -71,6 +71,16 @@ EXPLAINED: dict[str, tuple[str, str]] = {
         "leave it empty for a new one each time.",
         "text-to-image#settings",
     ),
+    "Variation seed": (
+        "A second seed for pictures that resemble the first: the noise lies between both. It has an effect where the "
+        "variation strength is above 0; with several pictures it is the one that counts up.",
+        "text-to-image#settings",
+    ),
+    "Variation strength": (
+        "How far the noise is turned from the seed towards the variation seed: 0 not at all, 0.1 to 0.3 for pictures "
+        "alike, 1 wholly.",
+        "text-to-image#settings",
+    ),
     "Strength": (
         "How much of the start picture may change: 0 keeps it, 1 draws anew. It is the share of the steps that is run.",
         "image-to-image#settings",

@@ -20,12 +20,12 @@ from studio.models.manager import Manager
 from studio.models.records import DEFAULTS
 from studio.recipe import fields, turns
 from studio.recipe.fields import MAX_SEED
-from studio.recipe.recipe import AUTOMATIC, MAX_PICTURES, RANDOM_SEEDS, Recipe
+from studio.recipe.recipe import AUTOMATIC, MAX_PICTURES, RANDOM_SEEDS, SEEDS, Recipe
 from studio.words import styles
 from studio.words.styles import Style, Styles
 from studio.words.wildcards import Wildcards
 
-NUMBERS = {field.name: field.label for field in fields.NUMBERS if field.name != "seed"} | {
+NUMBERS = {field.name: field.label for field in fields.NUMBERS if field.name not in SEEDS} | {
     "pictures": "Pictures",
     "grow": "Grow",
     "feather": "Feather",
@@ -118,7 +118,8 @@ def read(values: dict[str, Any], **chosen: Any) -> tuple[list[Recipe], PreviewKi
     names = {*asdict(Recipe()), "pictures", "previews"}
     values = {name: value for name, value in values.items() if name in names}
     pictures, previews = whole("pictures", values.pop("pictures"), 1, MAX_PICTURES), values.pop("previews")
-    values["seed"] = _seed(values["seed"])
+    for name in SEEDS:
+        values[name] = _seed(values.get(name), name)
     with about("turns"):
         values["turns"] = turns.parse(str(values.get("turns") or ""))
     values["controls"] = _controls(values.get("controls"))
@@ -127,7 +128,17 @@ def read(values: dict[str, Any], **chosen: Any) -> tuple[list[Recipe], PreviewKi
     first = Recipe.from_values({name: typed(name, value) for name, value in values.items()} | chosen)
     if previews not in get_args(PreviewKind):
         raise RecipeError("Previews can be clean, noisy or off.")
-    return [replace(first, seed=first.seed + index) for index in range(pictures)], previews
+    return [_next(first, index) for index in range(pictures)], previews
+
+
+def _next(first: Recipe, index: int) -> Recipe:
+    """The recipe with the seed that counts up: of variations the other one, as in stable-diffusion-webui.
+
+    A variation seed without a strength has no effect, so pictures that are the same have the same recipe.
+    """
+    if first.variation_strength:
+        return replace(first, variation_seed=first.variation_seed + index)
+    return replace(first, seed=first.seed + index, variation_seed=0)
 
 
 def worded(values: dict[str, Any], known: Styles, models: Manager) -> dict[str, Any]:
@@ -187,16 +198,16 @@ def typed(name: str, value: Any) -> Any:
     return found
 
 
-def _seed(text: Any) -> int:
-    """The seed that was typed; a random one if the field is empty."""
-    text = str(text or "").strip()
+def _seed(text: Any, name: str) -> int:
+    """The seed that was typed; a random one if the field is empty. Raises RecipeError."""
+    text, word = str(text or "").strip(), name.replace("_", " ")
     if not text:
         return random.randrange(RANDOM_SEEDS)
     if not text.isdecimal():
-        sentence = f"The seed must be a whole number, not {text[:40]!r}. Empty means a new one each time."
-        raise RecipeError(sentence, "seed")
+        sentence = f"The {word} must be a whole number, not {text[:40]!r}. Empty means a new one each time."
+        raise RecipeError(sentence, name)
     if (seed := seed_typed(text)) is None:
-        raise RecipeError(f"The seed {text[:24]} is out of range. Use 0 to {MAX_SEED}.", "seed")
+        raise RecipeError(f"The {word} {text[:24]} is out of range. Use 0 to {MAX_SEED}.", name)
     return seed
 
 
@@ -313,7 +324,7 @@ def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any
     for name in depending:
         kept = {"value": values[name]} if name in values else {}
         # What is not shown must have no effect.
-        hidden = {"value": getattr(plain, name)}
+        hidden = {"value": "" if name in SEEDS else getattr(plain, name)}
         updates[name] = gr.update(visible=name not in idle, **(hidden if name in idle else kept))
     return updates
 

@@ -156,6 +156,11 @@ class Settings:
             self.fields["seed"] = gr.Textbox(label="Seed", placeholder="a new one each time", max_lines=1, min_width=0)
             self.dice = gr.Button("Random", size="sm", min_width=0, scale=0)
             self.last = gr.Button("Reuse last", size="sm", min_width=0, scale=0)
+        with gr.Row(elem_classes="together"):
+            self.fields["variation_seed"] = gr.Textbox(
+                label="Variation seed", placeholder="a new one each time", max_lines=1, min_width=0
+            )
+            self.fields["variation_strength"] = form.number("variation_strength", 0.0)
         addons.fields(self.place, self.models, self.fields)
 
 
@@ -378,6 +383,7 @@ def settings_of(
     values = {
         **asdict(recipe),
         "seed": str(recipe.seed),
+        "variation_seed": str(recipe.variation_seed) if recipe.variation_strength else "",
         "turns": turns.written(recipe.turns),
         "styles": [],
     }

@@ -73,8 +73,9 @@ export function facts(recipe, forkedAt) {
   const end = recipe.guidance_end ?? 1;
   const rescaled = typeof recipe.guidance_rescale === "number" ? `, rescaled ${recipe.guidance_rescale}` : "";
   const guidance = `guidance ${recipe.guidance_scale}${end < 1 ? ` to ${Math.round(100 * end)} %` : ""}${rescaled}`;
+  const varied = recipe.variation_strength ? [`variation ${recipe.variation_strength} of seed ${recipe.variation_seed}`] : [];
   const schedule = ["Automatic", "As published"].includes(recipe.schedule ?? "Automatic") ? "" : ` (${recipe.schedule})`;
-  return [...changes(recipe, forkedAt), steps, guidance, `${recipe.sampler}${schedule}`, `${width} × ${height}`, recipe.model].join("\u00a0· ");
+  return [...changes(recipe, forkedAt), ...varied, steps, guidance, `${recipe.sampler}${schedule}`, `${width} × ${height}`, recipe.model].join("\u00a0· ");
 }
 
 /** "forked at step 7: guidance 6 → 9", "changed at step 12: fresh noise 0.4": each change on the way, in order. */
