@@ -5,13 +5,12 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from functools import singledispatch
 from typing import Any, Literal, Self
 
 from PIL.Image import Image
 
 from studio.drawing.moments import Moments
-from studio.families import Family, Guide, Model
+from studio.families import Guide, Model
 from studio.families.previews import LatentPreview
 from studio.files import addons
 from studio.files.addons import File
@@ -118,12 +117,3 @@ class Bench:
             encoders = list(self.models.seen("image encoder").values())
             guide = self.guides[key] = model.guide(control, file, recipe.model, picture, encoders)
         return guide
-
-
-@singledispatch
-def begun(model: Family, recipe: Recipe, origin: tuple[Any, int] | None, bench: Bench) -> DeviceRun:
-    """The run of a recipe on this model, which is loaded. origin: as in `studio.engine.protocols.Worker.begin`.
-
-    Each way of running registers itself for the families that it runs.
-    """
-    raise TypeError(f"Nothing here runs a {type(model).__name__}.")

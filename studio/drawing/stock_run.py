@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from studio.drawing import originals
-from studio.drawing.run import Bench, DeviceRun, begun
+from studio.drawing.run import Bench, DeviceRun
 from studio.families.previews import LatentPreview
 from studio.families.stock.calls import AfterStep, Stage, Step, first_picture
 from studio.families.stock.family import Stock
@@ -205,8 +205,7 @@ class StockRun(DeviceRun):
         return self.recipe.at(self._reached()).guidance_scale if self.recipe.turns else None
 
 
-@begun.register
-def _(model: Stock, recipe: Recipe, origin: tuple[Any, int] | None, bench: Bench) -> StockRun:
+def begun(model: Stock, recipe: Recipe, origin: tuple[Any, int] | None, bench: Bench) -> StockRun:
     run = StockRun(model, recipe, bench.sources)
     for sentence in model.notes:
         run.note(sentence)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from studio.drawing import originals
 from studio.drawing.moments import Moment, Moments, Stored, nearest
-from studio.drawing.run import Bench, DeviceRun, begun
+from studio.drawing.run import Bench, DeviceRun
 from studio.families import Guide, Model, Row, placement
 from studio.families.base import tensors
 from studio.families.previews import LatentPreview
@@ -241,8 +241,7 @@ class TorchRun(DeviceRun):
             moments.keep(picture, self.recipe, dict(self.moments), self.projection)
 
 
-@begun.register
-def _(model: Model, recipe: Recipe, origin: tuple[Any, int] | None, bench: Bench) -> TorchRun:
+def begun(model: Model, recipe: Recipe, origin: tuple[Any, int] | None, bench: Bench) -> TorchRun:
     _check_samplers(recipe, model)
     if origin and _agree(origin[0].recipe, origin[1], recipe):
         past, step = origin

@@ -7,19 +7,21 @@ import logging
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import singledispatch
 from typing import Any, Literal
 
 import torch
 from PIL.Image import Image
 
 from studio import memory
-from studio.drawing import faults, originals
+from studio.drawing import faults, originals, stock_run, torch_run
 from studio.drawing.moments import Moments, Stored
-from studio.drawing.run import Bench, DeviceRun, begun
+from studio.drawing.run import Bench, DeviceRun
 from studio.errors import OutOfMemory, RecipeError, about
-from studio.families import Family, placement
+from studio.families import Family, Model, placement
 from studio.families.addons import adapters
 from studio.families.samplers import check_schedule
+from studio.families.stock.family import Stock
 from studio.files import addons
 from studio.files.addons import File
 from studio.models import catalog
@@ -42,6 +44,16 @@ STEPS_HELD = 512 * 2**20
 """Bytes of memory for the steps of all pictures, finished or in the making, that one can go back to."""
 
 log = logging.getLogger(__name__)
+
+
+@singledispatch
+def begun(model: Family, recipe: Recipe, origin: tuple[Any, int] | None, bench: Bench) -> DeviceRun:
+    """The run of a recipe on this model, which is loaded. origin: as in `studio.engine.protocols.Worker.begin`."""
+    raise TypeError(f"Nothing here runs a {type(model).__name__}.")
+
+
+begun.register(Model, torch_run.begun)
+begun.register(Stock, stock_run.begun)
 
 
 class TorchWorker:
