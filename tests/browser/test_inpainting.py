@@ -126,7 +126,7 @@ def test_the_region_changes_in_place(page: Page, picture: Path) -> None:
     assert canvas["width"] < 0.95 * box["width"] and canvas["x"] > box["x"] and canvas["y"] > box["y"]
     page.keyboard.press("Escape")
     expect(tab.locator(".tile[data-state=paused]")).to_have_count(1)
-    tab.get_by_role("button", name="Discard").click()
+    tab.get_by_role("button", name="Discard", exact=True).click()
 
 
 def test_undo_redo_invert_and_clear(page: Page, picture: Path) -> None:

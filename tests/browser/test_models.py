@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +18,15 @@ NASTY = "${alert(1)} <img src=x onerror=alert(2)>"
 
 
 @pytest.fixture
-def loras(models_folder: Path) -> Path:
-    """A folder of LoRAs among the studio's models, with a picture and trigger words."""
+def loras(models_folder: Path) -> Iterator[Path]:
+    """A folder of LoRAs among the studio's models, with a picture and trigger words, while these tests run."""
     folder = models_folder / "Lora"
     notes = {"modelspec.trigger_phrase": f"sks cat, {NASTY}", "modelspec.description": f"Cats.\n{NASTY}"}
     weights.safetensors(folder / "cats.safetensors", LORA, notes)
     weights.safetensors(folder / "turned\u202eround.safetensors", LORA)
     Image.new("RGB", (300, 300), "#3a7").save(folder / "cats.preview.png")
-    return folder
+    yield folder
+    shutil.rmtree(folder)
 
 
 def open_tab(page: Page) -> Locator:
@@ -207,7 +209,7 @@ def test_models_in_memory_are_shown_and_can_be_freed(page: Page, faults: list[st
     page.get_by_role("tab", name="Text to image").click()
     expect(tile).to_have_attribute("data-state", "step")
     page.get_by_role("button", name="Stop").click()
-    page.get_by_role("button", name="Discard").click()
+    page.get_by_role("button", name="Discard", exact=True).click()
     forgive(faults)
 
 

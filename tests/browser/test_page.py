@@ -171,7 +171,7 @@ def test_sixty_four_are_told_apart_and_nothing_lies_over_them(page: Page) -> Non
     expect(tab.locator(".strip")).to_be_in_viewport()
     page.keyboard.press("Escape")
     expect(tab.locator(".tile[data-state=step], .tile[data-state=queued]")).to_have_count(0)
-    tab.get_by_role("button", name="Discard").click()
+    tab.get_by_role("button", name="Discard", exact=True).click()
 
 
 # ---- Nothing jumps ----
@@ -259,7 +259,7 @@ def test_a_phone_shows_how_to_go_on_and_which_picture_is_which(phone: Page) -> N
     tab.get_by_role("button", name="Stop", exact=True).tap()
     for name in ("Continue", "Discard"):
         expect(tab.get_by_role("button", name=name, exact=True)).to_be_in_viewport(ratio=1)
-    tab.get_by_role("button", name="Discard").tap()
+    tab.get_by_role("button", name="Discard", exact=True).tap()
     expect(tab.locator(".tile")).to_have_count(0)
 
 

@@ -122,7 +122,7 @@ def test_stop_keeps_the_partial_picture_and_it_can_be_continued(page: Page, stud
     page.get_by_role("button", name="Stop", exact=True).click()
     wait_for(page, "paused")
     assert done + 2 <= step_of(page) < LONG
-    page.get_by_role("button", name="Discard").click()
+    page.get_by_role("button", name="Discard", exact=True).click()
     expect(here(page).locator(".tile")).to_have_count(0)
     expect(here(page).locator(".hint")).to_be_visible()
 
@@ -171,7 +171,7 @@ def test_a_picture_that_cannot_be_continued_says_why(page: Page, faults: list[st
     expect(page.get_by_role("dialog").get_by_role("alert").filter(has_text=sentence)).to_be_visible()
     page.keyboard.press("Escape")
     page.unroute(re.compile("/resume"))
-    page.get_by_role("button", name="Discard").click()
+    page.get_by_role("button", name="Discard", exact=True).click()
     expect(here(page).locator(".tile")).to_have_count(0)
     faults[:] = [fault for fault in faults if "422" not in fault]  # Chromium's own line for each refused request
 

@@ -118,7 +118,7 @@ def test_a_picture_is_changed_while_it_is_made(page: Page, studio: Studio) -> No
     expect(tab.locator(".tile[data-state=paused]")).to_have_count(1)
     [turn] = newest(studio).turns
     assert turn == Turn(turn.step, prompt="a ship") and 3 <= turn.step < LONG
-    tab.get_by_role("button", name="Discard").click()
+    tab.get_by_role("button", name="Discard", exact=True).click()
 
 
 def test_another_sampler_and_fresh_noise_are_branches_that_can_be_made_again(page: Page, studio: Studio) -> None:
