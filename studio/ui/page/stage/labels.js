@@ -9,13 +9,18 @@ const FEWEST = 3;
 export function namesOf(jobs, isShort) {
   const seeds = jobs.map(({ recipe }) => recipe.seed);
   const seedNames = isShort ? shortSeeds(seeds) : seeds.map((seed) => `Seed ${seed}`);
-  const names = jobs.map((job, index) => [seedNames[index], changeOf(job)].filter(Boolean).join("\u00a0· "));
+  const names = jobs.map((job, index) => [seedNames[index], variationOf(job), changeOf(job)].filter(Boolean).join("\u00a0· "));
   const count = new Map();
   return names.map((name) => {
     const number = (count.get(name) ?? 0) + 1;
     count.set(name, number);
     return number === 1 ? name : `${name}\u00a0(${number})`;
   });
+}
+
+/** The seed that its noise was turned towards: variations of one picture have the seed in common. */
+function variationOf({ recipe }) {
+  return recipe.variation_strength ? `variation ${recipe.variation_seed}` : "";
 }
 
 /** What was changed last, for pictures that often have the seed of their neighbour. */
