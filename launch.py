@@ -62,6 +62,10 @@ QUIET = {
 """Read by the libraries as they are imported: none of them may call out."""
 
 
+MOST_CORES = 4
+"""For the tests: each takes two gigabytes, and a browser and a studio of its own."""
+
+
 class InstallError(StudioError):
     """The environment could not be made."""
 
@@ -408,11 +412,16 @@ def has_browser(system: str, environ: Mapping[str, str]) -> bool:
 
 
 def test(arguments: Sequence[str]) -> int:
-    """Run pytest with these arguments, the browser tests too if there is or can be a Chromium."""
+    """Run pytest with these arguments, the browser tests too if there is or can be a Chromium.
+
+    Without arguments that is the whole suite, on several cores, a file of tests at a time.
+    """
     chromium = find_chromium() or _get_chromium()
     environ = {**os.environ, "EMERGE_TEST_CHROMIUM": chromium or ""}
     if not chromium:
         print("There is no Chromium and none could be installed, so the browser tests are skipped.", flush=True)
+    cores = min(os.cpu_count() or 1, MOST_CORES)
+    arguments = arguments or ["-n", str(cores), "--dist", "loadfile"]
     return subprocess.run([sys.executable, "-m", "pytest", *arguments], cwd=ROOT, env=environ).returncode
 
 

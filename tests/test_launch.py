@@ -331,8 +331,12 @@ def test_without_any_chromium_the_tests_run_and_it_is_said(
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000, raising=False)
     monkeypatch.setattr(subprocess, "run", commands := Commands())
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
     launch.test([])
     assert ["-m", "playwright", "install", "chromium"] in commands.made
     assert not any("apt-get" in command for command in commands.made)
-    assert commands.made[-1] == ["-m", "pytest"] and commands.environ["EMERGE_TEST_CHROMIUM"] == ""
+    assert (
+        commands.made[-1] == ["-m", "pytest", "-n", "3", "--dist", "loadfile"]
+        and commands.environ["EMERGE_TEST_CHROMIUM"] == ""
+    )
     assert "browser tests are skipped" in capsys.readouterr().out
