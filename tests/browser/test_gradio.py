@@ -47,7 +47,7 @@ def test_what_the_scripts_rely_on_in_gradios_page_is_there(page: Page) -> None:
     page.get_by_role("tab", name="Text to image").click()
     panel(page, "text_to_image").get_by_label("Prompt", exact=True).wait_for()
     missing = [name for name, condition in FOUND.items() if not holds(page, condition)]
-    assert not missing
+    assert not missing, ", ".join(missing)
 
 
 def test_an_accordion_that_was_opened_is_not_closed(page: Page) -> None:
