@@ -46,3 +46,16 @@ def test_every_script_is_used(script: Path) -> None:
     name = str(script.relative_to(PAGE))
     in_python = any(name in path.read_text("utf-8") for path in (ROOT / "studio").rglob("*.py"))
     assert in_python or any(script in imported(each) for each in SCRIPTS)
+
+
+GRADIOS = re.compile(
+    r"svelte|label-wrap|wrap-inner|secondary-wrap|tab-wrapper|tab-nav|data-tab-id|dataset\.tabId|block-info|combobox|"
+    r"aria-selected=true|\[aria-controls|[\"`']\.block\b|\.token\b|\.primary\b|-prompt textarea"
+)
+"""Classes and attributes that Gradio gives to the page."""
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(PAGE)))
+def test_what_gradio_calls_things_stands_in_one_script(script: Path) -> None:
+    found = GRADIOS.findall(script.read_text("utf-8"))
+    assert bool(found) == (script == PAGE / "common" / "gradio.js"), f"move it to common/gradio.js: {found}"

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers.pipelines.flux2.pipeline_flux2 import compute_empirical_mu
-from diffusers.pipelines.flux2.system_messages import SYSTEM_MESSAGE
 from PIL import Image
 from torch import Tensor
 
+from studio.compat import of_diffusers
 from studio.families.base import Row, guided, sides
 from studio.families.family import Facts
 from studio.families.language_models import ReadByLanguageModel, asked
@@ -70,7 +69,7 @@ class Flux2(ReadByLanguageModel):
     def sampler(self, recipe: Recipe) -> Sampler:
         tokens = (recipe.width // self.vae_factor) * (recipe.height // self.vae_factor)
         config = self._timetable(recipe)
-        shift = compute_empirical_mu(tokens, recipe.steps) if config.get("use_dynamic_shifting") else None
+        shift = of_diffusers.flux2_mu(tokens, recipe.steps) if config.get("use_dynamic_shifting") else None
         return self._sampler(recipe, config, shift)
 
     def _vae_encode(self, pictures: Tensor) -> Tensor:
@@ -102,7 +101,7 @@ class Flux2(ReadByLanguageModel):
     def _tokens(self, text: str) -> list[int]:
         if self._is_dev:
             # The template is one for pictures and text, and takes messages in parts.
-            parts = [("system", SYSTEM_MESSAGE), ("user", text.replace("[IMG]", ""))]
+            parts = [("system", of_diffusers.flux2_system_message()), ("user", text.replace("[IMG]", ""))]
             messages = [{"role": role, "content": [{"type": "text", "text": each}]} for role, each in parts]
             return self.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
         return self.tokenizer(asked(self.tokenizer, text, thinking=False), verbose=False).input_ids

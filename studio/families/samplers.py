@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from studio.compat import of_diffusers
 from studio.errors import RecipeError
 from studio.recipe import schedules
 from studio.recipe.recipe import AS_PUBLISHED, AUTOMATIC
@@ -131,7 +132,7 @@ class Sampler:
         self._takes_generator = "generator" in inspect.signature(self._scheduler.step).parameters
         self._timesteps = timesteps[self._first :]
         self.go_to(0)
-        self._made = dict(vars(self._scheduler))
+        self._made = dict(of_diffusers.state_of(self._scheduler))
 
     def go_to(self, step: int) -> None:
         """Stand where so many steps are taken, without having taken them. For a sampler that has taken none."""
@@ -140,21 +141,15 @@ class Sampler:
             self._scheduler.set_begin_index(self._first + self._calls)
 
     def copy(self) -> "Sampler":
-        """One that goes on from the same place by itself.
-
-        Tensors are shared, for no scheduler writes into one it has; lists, in which some keep their history, are not.
-        """
+        """One that goes on from the same place by itself."""
         result = copy.copy(self)
-        result._scheduler = copy.copy(self._scheduler)
-        for name, value in vars(result._scheduler).items():
-            if isinstance(value, list):
-                setattr(result._scheduler, name, list(value))
+        result._scheduler = of_diffusers.copied(self._scheduler)
         return result
 
     @property
     def state(self) -> dict[str, Any]:
         """Where it stands and what it remembers: numbers, tensors, and lists of these and of None."""
-        now = vars(self._scheduler)
+        now = of_diffusers.state_of(self._scheduler)
         changed = {name: value for name, value in now.items() if value is not self._made.get(name, self)}
         return {"calls": self._calls, "scheduler": changed}
 
@@ -164,7 +159,7 @@ class Sampler:
         if type(calls) is not int or not 0 <= calls <= len(self._timesteps):
             raise ValueError(f"there is no call {calls!r:.20} in this timetable")
         self._calls = calls
-        vars(self._scheduler).update(values)
+        of_diffusers.put_state(self._scheduler, values)
 
     @property
     def initial_scale(self) -> float:
@@ -244,8 +239,7 @@ class Sampler:
         now, after = self._scheduler.sigmas[self._first + self._calls :][:2].tolist()
         clean = self.clean(self.model_input(latents), output)
         self._calls += 2
-        self._scheduler.set_begin_index(self._first + self._calls)
-        self._scheduler._step_index = None  # so that it goes on from where it is told to begin
+        of_diffusers.go_on_from(self._scheduler, self._first + self._calls)
         return clean + (latents - clean) * (after / now)
 
     @property

@@ -19,12 +19,10 @@ import numpy as np
 import torch
 import transformers
 from accelerate import init_empty_weights
-from diffusers.loaders import single_file_utils
-from diffusers.models.model_loading_utils import load_model_dict_into_meta
-from diffusers.models.modeling_utils import LegacyModelMixin
 from torch import Tensor
 
 from studio import disk
+from studio.compat import of_diffusers
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
 from studio.files import headers, unused, weights
 from studio.files.folders import PICKLES, check, parameters, read_json, weight_files
@@ -190,9 +188,9 @@ def _filled(
 ) -> torch.nn.Module | None:
     """The part with its weights read here, once and with progress; None of kinds that only the libraries can read."""
     library = issubclass(kind, (diffusers.ModelMixin, transformers.PreTrainedModel))
-    if not library or issubclass(kind, LegacyModelMixin) or not files or not (folder / "config.json").exists():
+    if not library or of_diffusers.has_other_classes(kind) or not files or not (folder / "config.json").exists():
         return None
-    partly_exact = getattr(kind, "_keep_in_fp32_modules", None) and dtype != torch.float32
+    partly_exact = of_diffusers.is_partly_exact(kind) and dtype != torch.float32
     if partly_exact or "quantization_config" in read_json(folder / "config.json"):
         return None
     listed = [read_json(each).get("weight_map") for each in folder.glob("*.safetensors.index.json")]
@@ -210,9 +208,9 @@ def _filled(
     else:
         with init_empty_weights():
             part = kind.from_config(kind.load_config(folder, local_files_only=True))
-        part._fix_state_dict_keys_on_load(state)
-        load_model_dict_into_meta(part, state, dtype=dtype)
-        ignored = getattr(kind, "_keys_to_ignore_on_load_unexpected", None) or ()
+        of_diffusers.rename(part, state)
+        of_diffusers.fill(part, state, dtype)
+        ignored = of_diffusers.may_be_left_over(kind)
         odd = state.keys() - part.state_dict().keys()
         odd = {name for name in odd if not any(re.search(each, name) for each in ignored)}
         part.unused = unused.sentence(f"{folder.parent.name}/{folder.name}", odd)
@@ -237,8 +235,7 @@ def _class(where: Path, name: str, named: Sequence[str | None]) -> Any:
     if library in _TRUSTED and (found := getattr(importlib.import_module(library), kind or "", None)):
         return found
     # Parts that only one pipeline uses stand under its name.
-    # Wuerstchen's, and the autoencoder that Stable Cascade shares with it, have moved since.
-    homes = (f"diffusers.pipelines.{library}", "diffusers.pipelines.deprecated.wuerstchen")
+    homes = (f"diffusers.pipelines.{library}", of_diffusers.WUERSTCHEN)
     for home in homes if library and library.isidentifier() and library != "transformers" else ():
         if importlib.util.find_spec(home) and (found := getattr(importlib.import_module(home), kind or "", None)):
             return found
@@ -501,12 +498,12 @@ def _assign(kind: Any, config: Path, state: dict[str, Tensor], dtype: torch.dtyp
     """A module of this kind whose parameters are these tensors, not copies of them. name: their file's."""
     where: dict[str, Any] = {"config": str(config.parent), "subfolder": config.name, "local_files_only": True}
     if kind.__name__.startswith("CLIPTextModel"):
-        return single_file_utils.create_diffusers_clip_model_from_ldm(kind, state, torch_dtype=dtype, **where)
+        return of_diffusers.clip_of_makers(kind, state, dtype, **where)
     if kind is transformers.T5EncoderModel:
         if "text_encoders.t5xxl.transformer.shared.weight" not in state:
             prefix = "text_encoders.t5xxl.transformer."
             state[prefix + "shared.weight"] = state[prefix + "encoder.embed_tokens.weight"]
-        return single_file_utils.create_diffusers_t5_model_from_checkpoint(kind, state, torch_dtype=dtype, **where)
+        return of_diffusers.t5_of_makers(kind, state, dtype, **where)
     if issubclass(kind, transformers.PreTrainedModel):
         return _from_state(kind, kind.config_class.from_pretrained(config), state, dtype, name)
     if convert := _VAES.get(kind.__name__):
@@ -524,14 +521,14 @@ def _converted(
     if not set(part.state_dict()) <= set(state):
         statistics = {name: tensor for name, tensor in state.items() if name.startswith("bn.")}
         state = {**convert(state, config=settings), **statistics}
-    load_model_dict_into_meta(part, state, dtype=dtype)
+    of_diffusers.fill(part, state, dtype)
     return part
 
 
 _VAES: dict[str, Callable[..., Any]] = {
-    "AutoencoderKLFlux2": single_file_utils.convert_ldm_vae_checkpoint,
+    "AutoencoderKLFlux2": of_diffusers.converted_kl,
     # Qwen-Image's autoencoder is that of Wan 2.1, trained on.
-    "AutoencoderKLQwenImage": single_file_utils.convert_wan_vae_to_diffusers,
+    "AutoencoderKLQwenImage": of_diffusers.converted_wan,
 }
 
 

@@ -280,12 +280,6 @@ def _given(name: str, *names: str, options: Any = None, function: str = "mount")
     return f"{script(name)}.then(({{ {function} }}) => {function}({values}));"
 
 
-def carried(event: gr.EventData) -> dict[str, Any]:
-    """What an event of a component of our own carries (EVENTS). The only place that reads Gradio's private field."""
-    data: dict[str, Any] = event._data
-    return data
-
-
 def script(name: str) -> str:
     """What imports the page's module of this name. Its address goes by the page's, which a proxy may have moved."""
     return f'import(new URL("page/{name}", document.baseURI))'

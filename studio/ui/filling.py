@@ -9,10 +9,11 @@ import gradio as gr
 from gradio.components import Component
 
 from studio import numerals
+from studio.compat.of_gradio import carried
 from studio.errors import StudioError
 from studio.models.manager import Manager
 from studio.ui import addons, form
-from studio.ui.canvas import answer, carried
+from studio.ui.canvas import answer
 
 AT_ONCE: dict[str, Any] = {
     "queue": False,

@@ -11,6 +11,7 @@ import gradio as gr
 from gradio.components import Component
 
 from studio import numerals
+from studio.compat.of_gradio import carried
 from studio.engine.engine import Engine
 from studio.engine.job import Job
 from studio.engine.protocols import PreviewKind
@@ -24,7 +25,7 @@ from studio.pictures.sources import Sources
 from studio.recipe import turns
 from studio.recipe.recipe import AS_PUBLISHED, AUTOMATIC, RANDOM_SEEDS, ROUNDING, Recipe
 from studio.ui import addons, canvas, form
-from studio.ui.canvas import carried, held, notice, pinned, slider
+from studio.ui.canvas import held, notice, pinned, slider
 from studio.ui.filling import AT_ONCE, Answer, brought_to
 from studio.ui.recalled import recalled
 from studio.web.live import Live, owner_of, stage_of

@@ -5,9 +5,10 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from studio.compat.of_gradio import carried
 from studio.errors import StudioError
 from studio.ui import form
-from studio.ui.canvas import carried, notice, styles_bringer
+from studio.ui.canvas import notice, styles_bringer
 from studio.ui.filling import AT_ONCE, Answer
 from studio.ui.painting import Settings, Studio
 from studio.words.styles import Style

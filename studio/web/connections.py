@@ -11,7 +11,7 @@ import contextlib
 from collections import Counter
 from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from studio.compat.of_uvicorn import Http
 
 HEAD_SECONDS = 15.0
 """Seconds within which the head of a request must be complete, from the connection or from the answer before on."""
@@ -36,7 +36,7 @@ RESERVED = 256
 """Open files that are left for everything else: pictures, the index, models."""
 
 
-class Connection(H11Protocol):
+class Connection(Http):
     """Uvicorn's connection, with an end to its patience."""
 
     waiting: dict["Connection", None]
@@ -76,9 +76,6 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         self._watch()
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Say nothing: the studio needs no websockets, and is not to be given any."""
 
     def _wait(self) -> None:
         """Wait for the head of a request, once the answer before it has left."""

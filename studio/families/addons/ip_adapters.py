@@ -17,6 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from studio import disk
+from studio.compat import of_diffusers
 from studio.errors import ModelError
 from studio.families.addons.guides import Guide
 from studio.files import weights
@@ -81,7 +82,7 @@ class IpAdapters:
                     weights.check_file(file.path)
                 self._plain.put_into(self._unet)
                 folders = [str(file.path.parent) for file in files]
-                _holder(self._unet).load_ip_adapter(
+                of_diffusers.ip_adapters_of(self._unet).load_ip_adapter(
                     folders,
                     subfolder=[""] * len(files),
                     weight_name=[file.path.name for file in files],
@@ -105,8 +106,7 @@ class IpAdapters:
         return self._sets[files]
 
     def _encoded(self, file: File, picture: Image.Image, encoders: Iterable[Path]) -> tuple[Tensor, Tensor]:
-        from diffusers import StableDiffusionPipeline
-        from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+        from transformers import CLIPImageProcessorPil
 
         with safe_open(file.path, "pt") as tensors:
             shapes = {name: tensors.get_slice(name).get_shape() for name in list(tensors.keys())}
@@ -117,11 +117,11 @@ class IpAdapters:
         near = [folder / "image_encoder" for folder in (file.path.parent, file.path.parent.parent)]
         encoder = self._image_encoder(file, (*near, *encoders), "hidden_size" if hidden else "projection_dim", width)
         side = encoder.config.image_size
-        holder = _holder(self._unet)
+        holder = of_diffusers.ip_adapters_of(self._unet)
         holder.register_modules(
             image_encoder=encoder, feature_extractor=CLIPImageProcessorPil(size=side, crop_size=side)
         )
-        positive, negative = StableDiffusionPipeline.encode_image(holder, picture, self._device, 1, hidden)
+        positive, negative = of_diffusers.encoded_picture(holder, picture, self._device, hidden)
         return positive[None].to(self._dtype), negative[None].to(self._dtype)
 
     def _image_encoder(self, file: File, folders: Iterable[Path], field: str, width: int) -> Any:
@@ -173,23 +173,3 @@ class _State:
         unet.set_attn_processor(dict(self.processors))
         unet.encoder_hid_proj = self.projection
         unet.config.encoder_hid_dim_type = self.kind
-
-
-def _holder(unet: Any) -> Any:
-    """What diffusers' loader asks of a pipeline."""
-    # Imported when it is needed: diffusers' loaders take seconds.
-    from diffusers.loaders import IPAdapterMixin
-
-    class Holder(IPAdapterMixin):
-        # Not None, so that the loader makes none: pictures are read elsewhere.
-        feature_extractor: Any = ()
-        image_encoder: Any = ()
-
-        def __init__(self) -> None:
-            self.unet = unet
-
-        def register_modules(self, **parts: Any) -> None:
-            for name, part in parts.items():
-                setattr(self, name, part)
-
-    return Holder()

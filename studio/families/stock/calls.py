@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from studio.compat import of_diffusers
 from studio.errors import ModelBroken, RecipeError
 from studio.families.stock.rows import Row
 from studio.recipe.recipe import Recipe
@@ -188,17 +189,11 @@ def scheduler(part: Any, device: torch.device) -> Any:
 
 def watch(scheduler: Any, stepped: Callable[[Step], None]) -> None:
     """Have `stepped` called after each step of the scheduler, before its pipeline goes on."""
-    inner = scheduler.step
-    signature = inspect.signature(inner)
 
-    @functools.wraps(inner)
-    def step(*args: Any, **options: Any) -> Any:
-        given = signature.bind(*args, **options).arguments
-        result = inner(*args, **options)
+    def told(given: Mapping[str, Any], result: Any) -> None:
         stepped(Step(scheduler, result[0], _clean(scheduler, given["model_output"], given["sample"], result)))
-        return result
 
-    scheduler.step = step
+    of_diffusers.watch(scheduler, told)
 
 
 def _clean(scheduler: Any, output: Tensor, sample: Tensor, result: Any) -> Tensor:
@@ -208,7 +203,7 @@ def _clean(scheduler: Any, output: Tensor, sample: Tensor, result: Any) -> Tenso
     if found is None and isinstance(result, tuple) and len(result) > 1:
         found = result[1]
     if found is None and (config.get("algorithm_type", "").endswith("dpmsolver++") or config.get("predict_x0")):
-        found = (getattr(scheduler, "model_outputs", None) or [None])[-1]
+        found = of_diffusers.last_prediction(scheduler)
     sigmas, index = getattr(scheduler, "sigmas", None), getattr(scheduler, "step_index", None)
     flow = "FlowMatch" in type(scheduler).__name__ or config.get("prediction_type") == "flow_prediction"
     if found is None and flow and sigmas is not None and index:

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from PIL import Image
 
+from studio.compat import of_diffusers
 from studio.errors import ModelError, RecipeError
 from studio.families.family import Facts, Family
 from studio.families.stock import calls
@@ -118,13 +119,13 @@ class Stock(Family):
         pipeline = self._build(kind, schedulers)
         arguments = calls.arguments(self.row, kind, recipe, picture, mask)
         # Perturbed attention exchanges parts of the shared model while it draws, and others draw in between.
-        swap = calls.Swap(pipeline) if hasattr(kind, "_set_pag_attn_processor") else None
+        swap = calls.Swap(pipeline) if of_diffusers.exchanges_attention(kind) else None
 
         def call(after_step: AfterStep) -> Any:
             def stepped(name: str, step: Step) -> None:
                 guidance = swap.away(after_step, name, step) if swap else after_step(name, step)
                 if guidance is not None:
-                    pipeline._guidance_scale = guidance
+                    of_diffusers.set_guidance(pipeline, guidance)
 
             for name, scheduler in schedulers.items():
                 calls.watch(scheduler, functools.partial(stepped, name))

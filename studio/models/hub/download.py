@@ -23,6 +23,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, BinaryIO
 
 from studio import disk
+from studio.compat import of_hub
 from studio.errors import DownloadError
 from studio.files.folders import visible
 from studio.models import places
@@ -344,8 +345,6 @@ def _get_file(plan: Plan, file: File, place: Path, tell: Callable[[int], None]) 
     if place.is_file() and place.stat().st_size == file.bytes and (not file.sha256 or _sha256(place) == file.sha256):
         return
     from huggingface_hub import hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils._headers import build_hf_headers
 
     place.parent.mkdir(parents=True, exist_ok=True)
     part = _part(file, place)
@@ -354,8 +353,7 @@ def _get_file(plan: Plan, file: File, place: Path, tell: Callable[[int], None]) 
             begun = growing.tell()
             if begun < file.bytes or not file.bytes:
                 url = hf_hub_url(plan.repository, file.name, revision=plan.revision)
-                counted: Any = _Counted(growing, tell)
-                http_get(url, counted, resume_size=begun, headers=build_hf_headers(), expected_size=file.bytes or None)
+                of_hub.get(url, _Counted(growing, tell), begun, file.bytes or None)
         if not file.sha256 or _sha256(part) == file.sha256:
             os.replace(part, place)
             return

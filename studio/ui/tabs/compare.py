@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 from gradio.components import Component
 
+from studio.compat.of_gradio import carried
 from studio.engine.events import Failed
 from studio.engine.job import Job
 from studio.errors import JobMissing, RecipeError, StudioError
@@ -17,7 +18,7 @@ from studio.grids import axes, sheets
 from studio.recipe.fields import MAX_PROMPT
 from studio.recipe.recipe import Recipe
 from studio.ui import form, more, painting, styling
-from studio.ui.canvas import carried, comparison, heading, notice, offers, strip
+from studio.ui.canvas import comparison, heading, notice, offers, strip
 from studio.ui.filling import AT_ONCE, Answer
 from studio.ui.painting import Settings, Studio
 from studio.web.live import Layout, owner_of, stage_of

@@ -11,13 +11,14 @@ import gradio as gr
 from gradio.components import Component
 
 from studio import numerals
+from studio.compat.of_gradio import carried
 from studio.engine.protocols import PreviewKind
 from studio.errors import SourceError, StudioError
 from studio.models.manager import Manager
 from studio.pictures import masks
 from studio.recipe.recipe import RANDOM_SEEDS, Recipe, size_of
 from studio.ui import form, more, painting, styling
-from studio.ui.canvas import canvas, carried, easel, heading, notice, strip
+from studio.ui.canvas import canvas, easel, heading, notice, strip
 from studio.ui.filling import AT_ONCE, Answer
 from studio.ui.painting import Settings, Studio
 from studio.web.live import owner_of, stage_of

@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.components import Component
 from PIL import ImageOps
 
+from studio.compat import of_gradio
 from studio.engine.protocols import PreviewKind
 from studio.errors import RecipeError, SourceError
 from studio.pictures import masks
@@ -107,7 +108,7 @@ def _mask_fields(settings: Settings) -> None:
         side = _side(settings.first["width"], settings.first["height"])
         fields["side"] = form.number("side", side, step=8)
     fields["start_from"].change(
-        js="(chosen) => ({ __type__: 'update', visible: chosen === 'colour' })",
+        js=of_gradio.shown_if("chosen === 'colour'"),
         inputs=fields["start_from"],
         outputs=fields["colour"],
         **IN_PAGE,

@@ -1,5 +1,6 @@
 // What Gradio leaves single and belongs together: radio buttons, the tabs, rows of buttons.
 
+import { CHOICES, FIELD_NAME } from "./gradio.js";
 import { rove } from "./rove.js";
 
 const ROWS = "[role=tablist], .examples, .intents";
@@ -9,7 +10,7 @@ let count = 0;
 /** Make groups of all that is on the page, and of what comes. */
 export function watchGroups() {
   const look = () => {
-    document.querySelectorAll("fieldset:has(input[type=radio])").forEach(nameGroup);
+    document.querySelectorAll(CHOICES).forEach(nameGroup);
     document.querySelectorAll(ROWS).forEach((row) => {
       if (row.dataset.roves) return;
       row.dataset.roves = "true";
@@ -35,5 +36,5 @@ function nameGroup(fieldset) {
   for (const radio of radios) if (radio.name !== fieldset.dataset.group) radio.name = fieldset.dataset.group;
   if (fieldset.getAttribute("role") === "radiogroup") return;
   fieldset.setAttribute("role", "radiogroup");
-  fieldset.setAttribute("aria-label", fieldset.querySelector("[data-testid=block-info]")?.textContent.trim() ?? "");
+  fieldset.setAttribute("aria-label", fieldset.querySelector(FIELD_NAME)?.textContent.trim() ?? "");
 }

@@ -1,6 +1,7 @@
 // Fields for numbers. They are texts: a browser's own field makes another number of a comma or a point, or none, as its
 // language has it. Those of Gradio's forms are known by the class "number", our own are made here.
 
+import { FIELD_BLOCK, lineOf } from "./gradio.js";
 import { counted, make, stepsRun } from "./words.js";
 
 /** The zeros of the digits that people type: Arabic, Persian, Devanagari, Bengali. */
@@ -51,7 +52,7 @@ export function type(field, text) {
 export function slide(root, { label, field, least, most }, given) {
   const range = root.querySelector(".slider");
   Object.assign(range, { min: least, max: most, step: 0.01 });
-  const input = () => document.querySelector(`#${field} input`);
+  const input = () => lineOf(field);
   range.setAttribute("aria-label", label);
   const follow = () => {
     const number = numberOf(given.get());
@@ -92,7 +93,7 @@ function judge(field) {
   acquit(field);
   if (!sentence) return false;
   const line = make("span", { class: "number-fault", role: "alert", id: `number-fault-${++count}` }, sentence);
-  (field.closest(".block.number") ?? field.parentElement).append(line);
+  (field.closest(`${FIELD_BLOCK}.number`) ?? field.parentElement).append(line);
   faults.set(field, { line, value: field.value });
   field.setAttribute("aria-invalid", "true");
   field.setAttribute("aria-describedby", line.id);

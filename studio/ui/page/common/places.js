@@ -1,5 +1,7 @@
 // Tabs that ask something of one another. A tab is built when it is first shown, so what is asked may have to wait.
 
+import { tabOf } from "./gradio.js";
+
 /** "place verb" → what does it. */
 const doers = new Map();
 const waiting = new Map();
@@ -17,7 +19,7 @@ export function offer(place, verb, act) {
  * `detail` is what it is done with.
  */
 export function ask(place, verb, detail) {
-  const tab = document.querySelector(`[role="tab"][data-tab-id="${place}"]`);
+  const tab = tabOf(place);
   if (tab?.getAttribute("aria-selected") !== "true") {
     tab?.click();
     // How far down one was tells nothing in another tab, where what was asked for happens above.

@@ -1,5 +1,6 @@
 // What is said to those who cannot see it, in one place of the page: a tab that is not shown cannot speak.
 
+import { tabAround } from "./gradio.js";
 import { make } from "./words.js";
 
 /** The element that is read out when it changes. */
@@ -22,7 +23,7 @@ export function makeTeller(section) {
     told = key;
     if (!isNews) return;
     const isShown = section.getClientRects().length > 0;
-    const tab = document.querySelector(`[aria-controls="${section.closest("[role=tabpanel]")?.id}"]`);
+    const tab = tabAround(section);
     speak(isShown || !text || !tab ? text : `${tab.textContent}: ${text}`);
   }
 

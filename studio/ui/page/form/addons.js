@@ -1,5 +1,6 @@
 // Add-ons in a tab's form: LoRAs that are written into the prompt, and pictures that guide the drawing.
 
+import { ACCORDION_LINE, AS_FIELD_NAME, linesOf } from "../common/gradio.js";
 import { icon } from "../common/icons.js";
 import { numberField, read, type } from "../common/numbers.js";
 import { post } from "../common/server.js";
@@ -10,7 +11,7 @@ const NO_LORAS = "LoRAs are found in a folder named loras or Lora below a models
 const NO_MODELS = "ControlNets are found in a folder named controlnet below a models folder, IP-Adapters in one named ip_adapter.";
 
 /** The name of a part that is no field of Gradio's, marked as the labels of those are, so that it gets its "?" too (help.js). */
-const title = (text) => make("span", { class: "addon-title", "data-testid": "block-info" }, text);
+const title = (text) => make("span", { class: "addon-title", ...AS_FIELD_NAME }, text);
 
 let asked = null;
 
@@ -54,7 +55,7 @@ export async function loras(element, place) {
   search.addEventListener("input", () => show());
   // What is on disk is looked at anew when the panel is opened.
   section.closest(".addons")?.addEventListener("click", (event) => {
-    if (event.target.closest(".label-wrap")) show(true);
+    if (event.target.closest(ACCORDION_LINE)) show(true);
   });
   await show();
   section.dataset.ready = "";
@@ -62,7 +63,7 @@ export async function loras(element, place) {
 
 /** Add a tag at the end of a tab's prompt, as if it had been typed. */
 function write(place, tag) {
-  const prompt = document.querySelector(`#${place}-prompt textarea`);
+  const prompt = linesOf(`${place}-prompt`);
   if (!prompt) return;
   type(prompt, `${prompt.value.trimEnd()} ${tag}`.trimStart());
 }
@@ -166,7 +167,7 @@ export async function controls(element, held) {
     show();
   };
   section.closest(".addons")?.addEventListener("click", (event) => {
-    if (event.target.closest(".label-wrap")) refresh(false);
+    if (event.target.closest(ACCORDION_LINE)) refresh(false);
   });
   await refresh(false);
   section.dataset.ready = "";

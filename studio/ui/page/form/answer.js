@@ -1,5 +1,6 @@
 // What a form says above its buttons: what went wrong and at which fields, what was filled in, and that a seed is kept.
 
+import { CLOSED_ACCORDION_LINE, controlIn } from "../common/gradio.js";
 import { reveal } from "./more.js";
 import { make } from "../common/words.js";
 
@@ -92,8 +93,8 @@ export function mount(root, place, given, events) {
 
 /** Where a field is typed into or chosen; a closed panel is opened for it. */
 async function controlOf(place, field) {
-  const find = () => document.querySelector(`#${place}-${field} :is(input:not([type=file]), textarea, select, button)`);
-  const panel = WITHIN_ADDONS.includes(field) && document.querySelector(`#${place}-addons > .label-wrap:not(.open)`);
+  const find = () => controlIn(`${place}-${field}`);
+  const panel = WITHIN_ADDONS.includes(field) && document.querySelector(`#${place}-addons > ${CLOSED_ACCORDION_LINE}`);
   if (panel) panel.click();
   for (let frames = 0; !find() && panel && frames < PATIENCE; frames++) await new Promise(requestAnimationFrame);
   return find();

@@ -1,5 +1,6 @@
 // Examples: pictures that an empty stage invites to draw, and a row of prompts that can be seen to go on.
 
+import { linesOf } from "../common/gradio.js";
 import { make } from "../common/words.js";
 
 /** What an empty stage shows below its sentence: pictures of the bundled model. A press fills in the prompt, and draws. */
@@ -17,7 +18,7 @@ export function invitations({ examples, place, start }) {
 
 /** As a person would: type the prompt, then press Generate. */
 function draw(place, start, prompt) {
-  const field = document.querySelector(`#${place}-prompt textarea`);
+  const field = linesOf(`${place}-prompt`);
   field.value = prompt;
   field.dispatchEvent(new Event("input", { bubbles: true }));
   document.getElementById(start).click();

@@ -1,12 +1,13 @@
 // A "?" beside each setting of the forms: what it does, and where the help tells more. It is no stop of the Tab key, which would
 // take twice as many to Generate; F1 opens it from within its setting.
 
+import { CONTROLS, FIELD_BLOCK, FIELD_NAME, TAB_ROW } from "../common/gradio.js";
 import { make } from "../common/words.js";
 
 const explained = JSON.parse(document.getElementById("explained").textContent);
 
-/** The labels of settings, as Gradio marks them. */
-const LABELS = ".controls [data-testid='block-info']";
+/** The labels of settings. */
+const LABELS = `.controls ${FIELD_NAME}`;
 
 const words = make("p");
 const link = make("a", { target: "_blank" }, "More about it");
@@ -19,7 +20,7 @@ let wasOpen = false; // when the pointer went down: by then, a press outside has
 function decorate() {
   for (const label of document.querySelectorAll(LABELS)) {
     const text = label.textContent.trim();
-    const block = label.closest(".block");
+    const block = label.closest(FIELD_BLOCK);
     if (!explained[text] || !block || block.querySelector(":scope > .help")) continue;
     const button = make("button", { type: "button", class: "help", "aria-label": "What is this?", "aria-expanded": "false", tabIndex: -1 }, "?");
     button.title = "What is this? From within the setting: F1";
@@ -42,7 +43,7 @@ function decorate() {
 function describe(block, button, text) {
   const spoken = make("span", { id: `help-${Math.random().toString(36).slice(2)}`, hidden: true }, text);
   block.append(spoken);
-  for (const field of [button, ...block.querySelectorAll("input, textarea, fieldset")]) field.setAttribute("aria-describedby", spoken.id);
+  for (const field of [button, ...block.querySelectorAll(CONTROLS)]) field.setAttribute("aria-describedby", spoken.id);
 }
 
 function show(button, { text, more }) {
@@ -109,7 +110,7 @@ new MutationObserver(() => {
 
 /** The link to the help, beside the tabs. */
 function offerHelp() {
-  const tabs = document.querySelector(".tabs-of-studio > .tab-wrapper");
+  const tabs = document.querySelector(`.tabs-of-studio > ${TAB_ROW}`);
   if (tabs && !tabs.querySelector(".help-link")) tabs.append(make("a", { class: "help-link", href: "help", target: "_blank" }, "Help"));
 }
 

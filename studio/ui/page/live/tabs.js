@@ -1,5 +1,6 @@
 // Marks on tabs that are not looked at: pictures stand there stopped, or are being made.
 
+import { idOf, TABS } from "../common/gradio.js";
 import { isMoving, jobs, listen, shown } from "./live.js";
 
 const TITLES = { moving: "Pictures are being made here", stopped: "Stopped pictures wait here" };
@@ -11,8 +12,8 @@ function stateOf(place) {
 }
 
 function draw() {
-  for (const tab of document.querySelectorAll('[role="tab"][data-tab-id]')) {
-    const state = stateOf(tab.dataset.tabId);
+  for (const tab of document.querySelectorAll(TABS)) {
+    const state = stateOf(idOf(tab));
     if ((tab.dataset.state ?? "") === state) continue;
     if (state) tab.dataset.state = state;
     else delete tab.dataset.state;

@@ -1,5 +1,6 @@
 // What belongs to no tab: the heading, links past what stands before a form, and what the window's title tells.
 
+import { MAIN_BUTTON, openPanel } from "../common/gradio.js";
 import { watchGroups } from "../common/groups.js";
 import { place as placeOfWords } from "../common/spoken.js";
 import { watchTitle } from "./title.js";
@@ -9,7 +10,7 @@ import { make } from "../common/words.js";
 export function mount(root) {
   const links = [
     skip("Skip to the prompt", (panel) => panel.querySelector(".fields textarea") ?? panel.querySelector("input")),
-    skip("Skip to Generate", (panel) => panel.querySelector(".buttons > .primary") ?? panel.querySelector("input")),
+    skip("Skip to Generate", (panel) => panel.querySelector(`.buttons > ${MAIN_BUTTON}`) ?? panel.querySelector("input")),
   ];
   root.querySelector(".top").append(...links, make("h1", { class: "only-spoken" }, "Emerge Studio"), placeOfWords);
   watchTitle();
@@ -19,14 +20,13 @@ export function mount(root) {
 /** A link that is seen once it has the focus, and gives it to what `find` returns of the panel of the open tab. */
 function skip(text, find) {
   const link = make("a", { class: "skip" }, text);
-  const open = () => document.getElementById(document.querySelector("[role=tab][aria-selected=true]").getAttribute("aria-controls"));
   link.href = "#text_to_image-panel";
   link.addEventListener("focus", () => {
-    link.href = `#${open().id}`;
+    link.href = `#${openPanel().id}`;
   });
   link.addEventListener("click", (event) => {
     event.preventDefault();
-    find(open())?.focus();
+    find(openPanel())?.focus();
   });
   return link;
 }
