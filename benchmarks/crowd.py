@@ -35,7 +35,7 @@ def serve(log: str, arguments: list[str]) -> int:
             super().__init__(*given)  # type: ignore[arg-type]
             self.subscribe(note)
 
-    engine.Engine = Watched  # type: ignore[misc]
+    engine.Engine = Watched  # type: ignore[assignment,misc]
     return launch.main(arguments)
 
 

@@ -25,7 +25,9 @@ from benchmarks.speed import NO_SOURCES, Line, _read
 from studio.drawing.worker import TorchWorker
 from studio.engine.engine import Engine
 from studio.engine.events import FINAL, Event, Finished, Step
-from studio.families import Row
+from studio.families import FAMILIES, Row
+from studio.families.stable_diffusion import StableDiffusion
+from studio.files.identity.parts import CONFIGS
 from studio.models import catalog, loading
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
@@ -33,7 +35,7 @@ from studio.recipe.recipe import Recipe
 from tests import original
 
 FILE = Path(__file__).resolve().parent / ".cache" / "stable-diffusion-1.5-random.safetensors"
-CONFIG = loading.CONFIGS / "stable-diffusion-v1"
+CONFIG = CONFIGS / "stable-diffusion-v1"
 PARTS = {
     "unet": diffusers.UNet2DConditionModel,
     "vae": diffusers.AutoencoderKL,
@@ -80,14 +82,14 @@ def entry() -> Entry:
     described = next((each for each in catalog.scan([FILE.parent]) if each.path == FILE), None)
     if described and not described.problem:
         return described
-    family = next(each for each in catalog.FAMILIES if each.family == "Stable Diffusion")
+    family = next(each for each in FAMILIES if each.family == "Stable Diffusion")
     return Entry(FILE.name, FILE, family=family.family, facts=family.facts(CONFIG), config=CONFIG, single=True)
 
 
 def manager(dtype: str) -> Manager:
     """The studio's models, of which there is one."""
     found = entry()
-    catalog.scan = lambda folders: [found]  # type: ignore[assignment]
+    catalog.scan = lambda folders: [found]
     return Manager([FILE.parent], "auto", dtype)
 
 
@@ -170,7 +172,9 @@ class Drawing:
         self.models = manager("auto")
         self.worker = TorchWorker(self.models, NO_SOURCES)
         self.name = entry().name
-        self.model: Any = self.models.use(self.name)
+        model = self.models.use(self.name)
+        assert isinstance(model, StableDiffusion)
+        self.model = model
         self.engine = Engine(self.worker, keep=lambda *_: "kept")
         self.recipe = Recipe(model=self.name, prompt="a red apple", sampler="Euler", guidance_scale=7.0)
         self.pipeline = diffusers.StableDiffusionPipeline(

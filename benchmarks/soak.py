@@ -16,6 +16,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -23,9 +24,11 @@ import torch
 from PIL import Image
 
 from studio.drawing.moments import Moments
+from studio.drawing.torch_run import TorchRun
 from studio.drawing.worker import TorchWorker
-from studio.engine.engine import Engine, Job
+from studio.engine.engine import Engine
 from studio.engine.events import FINAL, Event, Finished, Paused, Step
+from studio.engine.job import Job
 from studio.errors import StudioError
 from studio.families import samplers
 from studio.library.library import Library
@@ -80,7 +83,7 @@ class Studio:
         with self._news:
             assert self._news.wait_for(lambda: all(map(there, jobs)), 600), [job.event for job in jobs]
 
-    def recipe(self, **more: object) -> Recipe:
+    def recipe(self, **more: Any) -> Recipe:
         choose = self.random.choice
         suited = replace(
             self.models.default_recipe("sketchbook"),
@@ -172,6 +175,7 @@ def held(worker: TorchWorker) -> int:
     """Bytes of all tensors that are steps to go back to, each counted once."""
     found: dict[int, int] = {}
     for run in list(worker._runs):
+        assert isinstance(run, TorchRun), run
         for moment in dict(run.moments).values():
             values = [moment.latents, moment.clean, moment.random, *moment.sampler.state["scheduler"].values()]
             for value in [part for each in values for part in (each if isinstance(each, list) else [each])]:

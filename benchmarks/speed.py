@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 
-from studio.drawing.worker import TorchRun, TorchWorker
+from studio.drawing.worker import TorchWorker
 from studio.engine.engine import Engine
 from studio.engine.events import FINAL, Event, Finished, Step
 from studio.families import Row
+from studio.families.stable_diffusion import StableDiffusion
 from studio.models.manager import Manager
 from studio.pictures.sources import Sources
 from studio.recipe.recipe import Recipe
@@ -55,7 +56,9 @@ class Bench:
         suited = self.models.default_recipe("sketchbook")
         self.recipe = replace(suited, prompt=PROMPT, sampler="Euler", steps=20, guidance_end=1.0)
         self.engine = Engine(self.worker, keep=lambda *_: "kept")
-        self.model = self.models.use("sketchbook")
+        model = self.models.use("sketchbook")
+        assert isinstance(model, StableDiffusion)
+        self.model = model
         self.pipeline = StableDiffusionPipeline(
             vae=self.model.vae,
             text_encoder=self.model.text_encoder,
@@ -169,7 +172,7 @@ def apart(recipes: list[Recipe]) -> int:
     worker.load(recipes[0].model, lambda read, size: None)
 
     def draw(wanted: list[Recipe]) -> list[np.ndarray]:
-        runs: list[TorchRun] = [worker.begin(each) for each in wanted]
+        runs = [worker.begin(each) for each in wanted]
         while runs[0].done < runs[0].total:
             worker.step(runs)
         return [np.asarray(worker.decode(run)).astype(int) for run in runs]

@@ -8,6 +8,7 @@ import queue
 import threading
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from PIL import Image
 
@@ -67,7 +68,7 @@ class FakeWorker:
     has_disk: bool = False
     stored: dict[str, "FakeRun"] = field(default_factory=dict)
     """With a disk, copies of runs by the id of their picture."""
-    fetched: dict[str, str] = field(default_factory=dict)
+    fetched: dict[str, Literal["read", "reading", "wait"]] = field(default_factory=dict)
     """What `fetch` says of a model. By default it cannot be read beside another."""
     memory_for: int = 1000
     """For how many rows there is memory."""
@@ -103,7 +104,7 @@ class FakeWorker:
     def loaded(self, model: str) -> bool:
         return model == self.model
 
-    def fetch(self, model: str, alone: bool, report: Callable[[int, int], None]) -> str:
+    def fetch(self, model: str, alone: bool, report: Callable[[int, int], None]) -> Literal["read", "reading", "wait"]:
         return self.fetched.get(model, "read" if alone else "wait")
 
     def load(self, model: str, report: Callable[[int, int], None]) -> None:

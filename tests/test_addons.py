@@ -21,11 +21,15 @@ from studio.engine.engine import Engine
 from studio.engine.events import Finished
 from studio.engine.job import Job
 from studio.errors import ModelBroken, ModelError, ModelUnsafe, RecipeError
+from studio.families.addons.lora_changes import LowRank
+from studio.families.flux import Flux
+from studio.families.stable_diffusion import StableDiffusion
 from studio.files import addons
 from studio.grids import axes
 from studio.library import metadata
 from studio.models import catalog
 from studio.models.manager import Manager
+from studio.models.places import look
 from studio.pictures import controls
 from studio.pictures.sources import Sources
 from studio.recipe.recipe import Control, Recipe, Turn
@@ -37,6 +41,7 @@ from studio.words.tags import Lora
 from studio.words.wildcards import Wildcards
 from tests import tiny, tiny_addons, weights
 from tests.fakes import Events, FakeKeeper
+from tests.inside import begin, use
 from tests.test_worker import PROMPT, draw, pixels, recipe
 
 
@@ -53,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def models(folder: Path) -> Manager:
     models = Manager([folder], device="cpu", dtype="float32")
-    sd, flux, loras = models.use("sd"), models.use("flux"), folder / "Lora"
+    sd, flux, loras = use(models, "sd", StableDiffusion), use(models, "flux", Flux), folder / "Lora"
     tiny_addons.lora(loras / "ink.safetensors", sd.unet, sd.text_encoder, seed=1)
     tiny_addons.lora(loras / "styles" / "oil.safetensors", sd.unet, sd.text_encoder, kohya=True, seed=2)
     tiny_addons.lora(loras / "oil-peft.safetensors", sd.unet, sd.text_encoder, seed=2)
@@ -125,19 +130,21 @@ def test_an_unknown_lora_is_told_before_the_job_with_those_that_there_are(worker
 
 def stock(models: Manager, wanted: Recipe) -> Any:
     """diffusers' own pipeline with a copy of the model."""
-    model = Manager(models.folders, device="cpu", dtype="float32").use(wanted.model)
+    copy = Manager(models.folders, device="cpu", dtype="float32")
     pipeline: Any
     if wanted.model == "flux":
+        flux = use(copy, "flux", Flux)
         pipeline = diffusers.FluxPipeline(
-            scheduler=model.sampler(wanted)._scheduler,
-            vae=model.vae,
-            text_encoder=model.clip,
-            tokenizer=model.clip_tokenizer,
-            text_encoder_2=model.t5,
-            tokenizer_2=model.t5_tokenizer,
-            transformer=model.transformer,
+            scheduler=flux.sampler(wanted)._scheduler,
+            vae=flux.vae,
+            text_encoder=flux.clip,
+            tokenizer=flux.clip_tokenizer,
+            text_encoder_2=flux.t5,
+            tokenizer_2=flux.t5_tokenizer,
+            transformer=flux.transformer,
         )
     else:
+        model = use(copy, wanted.model, StableDiffusion)
         pipeline = diffusers.StableDiffusionPipeline(
             vae=model.vae,
             text_encoder=model.text_encoder,
@@ -153,7 +160,7 @@ def stock(models: Manager, wanted: Recipe) -> Any:
 
 def stock_pixels(models: Manager, pipeline: Any, wanted: Recipe, **more: Any) -> np.ndarray:
     """What it draws of the recipe."""
-    noise = models.use(wanted.model).noise(wanted, torch.Generator().manual_seed(wanted.seed))
+    noise = use(models, wanted.model).noise(wanted, torch.Generator().manual_seed(wanted.seed))
     if wanted.model == "flux":
         noise = pipeline._pack_latents(noise, 1, 4, 8, 8)
     else:
@@ -230,7 +237,7 @@ def test_neighbours_with_other_loras_do_not_change_a_picture(worker: TorchWorker
 
 def test_a_weight_is_switched_without_reading_the_file_again(models: Manager, worker: TorchWorker) -> None:
     first = picture(worker, recipe(prompt=f"{PROMPT} <lora:ink:0.3>"))
-    loras = models.use("sd").loras
+    loras = use(models, "sd", StableDiffusion).loras
     loaded = dict(loras._loaded)
     other = picture(worker, recipe(prompt=f"{PROMPT} <lora:ink:0.9>"))
     assert (first != other).any()
@@ -248,7 +255,7 @@ def test_a_lora_of_another_base_is_refused_with_both_names_and_leaves_nothing(
 ) -> None:
     plain = picture(worker, recipe())
     wide = torch.nn.Module()
-    wide.weight = torch.nn.Parameter(torch.zeros(640, 640))  # type: ignore[assignment]
+    wide.weight = torch.nn.Parameter(torch.zeros(640, 640))
 
     class Sdxl:
         def get_submodule(self, name: str) -> torch.nn.Module:
@@ -265,7 +272,7 @@ def test_a_lora_of_another_base_is_refused_with_both_names_and_leaves_nothing(
     with pytest.raises(ModelError, match=r"LoRA ink does not fit flux: it is for a model with other layers"):
         worker.begin(recipe("flux", prompt="a <lora:ink:1>"))
     assert (picture(worker, recipe()) == plain).all()
-    assert not any(module._forward_hooks for module in models.use("sd").unet.modules())
+    assert not any(module._forward_hooks for module in use(models, "sd", StableDiffusion).unet.modules())
 
 
 def test_a_damaged_lora_is_refused(folder: Path, worker: TorchWorker) -> None:
@@ -288,7 +295,7 @@ def test_loras_long_unused_leave_the_memory(
     monkeypatch.setattr(adapters, "IDLE_KEPT", 1)
     ink, oil = picture(worker, recipe(prompt="<lora:ink:1> a")), picture(worker, recipe(prompt="<lora:oil:1> a"))
     plain = picture(worker, recipe(prompt="a"))
-    assert [file.name for file in models.use("sd").loras._loaded] == ["oil"]
+    assert [file.name for file in use(models, "sd", StableDiffusion).loras._loaded] == ["oil"]
     assert (picture(worker, recipe(prompt="<lora:ink:1> a")) == ink).all()
     assert (picture(worker, recipe(prompt="<lora:oil:1> a")) == oil).all()
     assert (picture(worker, recipe(prompt="a")) == plain).all()
@@ -298,13 +305,15 @@ def test_in_half_precision_a_lora_has_that_precision_too(folder: Path, sources: 
     worker = TorchWorker(Manager([folder], device="cpu", dtype="bfloat16"), sources)
     plain = picture(worker, recipe())
     assert (picture(worker, recipe(prompt=f"{PROMPT} <lora:ink:0.8>")) != plain).any()
-    [loaded] = worker._models.use("sd").loras._loaded.values()
-    assert {change.down.dtype for _, _, change in loaded.changes} == {torch.bfloat16}  # type: ignore[attr-defined]
+    [loaded] = use(worker._models, "sd", StableDiffusion).loras._loaded.values()
+    assert loaded.changes
+    for _, _, change in loaded.changes:
+        assert isinstance(change, LowRank) and change.down.dtype == torch.bfloat16
     assert (picture(worker, recipe()) == plain).all()
 
 
 def test_a_lora_that_was_replaced_on_disk_is_read_anew(folder: Path, models: Manager, worker: TorchWorker) -> None:
-    sd, file = models.use("sd"), folder / "Lora" / "new.safetensors"
+    sd, file = use(models, "sd", StableDiffusion), folder / "Lora" / "new.safetensors"
     tiny_addons.lora(file, sd.unet, sd.text_encoder, seed=8)
     first = picture(worker, recipe(prompt="a <lora:new>"))
     tiny_addons.lora(file, sd.unet, sd.text_encoder, seed=9)
@@ -312,7 +321,7 @@ def test_a_lora_that_was_replaced_on_disk_is_read_anew(folder: Path, models: Man
 
 
 def test_trained_words_come_from_the_header(folder: Path, models: Manager) -> None:
-    sd = models.use("sd")
+    sd = use(models, "sd", StableDiffusion)
     tags = '{"10_ink": {"inkstyle": 10, "cat": 3}, "5_more": {"cat": 1, " ": 9}}'
     file = tiny_addons.lora(
         folder / "Lora" / "told.safetensors",
@@ -378,8 +387,8 @@ def test_embeddings_in_the_prompt_are_those_of_diffusers(folder: Path, models: M
         theirs = diffusers_embedded(models, recipe(prompt=tokens, negative_prompt=negative), one, three)
         assert np.abs(mine - theirs).max() <= 1
         assert np.abs(mine - plain).max() > 3
-    negative = picture(worker, recipe(negative_prompt="inky"))
-    assert np.abs(negative - diffusers_embedded(models, recipe(negative_prompt="word0"), one)).max() <= 1
+    avoided = picture(worker, recipe(negative_prompt="inky"))
+    assert np.abs(avoided - diffusers_embedded(models, recipe(negative_prompt="word0"), one)).max() <= 1
     one.unlink()
     # Without the file the name is a word like any other, and reads as it did before.
     assert (picture(worker, recipe(prompt="a inky cat", negative_prompt="inky")) == plain).all()
@@ -449,7 +458,7 @@ def test_two_encoders_learn_from_one_file(folder: Path, models: Manager, tmp_pat
 
     from studio.families.addons.embeddings import Embeddings
 
-    first, second = (Manager([folder], device="cpu", dtype="float32").use("sd") for _ in range(2))
+    first, second = (use(Manager([folder], device="cpu", dtype="float32"), "sd", StableDiffusion) for _ in range(2))
     vectors = {"clip_l": torch.full((2, 16), 0.25), "clip_g": torch.full((2, 16), 0.5)}
     save_file(vectors, tmp_path / "xl.safetensors")
     parts = {"tokenizer": first.tokenizer, "text_encoder": first.text_encoder}
@@ -470,7 +479,7 @@ def test_a_vae_of_choice_encodes_decodes_and_previews(
 ) -> None:
     target = folder / "VAE" / (form if form == "folder" else f"{form}.safetensors")
     vae = tiny_addons.vae(target, form, seed=6)
-    own, chosen = worker.begin(recipe()), worker.begin(recipe(vae=form))
+    own, chosen = begin(worker, recipe()), begin(worker, recipe(vae=form))
     assert np.abs(pixels(own.preview("noisy").image()) - pixels(chosen.preview("noisy").image())).max() > 3
     assert chosen.key == own.key
     while own.done < own.total:
@@ -481,8 +490,9 @@ def test_a_vae_of_choice_encodes_decodes_and_previews(
     expected = ((drawn / 2 + 0.5).clamp(0, 1) * 255).round().permute(1, 2, 0).numpy().astype(int)
     assert np.abs(pixels(worker.decode(chosen)) - expected).max() <= 1
     start = sources.add_image(worker.decode(own))
-    from_own, from_chosen = (worker.begin(recipe(source=start, strength=0.5, vae=name)) for name in ("", form))
-    assert not torch.equal(from_own.original.latents, from_chosen.original.latents)  # type: ignore[union-attr]
+    from_own, from_chosen = (begin(worker, recipe(source=start, strength=0.5, vae=name)) for name in ("", form))
+    assert from_own.original and from_chosen.original
+    assert not torch.equal(from_own.original.latents, from_chosen.original.latents)
 
 
 def test_a_vae_that_does_not_fit_or_is_not_there_is_told(folder: Path, worker: TorchWorker) -> None:
@@ -547,7 +557,7 @@ def guided(models: Manager, wanted: Recipe, nets: list[Any], images: list[Image.
 def test_pictures_with_controlnets_are_those_of_diffusers(
     folder: Path, models: Manager, worker: TorchWorker, sources: Sources
 ) -> None:
-    unet = Manager([folder], device="cpu", dtype="float32").use("sd").unet
+    unet = use(Manager([folder], device="cpu", dtype="float32"), "sd", StableDiffusion).unet
     first = tiny_addons.controlnet(folder / "controlnet" / "lines", unet, seed=7)
     second = tiny_addons.controlnet(folder / "ControlNet" / "dots.safetensors", unet, seed=8, form="original")
     images = [shapes(1), shapes(2)]
@@ -568,7 +578,7 @@ def test_pictures_with_controlnets_are_those_of_diffusers(
 def test_a_picture_with_an_ip_adapter_is_that_of_diffusers(
     folder: Path, models: Manager, worker: TorchWorker, sources: Sources
 ) -> None:
-    unet = Manager([folder], device="cpu", dtype="float32").use("sd").unet
+    unet = use(Manager([folder], device="cpu", dtype="float32"), "sd", StableDiffusion).unet
     file = tiny_addons.ip_adapter(folder / "ip_adapter" / "face.safetensors", unet)
     image = shapes(4, side=80)
     plain = picture(worker, recipe())
@@ -595,7 +605,7 @@ def test_a_picture_with_an_ip_adapter_is_that_of_diffusers(
 def test_an_ip_adapter_of_the_plus_kind_is_that_of_diffusers(
     folder: Path, models: Manager, worker: TorchWorker, sources: Sources
 ) -> None:
-    unet = Manager([folder], device="cpu", dtype="float32").use("sd").unet
+    unet = use(Manager([folder], device="cpu", dtype="float32"), "sd", StableDiffusion).unet
     file = tiny_addons.ip_adapter(folder / "ip_adapter" / "plus" / "fine.safetensors", unet, plus=True)
     image, plain = shapes(4, side=80), picture(worker, recipe())
     wanted = recipe(controls=(Control("fine", sources.add_image(image), "ip-adapter", 0.5),))
@@ -613,7 +623,7 @@ def test_an_ip_adapter_without_its_image_encoder_is_told(tmp_path: Path, sources
     tiny.stable_diffusion(tmp_path / "models" / "sd")
     worker = TorchWorker(Manager([tmp_path / "models"], device="cpu", dtype="float32"), sources)
     lonely = tmp_path / "models" / "ip_adapter" / "far" / "off" / "lonely.safetensors"
-    tiny_addons.ip_adapter(lonely, worker._models.use("sd").unet)
+    tiny_addons.ip_adapter(lonely, use(worker._models, "sd", StableDiffusion).unet)
     (lonely.parent / "image_encoder").rename(tmp_path / "elsewhere")
     wanted = recipe(controls=(Control("lonely", sources.add_image(shapes(4)), "ip-adapter"),))
     with pytest.raises(ModelError, match="lonely needs an image encoder whose projection_dim is 12"):
@@ -653,7 +663,7 @@ def test_image_to_image_and_inpainting_are_guided_too(worker: TorchWorker, sourc
 def test_an_inpainting_model_is_guided_too(folder: Path, worker: TorchWorker, sources: Sources) -> None:
     tiny.stable_diffusion(folder / "inpaint", inpainting=True)
     lines = sources.add_image(shapes(1))
-    unet = Manager([folder], device="cpu", dtype="float32").use("sd").unet
+    unet = use(Manager([folder], device="cpu", dtype="float32"), "sd", StableDiffusion).unet
     tiny_addons.controlnet(folder / "controlnet" / "plain.safetensors", unet, form="file")
     for model in ("lines", "dots", "plain"):
         guided_one = picture(worker, recipe("inpaint", controls=(Control(model, lines),)))
@@ -662,11 +672,11 @@ def test_an_inpainting_model_is_guided_too(folder: Path, worker: TorchWorker, so
 
 def test_pictures_with_the_same_control_share_what_the_model_reads_of_it(worker: TorchWorker, sources: Sources) -> None:
     one, other = (Control("lines", sources.add_image(shapes(seed))) for seed in (20, 21))
-    first = worker.begin(recipe(controls=(one,)))
-    again = worker.begin(recipe(controls=(one,), seed=8))
+    first = begin(worker, recipe(controls=(one,)))
+    again = begin(worker, recipe(controls=(one,), seed=8))
     assert again.guides[0] is first.guides[0]
     for different in (recipe(controls=(other,)), recipe(controls=(one,), width=128)):
-        assert worker.begin(different).guides[0] is not first.guides[0]
+        assert begin(worker, different).guides[0] is not first.guides[0]
     assert first.weight > first.steps + first.guides[0].given.nbytes
     before = len(worker._bench.guides)
     del first, again
@@ -752,7 +762,7 @@ def test_a_depth_model_makes_a_map(folder: Path, models: Manager, worker: TorchW
 def test_the_page_is_told_what_there_is_and_shown_what_is_prepared(
     folder: Path, models: Manager, sources: Sources
 ) -> None:
-    model = Manager([folder], device="cpu", dtype="float32").use("sd")
+    model = use(Manager([folder], device="cpu", dtype="float32"), "sd", StableDiffusion)
     words = {"modelspec.trigger_phrase": "inkstyle, cat", "ss_base_model_version": "sd_v1"}
     tiny_addons.lora(folder / "Lora" / "spoken.safetensors", model.unet, model.text_encoder, metadata=words)
     tiny_addons.controlnet(folder / "controlnet" / "seen", model.unet)
@@ -834,12 +844,12 @@ def test_a_fork_with_another_sampler_and_fresh_noise_keeps_the_addons(
     """From memory, from disk, and run from the start: one and the same picture."""
     tiny_addons.vae(folder / "VAE" / "fork.safetensors", "file", seed=6)
     plain = recipe(steps=6)
-    changes: dict[str, Any] = {
+    addons_of: dict[str, dict[str, Any]] = {
         "lora": {"prompt": f"{PROMPT} <lora:ink:0.8>"},
         "vae": {"vae": "fork"},
         "controlnet": {"controls": (Control("lines", sources.add_image(shapes(1))),)},
-    }[what]
-    wanted = replace(plain, **changes)
+    }
+    wanted = replace(plain, **addons_of[what])
     turned = {"sampler": "DPM++ 2M", "noise": (0.4, 3)}
     [job] = studio.engine.submit([wanted])
     assert (studio.finished(job) != picture(worker, plain)).any()
@@ -877,14 +887,19 @@ def test_many_pictures_look_at_the_disk_once(
     folder: Path, models: Manager, studio: Studio, worker: TorchWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what was added since is seen by the next ones."""
-    looks = []
-    look = catalog.look
-    monkeypatch.setattr(catalog, "look", lambda *args: looks.append(args[0]) or look(*args))
+    looks: list[Path] = []
+
+    def noted(folder: Path, *args: Any) -> Any:
+        looks.append(folder)
+        return look(folder, *args)
+
+    monkeypatch.setattr(catalog, "look", noted)
     jobs = studio.engine.submit([recipe(prompt=f"{PROMPT} <lora:ink:{weight}>", steps=1) for weight in range(1, 9)])
     for job in jobs:
         studio.finished(job)
     assert looks.count(folder) == 1
-    tiny_addons.lora(folder / "Lora" / "fresh.safetensors", models.use("sd").unet, models.use("sd").text_encoder)
+    sd = use(models, "sd", StableDiffusion)
+    tiny_addons.lora(folder / "Lora" / "fresh.safetensors", sd.unet, sd.text_encoder)
     [job] = studio.engine.submit([recipe(prompt=f"{PROMPT} <lora:fresh:1>", steps=1)])
     studio.finished(job)
     assert looks.count(folder) == 2

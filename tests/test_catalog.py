@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from studio.files import headers
 from studio.files.identity import parts
 from studio.files.identity.identify import Identity
 from studio.models import catalog, loading
@@ -200,8 +201,8 @@ def test_what_is_ready_has_a_source_for_each_part(tmp_path: Path) -> None:
         away = {part for part, source in sources.items() if source.path != entry.path}
         assert away == {part for part, _ in entry.companions if "tokenizer" not in part}
         assert set(parts.vocabularies(entry.config)) == {part for part, _ in entry.companions} - away
-        for part in away:
-            assert sources[part].path.stem == parts.NEEDS[entry.base][part]
+        for name in away:
+            assert sources[name].path.stem == parts.NEEDS[entry.base][name]
 
 
 def test_parts_lie_in_any_of_the_folders_and_in_the_hubs_cache(tmp_path: Path) -> None:
@@ -444,7 +445,7 @@ def test_a_file_that_vanishes_or_cannot_be_read_is_told(
 ) -> None:
     path = weights.safetensors(tmp_path / "models/x.safetensors", SD1)
     monkeypatch.setattr(catalog, "BUNDLED", tmp_path / "none")
-    read = catalog.headers.read
+    read = headers.read
 
     def vanishing(each: Path) -> object:
         path.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from studio.models.manager import Manager
 from studio.recipe.recipe import Recipe
 from studio.words.prompts import parse
 from tests import tiny, tiny_xl
+from tests.inside import begin
 from tests.test_worker import draw, finish, recipe
 
 ROOM = 14
@@ -242,7 +243,7 @@ def test_neighbours_with_other_words_at_each_step(worker: TorchWorker) -> None:
 
 def together(worker: TorchWorker, recipes: list[Recipe]) -> list[TorchRun]:
     """As the engine does it: in one call those whose keys are equal now."""
-    runs = [worker.begin(each) for each in recipes]
+    runs = [begin(worker, each) for each in recipes]
     while moving := [run for run in runs if run.done < run.total]:
         worker.step([run for run in moving if run.key == moving[0].key and run.done == moving[0].done])
     return runs

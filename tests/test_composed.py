@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from studio.drawing.torch_run import TorchRun
 from studio.drawing.worker import TorchWorker
 from studio.families import Row
 from studio.families.stable_diffusion import StableDiffusion
@@ -16,6 +15,7 @@ from studio.models.manager import Manager
 from studio.pictures.sources import Sources
 from studio.recipe.recipe import Recipe
 from tests import tiny, tiny_xl
+from tests.inside import begin, use
 from tests.test_worker import draw, recipe
 
 CAT, DOG, NEGATIVE = "a red cat", "the dog on a table", "blue"
@@ -85,12 +85,10 @@ def test_pictures_of_many_prompts_share_calls_with_others(manager: Manager, sour
 
 def test_each_prompt_takes_its_share_of_memory(manager: Manager, sources: Sources) -> None:
     worker = TorchWorker(manager, sources)
-    model = manager.use("sd")
+    model = use(manager, "sd", StableDiffusion)
 
     def need(wanted: Recipe) -> int:
-        run = worker.begin(wanted)
-        assert isinstance(run, TorchRun)
-        return run.need(worker._bench.needs, model)
+        return begin(worker, wanted).need(worker._bench.needs, model)
 
     one = need(recipe(prompt=CAT, guidance_scale=1.0))
     assert need(recipe(prompt=CAT)) == 2 * one

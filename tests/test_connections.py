@@ -7,6 +7,7 @@ import resource
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -222,8 +223,13 @@ def test_a_body_that_breaks_off_says_nothing_in_the_log(
 
 def test_large_bodies_wait_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     files: list[Any] = []
-    spooled = bodies.tempfile.SpooledTemporaryFile  # type: ignore[attr-defined]
-    monkeypatch.setattr(bodies.tempfile, "SpooledTemporaryFile", lambda size: files.append(spooled(size)) or files[-1])
+    spooled = tempfile.SpooledTemporaryFile
+
+    def noted(size: int) -> Any:
+        files.append(spooled(size))
+        return files[-1]
+
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", noted)
     monkeypatch.setattr(bodies, "IN_MEMORY", 1000)
     parts = iter([b"a" * 900, b"b" * 900, b""])
     rolled = []

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -62,7 +63,7 @@ def name(number: int) -> str:
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of pictures of several kinds, rated, with a whole index."""
     folder = tmp_path_factory.mktemp("pictures")
-    library, ids = Library(folder), []
+    library, ids = Library(folder), list[str]()
     for number in range(PICTURES):
         recipe = Recipe(f"a fox in the wood, {number}", seed=number, width=64, height=64)
         if number % 3 == 0:
@@ -105,8 +106,8 @@ def restore(folder: Path, files: dict[str, bytes]) -> None:
     for each in folder.iterdir():
         if each.suffix != ".png":
             each.unlink()
-    for each, data in files.items():
-        (folder / each).write_bytes(data)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
 
 
 def heals(folder: Path, truth: tuple[object, ...], caplog: pytest.LogCaptureFixture, case: int) -> int:
@@ -327,7 +328,11 @@ def test_a_pipe_in_the_place_of_the_index(
 # What the studio keeps about models
 
 
-def rows(records: Records) -> tuple[object, ...]:
+Kept = tuple[dict[str, str], list[dict[str, Any]], list[str], list[Identity | None]]
+"""Notes, defaults, hashes and identities."""
+
+
+def rows(records: Records) -> Kept:
     paths = [Path(f"model-{number}") for number in range(200)]
     return (
         records.all_notes(),
@@ -348,13 +353,13 @@ def recorded(path: Path) -> None:
     records.close()
 
 
-def damage_to(records: Records, truth: tuple[object, ...]) -> int:
+def damage_to(records: Records, truth: Kept) -> int:
     """How many notes and defaults are lost or another; what was read of files may be lost, but is never another."""
     notes, defaults, hashes, identities = rows(records)
-    assert all(each in ("", whole) for each, whole in zip(hashes, truth[2], strict=True))  # type: ignore[call-overload]
-    assert all(each in (None, whole) for each, whole in zip(identities, truth[3], strict=True))  # type: ignore[call-overload]
-    assert all(each in ({}, whole) for each, whole in zip(defaults, truth[1], strict=True))  # type: ignore[call-overload]
-    lost = [key for key, note in truth[0].items() if notes.get(key) != note]  # type: ignore[attr-defined]
+    assert all(each in ("", whole) for each, whole in zip(hashes, truth[2], strict=True))
+    assert all(each in (None, whole) for each, whole in zip(identities, truth[3], strict=True))
+    assert all(each in ({}, whole) for each, whole in zip(defaults, truth[1], strict=True))
+    lost = [key for key, note in truth[0].items() if notes.get(key) != note]
     return len(lost) + sum(each == {} for each in defaults)
 
 

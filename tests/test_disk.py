@@ -68,7 +68,7 @@ def test_what_turns_into_a_pipe_meanwhile_is_not_waited_for(
     odd: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = os.stat(__file__)
-    monkeypatch.setattr(disk.os, "stat", lambda path: plain)
+    monkeypatch.setattr(os, "stat", lambda path: plain)
     with pytest.raises(OSError, match="no regular file"):
         disk.opened(odd["pipe"])
 
@@ -93,7 +93,7 @@ def test_a_refused_write_leaves_what_was_there(tmp_path: Path, monkeypatch: pyte
     disk.write(path, b"first")
     for call in ("fsync", "replace"):
         with monkeypatch.context() as patched:
-            patched.setattr(disk.os, call, lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+            patched.setattr(os, call, lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
             with pytest.raises(OSError, match="full"):
                 disk.write(path, b"second")
         assert path.read_bytes() == b"first" and list(tmp_path.iterdir()) == [path]
@@ -146,10 +146,12 @@ def test_nothing_else_is_cleared_away(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="Files are not locked there.")
 def test_where_there_are_no_locks_remains_leave_after_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fcntl
+
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks")
 
-    monkeypatch.setattr(disk.fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     disk.write(tmp_path / "a", b"whole")
     young, old = tmp_path / PART, tmp_path / f".emerge-{8:016x}.part"
     for path in (young, old):
@@ -162,7 +164,8 @@ def test_where_there_are_no_locks_remains_leave_after_a_while(tmp_path: Path, mo
 def test_a_temporary_file_that_another_start_took_is_written_once_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held, taken = disk._held, []
+    held = disk._held
+    taken: list[Path] = []
 
     def take(handle: int) -> int | None:
         if not taken:

@@ -1,14 +1,15 @@
 """Fetching models from a hub on this machine: what is chosen, how it is taken up again, and what is refused."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 import threading
-from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -279,7 +280,7 @@ def test_a_repository_of_pickles_is_refused(hub: Hub) -> None:
 def test_no_room_on_the_disk_is_told_before_anything_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: namedtuple("Usage", "free")(3 * 10**9))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=3 * 10**9))
     download.check_room(tmp_path, 2 * 10**9)
     with pytest.raises(DownloadError, match=r"3\.0 GB free, and 5\.2 GB are needed"):
         download.check_room(tmp_path, 5 * 10**9)
@@ -313,7 +314,7 @@ def test_the_process_ends_when_the_studio_does(hub: Hub, tmp_path: Path) -> None
     hub.hold, hub.half = threading.Event(), threading.Event()
     with download._start(["get", str(tmp_path)]) as child:
         assert child.stdin and child.stdout
-        child.stdin.write(download.json.dumps(asdict(plan)) + "\n")
+        child.stdin.write(json.dumps(asdict(plan)) + "\n")
         child.stdin.flush()
         assert hub.half.wait(60)
         with contextlib.suppress(BrokenPipeError):

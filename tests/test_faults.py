@@ -14,12 +14,14 @@ from studio.drawing.worker import TorchWorker
 from studio.engine.engine import Engine
 from studio.engine.events import Failed, Finished
 from studio.errors import ModelBroken, ModelError
+from studio.families.stable_diffusion import StableDiffusion
 from studio.files import weights
 from studio.models.manager import Manager
 from studio.pictures.sources import Sources
 from studio.recipe.recipe import Control, Recipe
 from tests import tiny, tiny_addons
 from tests.fakes import Events, FakeKeeper
+from tests.inside import use
 from tests.test_worker import draw, recipe
 
 
@@ -81,7 +83,7 @@ def test_a_controlnet_is_refused(
     tmp_path: Path, worker: TorchWorker, sources: Sources, value: float, form: str
 ) -> None:
     target = tmp_path / "controlnet" / (form if form == "folder" else f"{form}.safetensors")
-    tiny_addons.controlnet(target, worker._models.use("sd").unet, form=form)
+    tiny_addons.controlnet(target, use(worker._models, "sd", StableDiffusion).unet, form=form)
     spoilt(target / "diffusion_pytorch_model.safetensors" if form == "folder" else target, value)
     shown = sources.add_image(Image.new("RGB", (64, 64), "red"))
     with pytest.raises(ModelBroken, match=no_numbers(value, target.name)):
@@ -92,7 +94,9 @@ def test_a_controlnet_is_refused(
 def test_an_ip_adapter_and_its_image_encoder_are_refused(
     tmp_path: Path, worker: TorchWorker, sources: Sources, value: float, part: str
 ) -> None:
-    file = tiny_addons.ip_adapter(tmp_path / "ip_adapter" / "face.safetensors", worker._models.use("sd").unet)
+    file = tiny_addons.ip_adapter(
+        tmp_path / "ip_adapter" / "face.safetensors", use(worker._models, "sd", StableDiffusion).unet
+    )
     spoilt(file if part == "adapter" else file.parent / "image_encoder" / "model.safetensors", value)
     name = file.name if part == "adapter" else "image_encoder"
     shown = sources.add_image(Image.new("RGB", (64, 64), "red"))
@@ -110,7 +114,7 @@ def test_an_embedding_is_refused(tmp_path: Path, worker: TorchWorker, value: flo
 def test_a_depth_model_is_refused(tmp_path: Path, worker: TorchWorker, sources: Sources, value: float) -> None:
     tiny_addons.depth(tmp_path / "depth" / "small")
     spoilt(tmp_path / "depth" / "small" / "model.safetensors", value)
-    tiny_addons.controlnet(tmp_path / "controlnet" / "lines", worker._models.use("sd").unet)
+    tiny_addons.controlnet(tmp_path / "controlnet" / "lines", use(worker._models, "sd", StableDiffusion).unet)
     shown = sources.add_image(Image.new("RGB", (64, 64), "red"))
     with pytest.raises(ModelBroken, match=no_numbers(value, "small")):
         worker.begin(recipe(controls=(Control("lines", shown, "depth"),)))
@@ -163,7 +167,7 @@ def test_a_picture_of_one_colour_is_kept_with_a_sentence(tmp_path: Path, sources
 
 
 def test_a_partial_picture_is_not_judged_by_its_colour(worker: TorchWorker) -> None:
-    model = worker._models.use("sd")
+    model = use(worker._models, "sd", StableDiffusion)
     torch.nn.init.zeros_(model.vae.decoder.conv_out.weight)
     run = worker.begin(recipe())
     worker.step([run])

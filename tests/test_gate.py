@@ -129,7 +129,12 @@ def test_files_are_decoded_behind_the_gate(tmp_path: Path, monkeypatch: pytest.M
 
     sources.gate = gate  # type: ignore[assignment]
     real = sources_module._decoded
-    monkeypatch.setattr(sources_module, "_decoded", lambda file: decoded.append(inside[0]) or real(file))
+
+    def noted(file: Any) -> Any:
+        decoded.append(inside[0])
+        return real(file)
+
+    monkeypatch.setattr(sources_module, "_decoded", noted)
     sources.add(data(Image.new("RGB", (40, 30))))
     sources.add_mask(data(Image.new("L", (20, 30))), (20, 30))
     assert decoded == [1200, 600] and inside == [0]

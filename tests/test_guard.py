@@ -220,7 +220,7 @@ def test_a_cookie_of_another_program_on_this_host_hides_none(clock: Clock) -> No
 
 def test_a_browser_is_known_after_a_restart(tmp_path: Path) -> None:
     first = Owners(owners.key_in(tmp_path / "new"))
-    owner, cookie = first.new("") or ("", "")
+    owner, cookie = first.new("")
     assert Owners(owners.key_in(tmp_path / "new")).known(cookie) == owner
     assert Owners(owners.key_in(tmp_path / "other")).known(cookie) is None
     assert (tmp_path / "new" / KEY_FILE).stat().st_mode & 0o077 == 0

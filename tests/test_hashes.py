@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from studio.engine.events import Cancelled, Event, Failed, Finished, Paused, Queued, Step
+from studio.errors import ModelError
 from studio.models import hashes
 from studio.models.catalog import Catalog
 from studio.models.hashes import Hasher
@@ -160,7 +161,7 @@ def test_it_waits_for_its_time(hasher: Watched) -> None:
 
 def test_a_file_that_cannot_be_read_is_left_alone(hasher: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(path: Path, kind: str, report: Callable[[int], None]) -> tuple[str, str]:
-        raise hashes.ModelError("It is gone.")
+        raise ModelError("It is gone.")
 
     monkeypatch.setattr(hashes, "digest", broken)
     hasher.start()

@@ -101,7 +101,7 @@ CONVERTED_UNET = {
 def test_models_are_told_apart(tmp_path: Path, shapes: Shapes, base: str, variant: str, config: str) -> None:
     found = identity(tmp_path, shapes, hint="lora")
     assert (found.kind, found.base, found.variant, found.config) == ("model", base, variant, config)
-    assert found.precision == "float16" and found.parameters == sum(map(weights.math.prod, shapes.values()))
+    assert found.precision == "float16" and found.parameters == sum(map(math.prod, shapes.values()))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_gguf_is_read_too(tmp_path: Path) -> None:
     path = weights.gguf(tmp_path / "x.gguf", FLUX, told)
     found = identify.identify(headers.read(path), path.name)
     assert (found.base, found.variant, found.config, found.precision) == ("flux1", "dev", "flux-1-dev", "Q8_0")
-    assert found.title == "Mine" and found.parameters == sum(map(weights.math.prod, FLUX.values()))
+    assert found.title == "Mine" and found.parameters == sum(map(math.prod, FLUX.values()))
     for size in (0, 3, 20, 100, path.stat().st_size - 40):
         os.truncate(path, size) if size < path.stat().st_size else None
         with pytest.raises(ModelBroken, match="damaged"):

@@ -268,8 +268,7 @@ sys.exit(launch.main(sys.argv[1:]))
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_when_it_is_ready_and_closes_the_engine_at_the_end(taken: int, ending: signal.Signals) -> None:
     command = [sys.executable, "-c", SERVE, "--no-browser", "--port", str(taken + 1)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:
+    with subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout and process.stderr
         assert process.stdout.readline() == "Starting Emerge Studio…\n"
         assert process.stdout.readline() == f"Emerge Studio is ready at http://127.0.0.1:{taken + 1}\n"

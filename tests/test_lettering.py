@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, features
 
 from studio.grids import lettering, sheets
 from studio.grids.lettering import Lettering
@@ -112,7 +112,7 @@ def test_letters_stand_in_the_order_in_which_they_are_read(
 
 @pytest.mark.parametrize("backward", [True, False])
 def test_without_raqm_the_letters_are_turned_here(backward: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lettering.features, "check", lambda name: False)
+    monkeypatch.setattr(features, "check", lambda name: False)
     shaped = Lettering._shaped(lettering._Piece("אב\u05bc", Path(), backward))
     assert shaped == (("ב\u05bcא" if backward else "אב\u05bc"), None)
 

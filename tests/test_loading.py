@@ -17,7 +17,7 @@ from studio.drawing.worker import TorchWorker
 from studio.errors import ModelBroken, ModelError, ModelUnsafe
 from studio.files import weights
 from studio.files.identity.identify import Identity
-from studio.files.identity.parts import NEEDS, PARTS, size_of
+from studio.files.identity.parts import CONFIGS, NEEDS, PARTS, size_of
 from studio.models import catalog, loading
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
@@ -361,10 +361,10 @@ def as_gguf(path: Path, module: torch.nn.Module, architecture: Any, layers: int,
 
     names = gguf.get_tensor_name_map(architecture, layers)
     writer = gguf.GGUFWriter(str(path), gguf.MODEL_ARCH_NAMES[architecture])
-    written = {}
+    written: dict[str, Any] = {}
     for name, tensor in module.state_dict().items():
-        written[names.get_name(prefix + name, (".weight", ".bias"))] = tensor.numpy()
-    written.pop(None, None)  # T5's second name of one table
+        if known := names.get_name(prefix + name, (".weight", ".bias")):  # none for T5's second name of one table
+            written[known] = tensor.numpy()
     for name, values in written.items():
         blocks = values.ndim == 2 and values.shape[1] % 32 == 0
         kind = gguf.GGMLQuantizationType.Q8_0 if blocks else gguf.GGMLQuantizationType.F32
@@ -492,9 +492,7 @@ def test_tensors_are_parameters_without_a_copy(sd: Entry, monkeypatch: pytest.Mo
         assert all(each.data_ptr() in read for each in parts[name].parameters())
 
 
-@pytest.mark.parametrize(
-    "folder", sorted(loading.CONFIGS.glob("*/model_index.json")), ids=lambda path: path.parent.name
-)
+@pytest.mark.parametrize("folder", sorted(CONFIGS.glob("*/model_index.json")), ids=lambda path: path.parent.name)
 def test_shipped_configs_make_the_parts_they_name(folder: Path) -> None:
     """On the meta device, at full size: every class takes its config."""
     index = json.loads(folder.read_text())
@@ -519,14 +517,14 @@ def test_shipped_configs_have_the_published_sizes(name: str, weights_of_unet: in
     from diffusers import UNet2DConditionModel
 
     with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(loading.CONFIGS / name / "unet"))
+        unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(CONFIGS / name / "unet"))
     assert sum(each.numel() for each in unet.parameters()) == weights_of_unet
 
 
 def test_the_shipped_tokenizer_is_clips() -> None:
     """Ids as the published tokenizer gives them; both generations share the vocabulary and differ in their padding."""
     for config, part, padding in (("v1", "tokenizer", 49407), ("v2", "tokenizer", 0), ("xl", "tokenizer_2", 0)):
-        each = Entry("model", Path("x"), config=loading.CONFIGS / f"stable-diffusion-{config}", single=True)
+        each = Entry("model", Path("x"), config=CONFIGS / f"stable-diffusion-{config}", single=True)
         tokenizer = loading.tokenizer(each, part, transformers.CLIPTokenizer)
         assert tokenizer("a photo of a cat").input_ids == [49406, 320, 1125, 539, 320, 2368, 49407]
         assert tokenizer.pad_token_id == padding and tokenizer.model_max_length == 77
@@ -541,14 +539,14 @@ def t5(home: Path) -> Path:
 
 def test_a_tokenizer_that_does_not_ship_is_a_companion_too(tmp_path: Path) -> None:
     home = t5(tmp_path / "ComfyUI" / "comfy" / "text_encoders" / "t5_tokenizer")
-    config = loading.CONFIGS / "flux-1-dev"
+    config = CONFIGS / "flux-1-dev"
     each = Entry("flux", Path("x"), config=config, single=True, companions=(("tokenizer_2", home),))
     found = loading.tokenizer(each, "tokenizer_2", transformers.T5TokenizerFast)
     assert found("apple").input_ids[0] == 3 and found.model_max_length == 512
 
 
 @pytest.mark.parametrize(
-    "config", sorted(path.parent for path in loading.CONFIGS.glob("*/model_index.json")), ids=lambda path: path.name
+    "config", sorted(path.parent for path in CONFIGS.glob("*/model_index.json")), ids=lambda path: path.name
 )
 def test_what_the_catalog_looks_for_is_what_the_configs_need(config: Path) -> None:
     """The table by which files are known, against the parts that are built and filled."""

@@ -265,4 +265,4 @@ def test_a_broken_file_disturbs_nobody_else(
     finally:
         engine.close()
     assert [type(end) for end in ends] == [Finished, Failed, Finished]
-    assert "no numbers" in ends[1].reason  # type: ignore[union-attr]
+    assert isinstance(ends[1], Failed) and "no numbers" in ends[1].reason

@@ -18,13 +18,15 @@ from studio.drawing.worker import TorchWorker
 from studio.errors import ModelBroken, ModelError
 from studio.families.addons import adapters
 from studio.families.addons.adapters import Loras
-from studio.families.addons.lora_names import Names, shape
+from studio.families.addons.lora_names import DENOISERS, Names, shape
+from studio.families.stable_diffusion import StableDiffusion
 from studio.files.addons import File
 from studio.files.identity import loras
 from studio.models.manager import Manager
 from studio.pictures.sources import Sources
 from studio.words.tags import Lora
 from tests import published, tiny, tiny_transformers, tiny_xl
+from tests.inside import use
 from tests.test_worker import draw, recipe
 
 SETS = published.key_sets()
@@ -42,7 +44,7 @@ def real(name: str) -> dict[str, nn.Module]:
     """The denoiser and the text encoders of a published model, without memory for their weights."""
     index, parts = json.loads((CONFIGS / name / "model_index.json").read_text()), {}
     with init_empty_weights():
-        for part in (each for each in index if each in adapters.DENOISERS or each.startswith("text_encoder")):
+        for part in (each for each in index if each in DENOISERS or each.startswith("text_encoder")):
             library, kind = index[part]
             if library == "diffusers":
                 made: Any = getattr(diffusers, kind)
@@ -86,7 +88,7 @@ Tensors = dict[str, Tensor]
 def unet(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("loras")
     tiny.stable_diffusion(folder / "sd")
-    return Manager([folder], device="cpu", dtype="float32").use("sd").unet
+    return use(Manager([folder], device="cpu", dtype="float32"), "sd", StableDiffusion).unet
 
 
 def rand(*size: int, seed: int = 0) -> Tensor:

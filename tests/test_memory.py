@@ -15,16 +15,18 @@ import torch
 from PIL import Image
 
 from studio import memory
-from studio.drawing.torch_run import TorchRun
+from studio.drawing.run import DeviceRun
 from studio.drawing.worker import TorchWorker
 from studio.errors import ModelBroken, OutOfMemory
 from studio.families import Model, placement
 from studio.families.placement import Plan
+from studio.families.stable_diffusion import StableDiffusion
 from studio.models import catalog, loading, needs
 from studio.models.manager import Manager, Memory
 from studio.pictures.sources import Sources
 from studio.recipe.recipe import Recipe
 from tests import original, tiny
+from tests.inside import use
 from tests.test_loading import entry, scanned
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
@@ -101,7 +103,7 @@ def recipe(name: str, **more: Any) -> Recipe:
     return Recipe(model=name, prompt="a red apple", width=64, height=64, steps=2, sampler="Euler", **more)
 
 
-def finish(worker: TorchWorker, run: TorchRun) -> None:
+def finish(worker: TorchWorker, run: DeviceRun) -> None:
     while run.done < run.total:
         worker.step([run])
 
@@ -109,9 +111,9 @@ def finish(worker: TorchWorker, run: TorchRun) -> None:
 @pytest.mark.parametrize("way", ["parts", "float8", "layers"])
 def test_parts_that_take_turns_draw_the_same(models_folder: Path, way: str) -> None:
     """Where there is no card the turns are taken on the processor: the hooks, not the moves, are what is tested."""
-    plain = Manager([models_folder], "cpu", "float32").use("sd")
+    plain = use(Manager([models_folder], "cpu", "float32"), "sd", StableDiffusion)
     held = Manager([models_folder], "cpu", "float32")
-    turned = held.use("sd")
+    turned = use(held, "sd", StableDiffusion)
     _, _, plan, parts = held._loaded["sd"]
     placement.place(parts, CPU, Plan(plan.dtype, 0, way))
     turns = [name for name in ("text_encoder", "unet", "vae") if hasattr(parts[name], "_hf_hook")]
@@ -354,7 +356,7 @@ def test_what_is_far_too_large_is_refused_before_it_is_tried(short: tuple[TorchW
     one = worker.begin(recipe("sd"))
     free[0] = 1
     calls: list[int] = []
-    worker._models.use("sd").unet.register_forward_pre_hook(lambda *_: calls.append(1))
+    use(worker._models, "sd", StableDiffusion).unet.register_forward_pre_hook(lambda *_: calls.append(1))
     with pytest.raises(
         OutOfMemory, match=r"A step needs about \d+\.\d GB of memory, and 0\.0 GB are free\. Close other"
     ):
@@ -412,7 +414,7 @@ def test_a_start_picture_that_would_not_fit_is_read_in_tiles(short: tuple[TorchW
 
 
 def test_the_bundled_model_decodes_in_tiles(tmp_path: Path) -> None:
-    model = Manager([], "cpu", "float32").use("sketchbook")
+    model = use(Manager([], "cpu", "float32"), "sketchbook", StableDiffusion)
     with torch.inference_mode():
         latents = model.encode_picture(Image.linear_gradient("L").resize((768, 640)).convert("RGB"))
         whole = np.asarray(model.decode(latents)).astype(int)
@@ -482,7 +484,7 @@ def test_what_was_asked_for_last_is_kept_up_to_its_weight() -> None:
 
 def test_long_prompts_push_out_those_before_them(models_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studio.families.base.PROMPTS_HELD", 20_000)
-    model = Manager([models_folder], "cpu", "float32").use("sd")
+    model = use(Manager([models_folder], "cpu", "float32"), "sd", StableDiffusion)
     with torch.inference_mode():
         one = model.encode("a red apple", "", True)
         assert model.encode("a red apple", "", True) is one

@@ -15,6 +15,7 @@ from studio.families import samplers
 from studio.models.manager import Manager
 from studio.pictures.sources import Sources
 from studio.recipe.recipe import Recipe
+from tests.inside import begin
 from tests.test_worker import draw, finish, recipe
 
 
@@ -36,7 +37,7 @@ def kept(disk: TorchWorker, wanted: Recipe) -> tuple[TorchRun, Stored]:
 def test_a_fork_from_disk_is_the_picture_itself(disk: TorchWorker, label: str) -> None:
     run, stored = kept(disk, recipe(sampler=label, steps=7))
     for step in (0, 1, 4, 6):
-        fork = disk.begin(run.recipe, (stored, step))
+        fork = begin(disk, run.recipe, (stored, step))
         assert fork.done == step and sorted(fork.moments) == list(range(step + 1))
         finish(disk, fork)
         assert torch.equal(fork.latents, run.latents) and torch.equal(fork.clean, run.clean), step
@@ -46,7 +47,7 @@ def test_a_fork_from_disk_is_the_picture_itself(disk: TorchWorker, label: str) -
 def test_flow_models_go_on_from_disk_too(disk: TorchWorker, label: str) -> None:
     run, stored = kept(disk, recipe("flux", sampler=label, steps=6))
     turned = run.recipe.turned(3, {"guidance_scale": 2.0})
-    fork = disk.begin(turned, (stored, 3))
+    fork = begin(disk, turned, (stored, 3))
     assert fork.done == 3
     assert torch.equal(finish(disk, fork).latents, draw(disk, turned)[0].latents)
 
@@ -55,16 +56,16 @@ def test_steps_after_another_sampler_and_fresh_noise_are_taken_up(disk: TorchWor
     one = recipe(steps=7).turned(2, {"sampler": "UniPC", "noise": (0.4, 3)})
     run, stored = kept(disk, one)
     for step in (1, 2, 3, 5):
-        fork = disk.begin(one, (stored, step))
+        fork = begin(disk, one, (stored, step))
         assert fork.done == step
         assert torch.equal(finish(disk, fork).latents, run.latents), step
     # A fork of the fork, kept again.
     two = one.turned(4, {"prompt": "a blue apple"})
-    disk.keep_steps(finish(disk, disk.begin(two, (stored, 4))), "two")
+    disk.keep_steps(finish(disk, begin(disk, two, (stored, 4))), "two")
     again = disk.recall("two")
     assert again
     last = two.turned(6, {"sampler": "Heun"})
-    fork = disk.begin(last, (again, 6))
+    fork = begin(disk, last, (again, 6))
     assert fork.done == 6 and torch.equal(finish(disk, fork).latents, draw(disk, last)[0].latents)
 
 
@@ -88,7 +89,7 @@ def test_equal_tensors_are_stored_once(disk: TorchWorker, tmp_path: Path) -> Non
 def test_a_run_of_another_recipe_takes_up_nothing(disk: TorchWorker) -> None:
     run, stored = kept(disk, recipe(steps=4))
     for other in (recipe(steps=4, seed=8), run.recipe.turned(1, {"prompt": "a dog"})):
-        assert disk.begin(other, (stored, 2)).done == 0
+        assert begin(disk, other, (stored, 2)).done == 0
 
 
 def test_a_fork_at_a_step_that_was_thinned_out_runs_on_from_the_nearest_before(disk: TorchWorker) -> None:
@@ -98,14 +99,14 @@ def test_a_fork_at_a_step_that_was_thinned_out_runs_on_from_the_nearest_before(d
     assert torch.equal(run.latents, whole.latents)
     assert [stored.look_back(step)[0] for step in range(12)] == [0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 11]
     for step, at in ((3, 0), (7, 4), (10, 8)):
-        fork = disk.begin(turned, (stored, step))
+        fork = begin(disk, turned, (stored, step))
         assert fork.done == at and torch.equal(finish(disk, fork).latents, whole.latents)
     assert stored.look_back(9)[1].jpeg() == run.look_back(8)[1].jpeg()
 
 
 def kept_thinned(disk: TorchWorker, wanted: Recipe) -> tuple[TorchRun, Stored]:
     """A run of which every fourth step is kept, and what is on disk of it."""
-    run = disk.begin(wanted)
+    run = begin(disk, wanted)
     run.thin()
     run.thin()
     disk.keep_steps(finish(disk, run), "one")
@@ -133,7 +134,7 @@ def _broken(path: Path, how: str) -> None:
 def test_a_file_that_cannot_be_used_has_the_steps_run_again(disk: TorchWorker, tmp_path: Path, how: str) -> None:
     run, stored = kept(disk, recipe(steps=4))
     _broken(tmp_path / "steps" / "one.safetensors", how)
-    fork = disk.begin(run.recipe, (stored, 2))
+    fork = begin(disk, run.recipe, (stored, 2))
     assert fork.done == 0 and torch.equal(finish(disk, fork).latents, run.latents)
     if how != "changed":
         assert disk.recall("one") is None
@@ -167,7 +168,7 @@ def test_a_file_that_tells_nonsense_has_the_steps_run_again(
     if stored:
         with pytest.raises(KeyError):
             stored.look_back(1)
-        assert disk.begin(run.recipe, (stored, 2)).done == 0
+        assert begin(disk, run.recipe, (stored, 2)).done == 0
 
 
 def test_the_oldest_leave_first_when_there_is_no_room(disk: TorchWorker, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from studio.ui.more import differences
 
-FIRST = {
+FIRST: dict[str, Any] = {
     "steps": 25,
     "seed": None,
     "negative_prompt": None,

@@ -18,8 +18,8 @@ from studio.models.records import NOT_DISTILLED, Records
 from studio.recipe.recipe import AS_PUBLISHED, Recipe
 from studio.web.models import _described
 from tests import weights
-from tests.test_headers import FLUX2, Z_IMAGE, identity
-from tests.weights import FLUX, QWEN, SD1, SD2, SDXL, Shapes
+from tests.test_headers import identity
+from tests.weights import FLUX, FLUX2, QWEN, SD1, SD2, SDXL, Z_IMAGE, Shapes
 
 
 def entry(folder: Path, shapes: Shapes, name: str = "x.safetensors", **options: Any) -> Entry:

@@ -8,13 +8,14 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from studio.drawing.torch_run import TorchRun
 from studio.drawing.worker import TorchWorker
 from studio.errors import StorageError
 from studio.families import samplers
+from studio.families.stable_diffusion import StableDiffusion
 from studio.models.manager import Manager
 from studio.pictures.sources import Sources
 from studio.recipe.recipe import Recipe
+from tests.inside import begin, use
 from tests.test_worker import draw, pixels, recipe
 
 
@@ -35,7 +36,7 @@ def masked(box: tuple[int, int, int, int], size: tuple[int, int] = (64, 64), val
 
 def stock(kind: Any, models: Manager, wanted: Recipe, **given: Any) -> np.ndarray:
     """The recipe through one of diffusers' own pipelines, with the same noise."""
-    model = models.use(wanted.model)
+    model = use(models, wanted.model, StableDiffusion)
     fresh = model.sampler(Recipe(**{**_values(wanted), "source": "", "strength": 1.0}))
     pipeline = kind(
         vae=model.vae,
@@ -103,7 +104,7 @@ def test_inpainting_by_blending_is_diffusers(
         width=64,
         height=64,
     )
-    ours = pixels(models.use("sd").decode(run.clean))
+    ours = pixels(use(models, "sd", StableDiffusion).decode(run.clean))
     inside = np.asarray(mask) > 0
     assert np.abs(ours - expected)[inside].max() <= 1
 
@@ -112,11 +113,14 @@ def test_a_checkpoint_of_nine_channels_sees_what_diffusers_shows_it(
     models: Manager, worker: TorchWorker, sources: Sources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[torch.Tensor] = []
-    unet = models.use("inpaint").unet
+    unet = use(models, "inpaint", StableDiffusion).unet
     forward = unet.forward
-    monkeypatch.setattr(
-        unet, "forward", lambda sample, *args, **rest: seen.append(sample) or forward(sample, *args, **rest)
-    )
+
+    def watched(sample: torch.Tensor, *args: Any, **rest: Any) -> Any:
+        seen.append(sample)
+        return forward(sample, *args, **rest)
+
+    monkeypatch.setattr(unet, "forward", watched)
     mask = masked((16, 24, 48, 56))
     names = {"source": sources.add_image(picture()), "mask": sources.add_image(mask)}
     wanted = recipe("inpaint", steps=1, **names)
@@ -130,7 +134,7 @@ def test_a_checkpoint_of_nine_channels_sees_what_diffusers_shows_it(
         mask_image=mask,
         width=64,
         height=64,
-        latents=models.use("inpaint").noise(wanted, torch.Generator().manual_seed(wanted.seed)),
+        latents=use(models, "inpaint", StableDiffusion).noise(wanted, torch.Generator().manual_seed(wanted.seed)),
     )
     ours, theirs = seen[0], seen[-1]
     assert ours.shape == theirs.shape == (2, 9, 8, 8)
@@ -151,7 +155,8 @@ def test_at_no_strength_the_picture_comes_back(
 ) -> None:
     [run] = draw(worker, recipe(model, strength=0.0, source=sources.add_image(picture())))
     assert run.done == run.total == 0
-    expected = models.use(model).decode(models.use(model).encode_picture(picture()))
+    loaded = use(models, model)
+    expected = loaded.decode(loaded.encode_picture(picture()))
     assert np.array_equal(pixels(worker.decode(run)), pixels(expected))
 
 
@@ -168,10 +173,10 @@ def test_more_strength_leaves_less_of_the_picture(
     models: Manager, worker: TorchWorker, sources: Sources, model: str
 ) -> None:
     source = sources.add_image(picture())
-    clean = models.use(model).encode_picture(picture())
+    clean = use(models, model).encode_picture(picture())
     apart = []
     for strength in (0.2, 0.6, 0.95):
-        run = worker.begin(recipe(model, steps=20, strength=strength, source=source))
+        run = begin(worker, recipe(model, steps=20, strength=strength, source=source))
         apart.append((run.sampler.model_input(run.latents) - clean).abs().mean().item())
     assert apart == sorted(apart), apart
 
@@ -193,7 +198,7 @@ def test_grey_lets_go_late(models: Manager, worker: TorchWorker, sources: Source
     mask = masked((0, 0, 32, 64), value=63)
     mask.paste(255, (32, 0, 64, 64))
     names = {"source": sources.add_image(picture()), "mask": sources.add_image(mask)}
-    run = worker.begin(recipe(steps=8, **names))
+    run = begin(worker, recipe(steps=8, **names))
     original = run.original
     assert original
 
@@ -223,7 +228,7 @@ def test_inpainting_jobs_share_calls_with_others(worker: TorchWorker, sources: S
 
 def test_a_preview_before_the_first_step_shows_the_picture_in_its_noise(worker: TorchWorker, sources: Sources) -> None:
     def first(strength: float) -> np.ndarray:
-        run: TorchRun = worker.begin(recipe(strength=strength, steps=20, source=sources.add_image(picture())))
+        run = worker.begin(recipe(strength=strength, steps=20, source=sources.add_image(picture())))
         return pixels(run.preview("clean").image())
 
     assert np.abs(first(0.05) - first(0.1)).mean() < np.abs(first(0.05) - first(1.0)).mean()

@@ -188,7 +188,7 @@ def test_a_language_model_that_sees_is_not_the_one_that_reads() -> None:
     """Qwen3-VL-4B has words as many and as wide as Qwen3-4B's (their published config.json)."""
     assert told(qwen3()).variant == "qwen3-4b"
     assert told(qwen3("model.language_model.")).variant == "qwen-vl"
-    assert told(qwen3(**{"model.visual.blocks.0.attn.qkv.weight": (3072, 1024)})).variant == "qwen-vl"
+    assert told(qwen3("model.", **{"model.visual.blocks.0.attn.qkv.weight": (3072, 1024)})).variant == "qwen-vl"
     gguf = {"token_embd.weight": Tensor("Q8_0", (151936, 2560)), "blk.0.attn_q_norm.weight": Tensor("F32", (128,))}
     assert told(gguf, "x.gguf", **{"general.architecture": "qwen3"}).variant == "qwen3-4b"
     assert told(gguf, "x.gguf", **{"general.architecture": "qwen3vl"}).variant == "qwen-vl"
@@ -224,7 +224,7 @@ def lora(style: str, modules: dict[str, tuple[int, int]]) -> Tensors:
     shapes: dict[str, tuple[int, ...]] = {}
     for module, (writes, reads) in modules.items():
         flat = module.replace(".", "_")
-        shapes |= {
+        of_style: dict[str, dict[str, tuple[int, ...]]] = {
             "peft": {
                 f"transformer.{module}.lora_A.weight": (8, reads),
                 f"transformer.{module}.lora_B.weight": (writes, 8),
@@ -236,7 +236,8 @@ def lora(style: str, modules: dict[str, tuple[int, int]]) -> Tensors:
             "lokr": {f"lycoris_{flat}.lokr_w1": (4, 4), f"lycoris_{flat}.lokr_w2": (writes // 4, reads // 4)},
             "loha": {f"lora_unet_{flat}.hada_w1_a": (writes, 8), f"lora_unet_{flat}.hada_w1_b": (8, reads)},
             "oft": {f"oft_unet_{flat}.oft_blocks": (4, writes // 4, writes // 4)},
-        }[style]
+        }
+        shapes |= of_style[style]
     return {name: Tensor("F16", shape) for name, shape in shapes.items()}
 
 

@@ -10,6 +10,7 @@ import pytest
 from studio.errors import RecipeError
 from studio.recipe import recipe as module
 from studio.recipe import turns
+from studio.recipe.fields import MAX_SEED, MAX_STEPS
 from studio.recipe.recipe import Recipe, Turn
 from studio.words import prompts
 
@@ -24,7 +25,7 @@ GOOD = Recipe(
     guidance_end=0.45,
     guidance_rescale=0.3,
     sampler="Euler a",
-    seed=module.MAX_SEED,
+    seed=MAX_SEED,
 )
 
 
@@ -83,7 +84,7 @@ def test_a_recipe_of_a_newer_studio_is_refused_with_both_versions() -> None:
         ("guidance_rescale", math.nan, "cannot be rescaled by nan"),
         ("guidance_rescale", "0.5", "must be a number"),
         ("seed", -1, "out of range"),
-        ("seed", module.MAX_SEED + 1, "out of range"),
+        ("seed", MAX_SEED + 1, "out of range"),
         ("prompt", 3, "must be text"),
         ("prompt", "x" * 10_001, "10,001 characters"),
         ("negative_prompt", "x" * 100_000, "100,000 characters"),
@@ -122,7 +123,7 @@ def test_half_a_character_is_refused() -> None:
 
 
 NAME = "200x120-" + "0" * 24
-MASKED = {"source": NAME, "mask": "200x120-" + "1" * 24}
+MASKED: dict[str, Any] = {"source": NAME, "mask": "200x120-" + "1" * 24}
 
 
 def test_json_brings_back_what_a_picture_started_from() -> None:
@@ -133,9 +134,9 @@ def test_json_brings_back_what_a_picture_started_from() -> None:
 
 def test_the_steps_that_are_run() -> None:
     assert Recipe(steps=20, strength=0.5).steps_run == 20
-    source = {"source": "256x256-" + "0" * 24}
+    source = "256x256-" + "0" * 24
     for strength, run in ((0, 0), (0.04, 0), (0.05, 1), (0.3, 6), (0.99, 19), (1, 20)):
-        assert Recipe(steps=20, strength=strength, **source).check().steps_run == run
+        assert Recipe(steps=20, strength=strength, source=source).check().steps_run == run
 
 
 @pytest.mark.parametrize(
@@ -287,7 +288,7 @@ SOURCE = f"64x64-{'0' * 24}"
 
 
 def test_no_step_is_lost_to_rounding() -> None:
-    for steps in range(1, module.MAX_STEPS + 1):
+    for steps in range(1, MAX_STEPS + 1):
         for hundredths in range(101):
             run = Recipe(steps=steps, strength=hundredths / 100, source=SOURCE).steps_run
             assert run == steps * hundredths // 100, (steps, hundredths)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from studio.drawing.worker import TorchWorker
 from studio.models.manager import Manager
@@ -23,7 +23,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> TorchWorker:
 def gradient(corners: tuple[str, str, str, str]) -> Image.Image:
     """Colours that run smoothly from corner to corner."""
     small = Image.new("RGB", (2, 2))
-    small.putdata([Image.new("RGB", (1, 1), corner).getpixel((0, 0)) for corner in corners])
+    small.putdata([ImageColor.getrgb(corner) for corner in corners])
     values = np.asarray(small, np.float32)
     along = np.linspace(0, 1, SIZE, dtype=np.float32)
     top = values[0, 0] + along[:, None] * (values[0, 1] - values[0, 0])

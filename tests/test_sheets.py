@@ -32,7 +32,7 @@ def png(**text: str) -> bytes:
 
 
 def test_a_sheet_shows_its_pictures_in_their_places() -> None:
-    cells = [[colour("red"), colour("lime")], [None, colour("blue")]]
+    cells: list[list[Image.Image | None]] = [[colour("red"), colour("lime")], [None, colour("blue")]]
     image = opened(sheets.sheet(PLAN, ("seed 1", "seed 2"), ("guidance 1", "guidance 5"), cells))
     counts = {found: count for count, found in image.convert("RGB").getcolors(1 << 20)}  # type: ignore[union-attr]
     assert all(counts[found] == 64 * 48 for found in ((255, 0, 0), (0, 255, 0), (0, 0, 255)))

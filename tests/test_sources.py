@@ -170,8 +170,12 @@ def test_scaling_down_strip_by_strip_is_scaling_down(mode: str) -> None:
 @pytest.mark.parametrize("mode", ["I;16", "I", "F"])
 def test_greys_of_many_rows(sources: Sources, mode: str) -> None:
     rows = np.linspace(0, 1, 900)[:, None] * np.ones(10)
-    values = {"I;16": (rows * 65535).astype(np.uint16), "I": (rows * 70000).astype(np.int32), "F": rows}[mode]
-    image = Image.fromarray(values.astype(np.float32) if mode == "F" else values)
+    values: dict[str, np.ndarray] = {
+        "I;16": (rows * 65535).astype(np.uint16),
+        "I": (rows * 70000).astype(np.int32),
+        "F": rows.astype(np.float32),
+    }
+    image = Image.fromarray(values[mode])
     assert image.mode == mode
     stored = np.asarray(sources.open(sources.add(data(image, "TIFF")).name))
     assert close(stored[..., 0], np.round(rows * 255), 1)

@@ -10,11 +10,13 @@ import torch
 
 from studio.drawing.worker import TorchWorker
 from studio.errors import RecipeError
+from studio.families.stable_diffusion_xl import StableDiffusionXL
 from studio.library import metadata
 from studio.models.manager import Manager
 from studio.pictures.sources import Sources
 from studio.recipe.recipe import Recipe
 from tests import tiny_xl
+from tests.inside import use
 from tests.test_originals import Certain, masked, picture
 from tests.test_worker import draw, pixels, recipe
 
@@ -27,7 +29,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Manager:
     tiny_xl.stable_diffusion_xl(folder / "empty", zero_when_empty=False)
     tiny_xl.stable_diffusion_xl(folder / "inpaint", inpainting=True)
     tiny_xl.stable_diffusion_xl(folder / "refiner", refiner=True, zero_when_empty=False)
-    trailing = {"timestep_spacing": "trailing"}
+    trailing: dict[str, Any] = {"timestep_spacing": "trailing"}
     tiny_xl.stable_diffusion_xl(folder / "turbo", kind="EulerAncestralDiscreteScheduler", **trailing)
     tiny_xl.stable_diffusion_xl(folder / "lightning", **trailing)
     tiny_xl.stable_diffusion_xl(folder / "velocity", prediction_type="v_prediction", **trailing)
@@ -36,7 +38,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Manager:
 
 def stock(kind: Any, models: Manager, wanted: Recipe, **given: Any) -> np.ndarray:
     """The recipe through one of diffusers' own pipelines, with the same noise."""
-    model: Any = models.use(wanted.model)
+    model: Any = use(models, wanted.model, StableDiffusionXL)
     fresh = model.sampler(replace(wanted, source="", mask="", strength=1.0))
     first, last = model.readers[0] if len(model.readers) > 1 else None, model.readers[-1]
     options: dict[str, Any] = {"force_zeros_for_empty_prompt": model.zero_when_empty}
@@ -132,13 +134,13 @@ def test_inpainting_is_diffusers(models: Manager, worker: TorchWorker, sources: 
         return _sees_the_same(models, worker, wanted, given)
     expected = stock(diffusers.StableDiffusionXLInpaintPipeline, models, wanted, **given)
     inside = np.asarray(mask) > 0
-    assert np.abs(pixels(models.use(name).decode(run.clean)) - expected)[inside].max() <= 1
+    assert np.abs(pixels(use(models, name, StableDiffusionXL).decode(run.clean)) - expected)[inside].max() <= 1
     return None
 
 
 def _sees_the_same(models: Manager, worker: TorchWorker, wanted: Recipe, given: dict[str, Any]) -> None:
     seen: list[torch.Tensor] = []
-    unet: Any = models.use(wanted.model).unet
+    unet: Any = use(models, wanted.model, StableDiffusionXL).unet
     forward = unet.forward
 
     def watched(sample: torch.Tensor, *args: Any, **rest: Any) -> Any:
@@ -166,7 +168,7 @@ def test_rows_of_one_call_have_their_own_guidance_and_words(worker: TorchWorker)
 
 
 def test_clip_skip_counts_from_the_last_layer_and_reads_none_behind_its_own(models: Manager) -> None:
-    model: Any = models.use("xl")
+    model: Any = use(models, "xl", StableDiffusionXL)
     kind = diffusers.StableDiffusionXLPipeline
     one, two = model.readers
     pipeline = kind(
@@ -198,7 +200,7 @@ def test_a1111s_clip_skip_of_two_is_the_picture_that_a1111_drew(models: Manager,
     one, other = draw(worker, plain, skipping)
     assert worker.decode(one).tobytes() == worker.decode(other).tobytes()
     with torch.inference_mode():
-        reader = models.use("xl").readers[0]
+        reader = use(models, "xl", StableDiffusionXL).readers[0]
         ids = torch.tensor([reader._filled(reader.chunks("a red cat")[0][0][0])])
         expected = reader.encoder(ids, output_hidden_states=True).hidden_states[-2]
         assert torch.equal(other.prompts.positive.hidden[..., : expected.shape[-1]], expected)

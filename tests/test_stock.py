@@ -27,6 +27,7 @@ from studio.engine.events import Cancelled, Failed, Finished, Paused, Step
 from studio.engine.job import Job
 from studio.errors import ModelError, OutOfMemory, RecipeError
 from studio.families.stock import calls, family
+from studio.families.stock.family import Stock
 from studio.families.stock.rows import ROWS, Row
 from studio.models import catalog
 from studio.models.manager import Manager
@@ -36,6 +37,7 @@ from studio.settings import ROOT
 from studio.ui import form
 from tests import tiny_stock
 from tests.fakes import Events, FakeKeeper
+from tests.inside import use
 
 TABLES = (
     auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING,
@@ -302,7 +304,7 @@ def test_out_of_memory_pauses_and_continue_comes_to_the_same_picture(
 ) -> None:
     wanted = shelf.recipe("lumina2")
     shelf.worker._models.use(shelf.recipe("auraflow").model)
-    transformer = shelf.worker._models.use("lumina2").parts["transformer"]
+    transformer = use(shelf.worker._models, "lumina2", Stock).parts["transformer"]
     forward, calls = transformer.forward, iter(range(100))
 
     def scarce(*args: Any, **options: Any) -> Any:
@@ -330,7 +332,7 @@ def test_a_fault_in_the_pipeline_fails_that_job_alone(
 
     good, bad = shelf.recipe("pixart-sigma"), shelf.recipe("chroma")
     with monkeypatch.context() as patch:
-        patch.setattr(shelf.worker._models.use("chroma").parts["transformer"], "forward", broken)
+        patch.setattr(use(shelf.worker._models, "chroma", Stock).parts["transformer"], "forward", broken)
         jobs = studio.engine.submit([bad, good])
         assert isinstance(studio.events.final(jobs[0].id), Failed)
         studio.finished(jobs[1])
@@ -400,7 +402,7 @@ def test_prx_is_read_as_it_is_published(shelf: Shelf, tmp_path: Path) -> None:
         found, wanted = (
             encoder(input_ids=words).last_hidden_state
             for encoder in (
-                Manager([tmp_path], device="cpu", dtype="float32").use("prx").parts["text_encoder"],
+                use(Manager([tmp_path], device="cpu", dtype="float32"), "prx", Stock).parts["text_encoder"],
                 shelf.built["prx"].text_encoder,
             )
         )
@@ -560,7 +562,7 @@ def test_out_of_memory_has_its_name(shelf: Shelf, monkeypatch: pytest.MonkeyPatc
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(shelf.worker._models.use("auraflow").parts["transformer"], "forward", scarce)
+        patch.setattr(use(shelf.worker._models, "auraflow", Stock).parts["transformer"], "forward", scarce)
         with pytest.raises(OutOfMemory):
             shelf.worker.step([run])
     assert run.done == 0 and not threads()

@@ -7,7 +7,8 @@ import pytest
 
 from studio.families import FAMILIES
 from studio.families.stable_diffusion import StableDiffusion
-from studio.models import loading, tokens
+from studio.files.identity.parts import CONFIGS
+from studio.models import tokens
 from studio.models.catalog import Entry
 from studio.models.manager import Manager
 from studio.models.tokens import Length
@@ -149,7 +150,7 @@ def test_a_model_without_a_known_tokenizer_says_nothing(tmp_path: Path) -> None:
 
 
 def test_a_single_files_prompts_are_counted_in_whole_words() -> None:
-    entry = Entry("x", Path("x"), config=loading.CONFIGS / "stable-diffusion-v1", single=True)
+    entry = Entry("x", Path("x"), config=CONFIGS / "stable-diffusion-v1", single=True)
     assert tokens.measure(entry, StableDiffusion, "a red apple on a table") == Length(6, 75, 6)
 
 

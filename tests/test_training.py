@@ -4,6 +4,7 @@ import copy
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,13 +67,13 @@ def known(disc: np.ndarray) -> Corpus:
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory: pytest.TempPathFactory):
+def words(tmp_path_factory: pytest.TempPathFactory) -> Any:
     texts = ["a cat on a blue background", "a dog, 3d render, on a red background"] * 20
     return tokenizer.train_tokenizer(texts, tmp_path_factory.mktemp("tokenizer"), KNOWN_WORDS)
 
 
 @pytest.fixture
-def pair(words, monkeypatch: pytest.MonkeyPatch) -> denoiser.Pair:
+def pair(words: Any, monkeypatch: pytest.MonkeyPatch) -> denoiser.Pair:
     monkeypatch.setattr(denoiser, "UNET", TINY_UNET)
     monkeypatch.setattr(denoiser, "TEXT", TINY_TEXT)
     torch.manual_seed(0)
@@ -193,7 +194,7 @@ def test_every_name_is_that_of_one_subject() -> None:
     assert {token for token in tokens if tokens.count(token) > 1 or not token} == set()
 
 
-def test_tokens_keep_words_whole_and_spell_the_rest(words) -> None:
+def test_tokens_keep_words_whole_and_spell_the_rest(words: Any) -> None:
     assert words.convert_ids_to_tokens(words("a CAT, Top hat").input_ids)[1:-1] == ["Ġa", "Ġcat", "Ġ,", "Ġtophat"]
     for text in ("a cat on a blue background", "zyx qu", "кошка", "cats"):
         ids = tokenizer.encode(words, [text])[0]
@@ -432,7 +433,7 @@ def test_the_recogniser_learns_and_is_counted(known: Corpus, tmp_path: Path) -> 
     assert evaluate.nearest(pictures, pictures) < 1e-3 < evaluate.nearest(pictures[:1], 255 - pictures)
 
 
-def test_the_export_is_an_ordinary_pipeline(words, pair: denoiser.Pair, tmp_path) -> None:
+def test_the_export_is_an_ordinary_pipeline(words: Any, pair: denoiser.Pair, tmp_path: Path) -> None:
     made = export.assemble(AutoencoderTiny(**TINY_VAE, scaling_factor=0.5), pair, words)
     folder = tmp_path / "model"
     folder.mkdir()
@@ -448,12 +449,12 @@ def test_the_export_is_an_ordinary_pipeline(words, pair: denoiser.Pair, tmp_path
     assert evaluate.contact_sheet(pictures, columns=2).size == (512, 256)
 
 
-def test_grown_words_keep_their_meaning_and_new_ones_are_heard(known: Corpus, words, tmp_path) -> None:
+def test_grown_words_keep_their_meaning_and_new_ones_are_heard(known: Corpus, words: Any, tmp_path: Path) -> None:
     newer = tokenizer.train_tokenizer(["a cat", "a lemon"] * 9, tmp_path, [*KNOWN_WORDS, "lemon", "zwei"])
     meanings = torch.randn(len(words), 8)
     found = grow.grow_vocabulary(newer, words, meanings, known)
 
-    def embedding(tokens, table: torch.Tensor, word: str) -> torch.Tensor:
+    def embedding(tokens: Any, table: torch.Tensor, word: str) -> torch.Tensor:
         return table[tokens(word, add_special_tokens=False).input_ids]
 
     assert torch.equal(embedding(newer, found, "blue"), embedding(words, meanings, "blue"))
@@ -484,7 +485,7 @@ def test_a_grown_autoencoder_begins_where_the_older_one_was(known: Corpus, monke
 
 
 def test_the_bank_holds_pictures_and_the_tokens_of_their_captions(
-    known: Corpus, words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    known: Corpus, words: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(denoiser, "BANK", tmp_path)
     tiny = AutoencoderTiny(**TINY_VAE).bfloat16()
@@ -515,7 +516,10 @@ def test_other_names_of_a_plural_are_read_as_it_is(tmp_path: Path) -> None:
 
 def test_other_names_are_read_as_the_usual_one(known: Corpus, tmp_path: Path) -> None:
     said = {"de": ("schwarzer kater", "kater", "schwarz"), "zh": ("狐狸",), "da": ("and",), "ru": ("кошка",)}
-    told = {"cat": (("cat", "kitty"), said), "top hat": (("top hat", "tophat"), {"de": ("zylinder", "hut", "kater")})}
+    told: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
+        "cat": (("cat", "kitty"), said),
+        "top hat": (("top hat", "tophat"), {"de": ("zylinder", "hut", "kater")}),
+    }
     told |= {"strawberry": (("strawberry", "straw fruit"), {}), "banana": (("banana",), {"de": ("bananen staude",)})}
     subjects = [
         replace(each, words=words_of, tongues=tongues)

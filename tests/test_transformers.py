@@ -12,18 +12,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from studio.drawing.torch_run import TorchRun
 from studio.drawing.worker import TorchWorker
 from studio.errors import RecipeError
 from studio.families import previews
 from studio.families.base import called
 from studio.families.flux import pack
 from studio.families.language_models import asked
+from studio.families.z_image import ZImage
 from studio.models import catalog
 from studio.models.manager import Manager
 from studio.pictures.sources import Sources
 from studio.recipe.recipe import Recipe
 from tests import tiny, tiny_transformers
+from tests.inside import begin, use
 from tests.test_originals import masked, picture
 from tests.test_worker import draw, finish, pixels
 
@@ -92,7 +93,7 @@ def stock(models: Manager, wanted: Recipe, task: str = "", scheduler: Any = None
     task: "", "Img2Img" or "Inpaint". given: more arguments of the call.
     """
     kind = getattr(diffusers, PIPELINES[wanted.model].format(task))
-    folder, model = models.entry(wanted.model).path, models.use(wanted.model)
+    folder, model = models.entry(wanted.model).path, use(models, wanted.model)
     flow = diffusers.FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler")
     if wanted.model == "flux2-dev":
         # Its processor wants torchvision; for words alone the tokenizer does the same.
@@ -147,7 +148,7 @@ def test_text_to_image_is_diffusers(models: Manager, worker: TorchWorker, model:
 def test_other_samplers_of_stable_diffusion_3_are_diffusers(models: Manager, worker: TorchWorker, label: str) -> None:
     wanted = recipe("sd3", sampler=label, steps=5)
     [run] = draw(worker, wanted)
-    scheduler = models.use("sd3").sampler(wanted)._scheduler
+    scheduler = use(models, "sd3").sampler(wanted)._scheduler
     assert scheduler.config.flow_shift == 3.0
     assert far(pixels(worker.decode(run)), stock(models, wanted, scheduler=scheduler)) <= 1
 
@@ -170,7 +171,7 @@ def test_inpainting_is_diffusers(
     wanted = recipe(model, strength=strength, steps=4, **names)
     [run] = draw(worker, wanted)
     expected = stock(models, wanted, "Inpaint", image=picture(), mask_image=mask)
-    ours = pixels(models.use(model).decode(run.clean))
+    ours = pixels(use(models, model).decode(run.clean))
     assert far(ours, expected) <= 1
 
 
@@ -179,7 +180,7 @@ def test_fill_sees_what_diffusers_shows_it(models: Manager, worker: TorchWorker,
     names = {"source": sources.add_image(picture()), "mask": sources.add_image(mask)}
     wanted = recipe("fill", steps=1, **names)
     [run] = draw(worker, wanted)
-    model = models.use("fill")
+    model = use(models, "fill")
     pipeline = diffusers.FluxFillPipeline.from_pretrained(models.entry("fill").path, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     encode = pipeline.vae.encode
@@ -196,7 +197,8 @@ def test_fill_sees_what_diffusers_shows_it(models: Manager, worker: TorchWorker,
         output_type="latent",
     ).images
     # All that is held is what the mask does not let go: elsewhere it is the model's answer to the same input.
-    inside = pack((run.original.free > 0).float().expand_as(run.latents)) > 0  # type: ignore[union-attr]
+    assert run.original and run.original.free is not None
+    inside = pack((run.original.free > 0).float().expand_as(run.latents)) > 0
     assert torch.allclose(pack(run.latents)[inside], expected[inside], atol=1e-4)
 
 
@@ -236,7 +238,7 @@ def test_neighbours_may_differ_in_steps_samplers_and_start_pictures(
 
 @pytest.mark.parametrize("model", [*PIPELINES, "fill"])
 def test_every_sampler_makes_few_and_many_steps(models: Manager, worker: TorchWorker, model: str) -> None:
-    for label in models.use(model).samplers:
+    for label in use(models, model).samplers:
         for steps in (1, 2, 9):
             [run] = draw(worker, recipe(model, sampler=label, steps=steps))
             assert run.done == run.total == steps and torch.isfinite(run.latents).all(), (label, steps)
@@ -248,7 +250,7 @@ def test_a_fork_is_what_its_recipe_gives_when_run_from_the_start(worker: TorchWo
     same = finish(worker, worker.begin(run.recipe, (run, 2)))
     assert torch.equal(same.latents, run.latents)
     turned = run.recipe.turned(2, {"prompt": LONGER, "guidance_scale": 5.0})
-    fork: TorchRun = worker.begin(turned, (run, 2))
+    fork = begin(worker, turned, (run, 2))
     assert fork.done == 2
     finish(worker, fork)
     assert torch.equal(fork.latents, draw(worker, turned)[0].latents)
@@ -277,7 +279,7 @@ def blocks(latents: torch.Tensor, return_dict: bool = False) -> tuple[torch.Tens
 
 @pytest.mark.parametrize("model", [*PIPELINES, "fill"])
 def test_the_preview_looks_like_the_picture(models: Manager, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
-    loaded = models.use(model)
+    loaded = use(models, model)
     channels = loaded.latent_channels // (loaded.vae_factor // 8) ** 2
     monkeypatch.setattr(loaded.vae, "encode", lambda pictures: Colours(pictures, channels))
     monkeypatch.setattr(loaded.vae, "decode", blocks)
@@ -393,16 +395,16 @@ def test_a_size_that_stable_diffusion_3_cannot_place(worker: TorchWorker) -> Non
 @pytest.mark.parametrize("model", ["sd3", "klein-base", "qwen"])
 @pytest.mark.parametrize("scale", [0.0, 1.0])
 def test_guidance_of_one_and_less_is_off(worker: TorchWorker, model: str, scale: float) -> None:
-    assert worker.begin(recipe(model, guidance_scale=scale)).prompts.negative is None
+    assert begin(worker, recipe(model, guidance_scale=scale)).prompts.negative is None
 
 
 def test_guidance_of_z_image_is_off_at_nought(worker: TorchWorker) -> None:
-    assert worker.begin(recipe("z", guidance_scale=0.0)).prompts.negative is None
-    assert worker.begin(recipe("z", guidance_scale=1.0)).prompts.negative is not None
+    assert begin(worker, recipe("z", guidance_scale=0.0)).prompts.negative is None
+    assert begin(worker, recipe("z", guidance_scale=1.0)).prompts.negative is not None
 
 
 def test_a_tokenizer_without_a_chat_template_gets_the_published_one(models: Manager) -> None:
-    tokenizer = models.use("z").tokenizer
+    tokenizer = use(models, "z", ZImage).tokenizer
     assert asked(tokenizer, "a cat", thinking=False) == "user : a cat ; assistant : the end "
     assert asked(object(), "a cat", thinking=True) == "<|im_start|>user\na cat<|im_end|>\n<|im_start|>assistant\n"
     assert asked(object(), "a cat", thinking=False).endswith("assistant\n<think>\n\n</think>\n\n")

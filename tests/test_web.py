@@ -4,7 +4,7 @@ import asyncio
 import base64
 import io
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, aclosing
 from dataclasses import asdict
@@ -28,7 +28,7 @@ from studio.models.catalog import Entry
 from studio.models.manager import Held, Memory
 from studio.pictures.sources import Sources
 from studio.recipe.fields import MAX_SEED
-from studio.recipe.recipe import Recipe, Turn
+from studio.recipe.recipe import RANDOM_SEEDS, Recipe, Turn
 from studio.settings import Settings
 from studio.web import live, mailbox, pictures
 from studio.web.guard import Guard
@@ -187,7 +187,7 @@ def test_a_browser_keeps_its_id_and_nobody_can_choose_one() -> None:
     assert again.text == first.text and "set-cookie" not in again.headers
     client.cookies.clear()
     for made_up in ("", "x", "a" * 23, "ä" * 22):
-        assert guarded().get("/", headers={"Cookie": f"{COOKIE}={made_up}".encode()}).text != made_up
+        assert guarded().get("/", headers={b"Cookie": f"{COOKIE}={made_up}".encode()}).text != made_up
 
 
 # The whole application
@@ -215,7 +215,8 @@ class Studio:
         self.events = Events()
         self.engine.subscribe(self.events)
         settings = Settings(auth=auth, output_folder=output)
-        self.app = create_app(settings, self.engine, self.library, models or FakeModels(), self.sources)
+        offered: Any = models or FakeModels()
+        self.app = create_app(settings, self.engine, self.library, offered, self.sources)
         self.client = TestClient(self.app, base_url=HERE)
 
     def close(self) -> None:
@@ -528,7 +529,7 @@ def test_a_window_hears_of_its_own_browsers_jobs_only(engine: Engine, worker: Fa
             engine.submit([Recipe(prompt="of bob", steps=1)], "bob")
             [own] = engine.submit([Recipe(prompt="of ann", steps=1)], "ann")
             streams.show("ann", "text_to_image", [own])
-            heard = []
+            heard: list[Any] = []
             async with asyncio.timeout(PATIENCE):
                 # The two come in either order: a quick job is over before its place is told.
                 while '"finished"' not in "".join(heard) or "event: shown" not in "".join(heard):
@@ -547,7 +548,12 @@ def test_previews_that_the_window_does_not_show_are_not_encoded(
     engine: Engine, worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoded: list[int] = []
-    monkeypatch.setattr(FakePreview, "jpeg", lambda preview: encoded.append(preview.done) or b"")
+
+    def noted(preview: FakePreview) -> bytes:
+        encoded.append(preview.done)
+        return b""
+
+    monkeypatch.setattr(FakePreview, "jpeg", noted)
 
     async def step() -> None:
         worker.go()
@@ -850,7 +856,7 @@ def latest(studio: Studio, count: int = 1) -> list[Recipe]:
 
 def test_image_to_image_starts_from_the_picture_at_the_size_asked_for(studio: Studio) -> None:
     start = Start(studio)
-    sent = {"Width": 128, "Height": 64, "Strength": 0.5, "Steps": 4, "Seed": "5"}
+    sent: dict[str, Any] = {"Width": 128, "Height": 64, "Strength": 0.5, "Steps": 4, "Seed": "5"}
     assert studio.press("image_to_image-easel", "start", {**start.names, "mask": ""}, **sent) == [""]
     [recipe] = latest(studio)
     assert (recipe.strength, recipe.steps_run, recipe.mask) == (0.5, 2, "")
@@ -859,7 +865,7 @@ def test_image_to_image_starts_from_the_picture_at_the_size_asked_for(studio: St
 
 def test_inpainting_works_on_a_box_around_the_mask(studio: Studio) -> None:
     start = Start(studio)
-    sent = {"Margin": 10, "Feather": 0, "Work at": 128, "Steps": 4, "Seed": "5"}
+    sent: dict[str, Any] = {"Margin": 10, "Feather": 0, "Work at": 128, "Steps": 4, "Seed": "5"}
     assert studio.press("inpainting-easel", "start", start.names, **sent) == [""]
     [recipe] = latest(studio)
     assert recipe.box == (70, 30, 130, 90) and (recipe.width, recipe.height) == (128, 128)
@@ -934,7 +940,7 @@ def test_an_empty_seed_is_a_new_one_each_time() -> None:
 
     values = {**asdict(Recipe()), "seed": " ", "pictures": 1, "previews": "clean"}
     seeds = {form.read(values)[0][0].seed for _ in range(20)}
-    assert len(seeds) > 15 and max(seeds) < form.RANDOM_SEEDS
+    assert len(seeds) > 15 and max(seeds) < RANDOM_SEEDS
     with pytest.raises(RecipeError):
         form.read({**values, "seed": "0x10"})
 
@@ -977,7 +983,13 @@ def test_a_grid_tells_how_it_stands(engine: Engine, worker: FakeWorker) -> None:
 
 
 def test_a_grid_of_seeds_and_guidance(studio: Studio) -> None:
-    sent = {"Prompt": "a {red|blue} boat", "Seed": "5", "Steps": 3, "Columns: values": "1, 4", "Rows": "sampler"}
+    sent: dict[str, Any] = {
+        "Prompt": "a {red|blue} boat",
+        "Seed": "5",
+        "Steps": 3,
+        "Columns: values": "1, 4",
+        "Rows": "sampler",
+    }
     assert studio.press("compare-start", **{**sent, "Rows: values": "Euler, DDIM"}) == [""]
     recipes = latest(studio, 8)
     found = [(each.guidance_scale, each.sampler, each.prompt.split()[1]) for each in recipes]
@@ -988,14 +1000,14 @@ def test_a_grid_of_seeds_and_guidance(studio: Studio) -> None:
 
 
 def test_how_many_and_about_how_long_is_told_before_starting(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = {"Prompt": "a boat", "Steps": 4, "Guidance end": 1, "Columns: values": "1, 4", "Rows": ""}
+    sent: dict[str, Any] = {"Prompt": "a boat", "Steps": 4, "Guidance end": 1, "Columns: values": "1, 4", "Rows": ""}
     monkeypatch.setattr(studio.engine, "_pace", Pace())
     assert studio.press("compare-grid", "ended", {}, **sent)[0] == "2 pictures, 8 steps in all"
     recipe = Recipe(guidance_scale=4)
     studio.engine._pace.called([(recipe, 0)] * 2, 3.0)
     studio.engine._pace.ended(recipe, 1.0)
     assert studio.press("compare-grid", "ended", {}, **sent)[0] == "2 pictures, 8 steps in all, about 11 s"
-    half = {**sent, "Guidance end": 0.5}
+    half: dict[str, Any] = {**sent, "Guidance end": 0.5}
     assert studio.press("compare-grid", "ended", {}, **half)[0] == "2 pictures, 8 steps in all, about 10 s"
     monkeypatch.undo()
     studio.press("compare-start", **sent)
@@ -1004,7 +1016,7 @@ def test_how_many_and_about_how_long_is_told_before_starting(studio: Studio, mon
 
 
 def test_values_added_to_an_axis_are_added_to_the_grid(studio: Studio) -> None:
-    sent = {"Prompt": "a tower", "Steps": 3, "Columns: values": "1, 4", "Rows": ""}
+    sent: dict[str, Any] = {"Prompt": "a tower", "Steps": 3, "Columns: values": "1, 4", "Rows": ""}
     studio.press("compare-start", **sent)
     two = latest(studio, 2)
     made = len(studio.engine.jobs(studio.owner()))
@@ -1019,7 +1031,8 @@ def test_values_added_to_an_axis_are_added_to_the_grid(studio: Studio) -> None:
 
 
 def test_what_was_dropped_from_a_grid_is_made_again_in_its_place(studio: Studio) -> None:
-    studio.press("compare-start", **{"Prompt": "a tower", "Steps": 3, "Columns: values": "1, 4, 9", "Rows": ""})
+    sent: dict[str, Any] = {"Prompt": "a tower", "Steps": 3, "Columns: values": "1, 4, 9", "Rows": ""}
+    studio.press("compare-start", **sent)
     latest(studio, 3)
     layout = studio.app.state.live.layout(studio.owner(), "compare")
     assert layout
@@ -1037,7 +1050,8 @@ def test_what_was_dropped_from_a_grid_is_made_again_in_its_place(studio: Studio)
 def test_two_that_are_brought_back_at_the_same_time_both_come_back(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    studio.press("compare-start", **{"Prompt": "a tower", "Steps": 3, "Columns: values": "1, 4, 9", "Rows": ""})
+    sent: dict[str, Any] = {"Prompt": "a tower", "Steps": 3, "Columns: values": "1, 4, 9", "Rows": ""}
+    studio.press("compare-start", **sent)
     latest(studio, 3)
     live = studio.app.state.live
     [[first, second, third]] = live.layout(studio.owner(), "compare")["cells"]
@@ -1057,7 +1071,7 @@ def test_two_that_are_brought_back_at_the_same_time_both_come_back(
 
 
 def test_what_comes_back_to_a_grid_that_has_gone_is_not_made(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = {"Prompt": "a tower", "Steps": 3, "Columns: values": "1, 4", "Rows": ""}
+    sent: dict[str, Any] = {"Prompt": "a tower", "Steps": 3, "Columns: values": "1, 4", "Rows": ""}
     studio.press("compare-start", **sent)
     latest(studio, 2)
     [[first, _]] = studio.app.state.live.layout(studio.owner(), "compare")["cells"]
@@ -1082,7 +1096,7 @@ def test_what_comes_back_to_a_grid_that_has_gone_is_not_made(studio: Studio, mon
 def test_of_two_grids_that_are_asked_for_at_once_one_stands_and_nothing_goes_on_unseen(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent = {"Prompt": "a tower", "Steps": 3, "Columns: values": "1, 4", "Rows": ""}
+    sent: dict[str, Any] = {"Prompt": "a tower", "Steps": 3, "Columns: values": "1, 4", "Rows": ""}
     submit, before = studio.engine.submit, len(studio.engine.jobs(studio.owner()))
     studio.worker.by_hand = True
 
@@ -1103,7 +1117,8 @@ def test_of_two_grids_that_are_asked_for_at_once_one_stands_and_nothing_goes_on_
 
 
 def test_an_empty_seed_is_one_for_the_whole_grid(studio: Studio) -> None:
-    assert studio.press("compare-start", **{"Columns: values": "1-4", "Rows": ""}) == [""]
+    sent: dict[str, Any] = {"Columns: values": "1-4", "Rows": ""}
+    assert studio.press("compare-start", **sent) == [""]
     recipes = latest(studio, 4)
     assert len({each.seed for each in recipes}) == 1 and len(set(recipes)) == 4
 
@@ -1125,7 +1140,7 @@ def test_a_grid_that_cannot_be_made_is_told(studio: Studio, changes: dict, told:
 
 
 def test_a_contact_sheet_brings_its_grid_back(studio: Studio) -> None:
-    sent = {
+    sent: dict[str, Any] = {
         "Prompt": "a boat",
         "Seed": "5",
         "Steps": 3,
@@ -1166,7 +1181,7 @@ def test_what_is_shown_for_a_step_that_was_thinned_out_says_which_step_it_is(stu
     answers = [studio.client.get(f"/jobs/{job.id}/steps/{step}.jpg") for step in (3, 4, 7, 9)]
     assert [each.headers["emerge-step"] for each in answers] == ["0", "4", "4", "8"]
     assert answers[2].content == b"JPEG 4"
-    sent = {"Prompt": "b", "Guidance scale": 5, "Sampler": "DPM++ 2M"}
+    sent: dict[str, Any] = {"Prompt": "b", "Guidance scale": 5, "Sampler": "DPM++ 2M"}
     for step, told in ((8, ""), (7, "goes on from step 4"), (3, "no longer remembered")):
         [sentence] = studio.press("text_to_image-canvas", "fork", {"job": job.id, "step": step}, **sent)
         assert told in sentence and bool(told) == bool(sentence)
@@ -1174,7 +1189,12 @@ def test_what_is_shown_for_a_step_that_was_thinned_out_says_which_step_it_is(stu
 
 def test_a_film_shows_each_step_that_is_remembered_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[list[bytes]] = []
-    monkeypatch.setattr(live, "_film", lambda frames, kind: shown.append(list(frames)) or b"film")
+
+    def noted(frames: Iterable[bytes], kind: str) -> bytes:
+        shown.append(list(frames))
+        return b"film"
+
+    monkeypatch.setattr(live, "_film", noted)
     [job] = studio.engine.submit([Recipe(steps=9)], studio.owner())
     studio.events.final(job.id)
     assert studio.client.get(f"/jobs/{job.id}/steps.gif").content == b"film"
@@ -1220,7 +1240,7 @@ def test_only_so_many_tabs_of_a_browser_are_remembered(studio: Studio) -> None:
 def test_a_fork_takes_the_form_as_it_is_now(studio: Studio) -> None:
     [job] = studio.engine.submit([Recipe("a boat", steps=4)], studio.owner())
     studio.events.final(job.id)
-    sent = {"Prompt": "a ship", "Guidance scale": 5, "Sampler": "DPM++ 2M"}
+    sent: dict[str, Any] = {"Prompt": "a ship", "Guidance scale": 5, "Sampler": "DPM++ 2M"}
     assert studio.press("text_to_image-canvas", "fork", {"job": job.id, "step": 2}, **sent) == [""]
     [recipe] = latest(studio)
     assert recipe == Recipe("a boat", steps=4, turns=(Turn(2, prompt="a ship"),))
@@ -1235,7 +1255,7 @@ def test_a_fork_takes_the_form_as_it_is_now(studio: Studio) -> None:
 def test_a_fork_takes_another_sampler_and_fresh_noise(studio: Studio) -> None:
     [job] = studio.engine.submit([Recipe("a", steps=6)], studio.owner())
     finished = studio.events.final(job.id)
-    sent = {"Prompt": "a", "Negative prompt": "", "Guidance scale": 5, "Sampler": "Euler"}
+    sent: dict[str, Any] = {"Prompt": "a", "Negative prompt": "", "Guidance scale": 5, "Sampler": "Euler"}
     assert studio.press("text_to_image-canvas", "fork", {"job": job.id, "step": 2, "noise": 0.5}, **sent) == [""]
     fork = studio.engine.jobs(studio.owner())[-1]
     [turn] = fork.recipe.turns
@@ -1281,7 +1301,7 @@ def test_a_fork_of_a_picture_whose_model_is_gone_is_told(studio: Studio) -> None
     made = studio.make(prompt="of a model that is gone", steps=4)
     [job] = [job for job in studio.engine.jobs(studio.owner()) if getattr(job.event, "picture", "") == made]
     studio.worker.fault = lambda what, _prompts: ModelMissing("There is no such model.") if what == "check" else None
-    sent = {"Prompt": "a ship", "Guidance scale": 5, "Sampler": "Euler"}
+    sent: dict[str, Any] = {"Prompt": "a ship", "Guidance scale": 5, "Sampler": "Euler"}
     assert studio.press("text_to_image-canvas", "fork", {"job": job.id, "step": 2}, **sent) == [
         "There is no such model."
     ]
@@ -1289,10 +1309,12 @@ def test_a_fork_of_a_picture_whose_model_is_gone_is_told(studio: Studio) -> None
 
 
 def test_changes_on_the_way_are_read_from_the_form(studio: Studio) -> None:
-    studio.press("text_to_image-start", **{"Prompt": "a boat", "Changes on the way": "2: guidance 9\n3: prompt a ship"})
+    sent: dict[str, Any] = {"Prompt": "a boat", "Changes on the way": "2: guidance 9\n3: prompt a ship"}
+    studio.press("text_to_image-start", **sent)
     [recipe] = latest(studio)
     assert recipe.turns == (Turn(2, guidance_scale=9.0), Turn(3, prompt="a ship"))
-    [sentence] = studio.press("text_to_image-start", **{"Changes on the way": "later: a ship"})
+    sent = {"Changes on the way": "later: a ship"}
+    [sentence] = studio.press("text_to_image-start", **sent)
     assert "no change on the way" in sentence
 
 

@@ -11,25 +11,29 @@ import torch
 from PIL import Image
 
 from studio.drawing import worker as module
+from studio.drawing.run import DeviceRun
 from studio.drawing.torch_run import TorchRun
 from studio.drawing.worker import TorchWorker
 from studio.errors import ModelMissing, OutOfMemory, RecipeError
 from studio.families import samplers
+from studio.families.flux import Flux
+from studio.families.stable_diffusion import StableDiffusion
 from studio.models.manager import Manager
 from studio.pictures.sources import Sources
 from studio.recipe.recipe import Recipe, Turn
+from tests.inside import begin, use
 
 PROMPT = "a red cat on the table"
 
 
-def recipe(model: str = "sd", **changes: object) -> Recipe:
-    values = {"prompt": PROMPT, "model": model, "width": 64, "height": 64, "steps": 4, "seed": 7}
+def recipe(model: str = "sd", **changes: Any) -> Recipe:
+    values: dict[str, Any] = {"prompt": PROMPT, "model": model, "width": 64, "height": 64, "steps": 4, "seed": 7}
     return Recipe(**{"sampler": "Euler", "guidance_scale": 5.0, **values, **changes})
 
 
 def draw(worker: TorchWorker, *recipes: Recipe) -> list[TorchRun]:
     """All recipes together, from the first step to the last."""
-    runs = [worker.begin(each) for each in recipes]
+    runs = [begin(worker, each) for each in recipes]
     while moving := [run for run in runs if run.done < run.total]:
         worker.step(moving)
     return runs
@@ -41,7 +45,7 @@ def pixels(image: Image.Image) -> np.ndarray:
 
 def stock_picture(models: Manager, wanted: Recipe, guidance_rescale: float = 0.0) -> np.ndarray:
     """The same recipe through diffusers' own pipeline, with the same starting noise and generator."""
-    model = models.use(wanted.model)
+    model = use(models, wanted.model, StableDiffusion)
     sampler = model.sampler(wanted)
     pipeline = diffusers.StableDiffusionPipeline(
         vae=model.vae,
@@ -115,7 +119,7 @@ def test_guidance_that_ends_is_diffusers(models: Manager, worker: TorchWorker, m
 def test_flux_is_diffusers(models: Manager, worker: TorchWorker) -> None:
     wanted = recipe("flux", steps=3)
     [run] = draw(worker, wanted)
-    model = models.use("flux")
+    model = use(models, "flux", Flux)
     pipeline = diffusers.FluxPipeline(
         scheduler=model.sampler(wanted)._scheduler,
         vae=model.vae,
@@ -159,7 +163,7 @@ def test_neighbours_may_be_at_different_steps(worker: TorchWorker) -> None:
 @pytest.mark.parametrize("model", ["sd", "velocity", "flux"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 20])
 def test_every_sampler_makes_few_and_many_steps(models: Manager, worker: TorchWorker, model: str, steps: int) -> None:
-    for label in models.use(model).samplers:
+    for label in use(models, model).samplers:
         [run] = draw(worker, recipe(model, sampler=label, steps=steps))
         assert run.done == run.total == steps
         assert torch.isfinite(run.latents).all(), label
@@ -168,10 +172,15 @@ def test_every_sampler_makes_few_and_many_steps(models: Manager, worker: TorchWo
 @pytest.mark.parametrize("label", [*samplers.DIFFUSION])
 def test_the_predicted_clean_picture_ends_as_the_picture(worker: TorchWorker, label: str) -> None:
     """At the last call the prediction is what samplers without noise of their own go to."""
-    run = worker.begin(recipe(sampler=label, steps=6, guidance_scale=2.0))
-    sampler, predictions = run.sampler, []
-    clean = sampler.clean
-    sampler.clean = lambda *args: predictions.append(clean(*args)) or predictions[-1]  # type: ignore[method-assign]
+    run = begin(worker, recipe(sampler=label, steps=6, guidance_scale=2.0))
+    predictions: list[torch.Tensor] = []
+    clean = run.sampler.clean
+
+    def noted(model_input: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+        predictions.append(clean(model_input, output))
+        return predictions[-1]
+
+    run.sampler.clean = noted  # type: ignore[method-assign]
     while run.done < run.total:
         worker.step([run])
     # UniPC corrects, and DDIM stops a little above zero noise.
@@ -187,12 +196,12 @@ def test_long_prompts_are_read_to_their_end(worker: TorchWorker) -> None:
 
 
 def test_guidance_of_one_asks_for_no_second_row(worker: TorchWorker) -> None:
-    run = worker.begin(recipe(guidance_scale=1.0))
+    run = begin(worker, recipe(guidance_scale=1.0))
     assert run.prompts.negative is None
 
 
 def test_guidance_that_ended_asks_for_no_second_row_and_can_begin_anew(worker: TorchWorker) -> None:
-    run, rows = worker.begin(recipe(guidance_end=0.5)), []
+    run, rows = begin(worker, recipe(guidance_end=0.5)), []
     while run.done < run.total:
         rows.append(1 if run.prompts.negative is None else 2)
         worker.step([run])
@@ -257,7 +266,7 @@ def test_out_of_memory_has_a_name_and_leaves_the_runs_alone(
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9999 bytes")
 
     with monkeypatch.context() as patch:
-        patch.setattr(models.use("sd").unet, "forward", fail)
+        patch.setattr(use(models, "sd", StableDiffusion).unet, "forward", fail)
         with pytest.raises(OutOfMemory, match="smaller size"):
             worker.step([run])
     assert run.done == 0 and torch.equal(run.latents, before)
@@ -266,10 +275,10 @@ def test_out_of_memory_has_a_name_and_leaves_the_runs_alone(
 
 
 def test_decoding_in_the_middle_shows_the_prediction(worker: TorchWorker) -> None:
-    run = worker.begin(recipe(steps=4))
+    run = begin(worker, recipe(steps=4))
     worker.step([run])
     image = pixels(worker.decode(run))
-    vae: Any = worker._models.use("sd").vae
+    vae: Any = use(worker._models, "sd", StableDiffusion).vae
     with torch.inference_mode():
         clean, noisy = (vae.decode(each / vae.config.scaling_factor).sample for each in (run.clean, run.latents))
     shown = ((clean[0] / 2 + 0.5).clamp(0, 1) * 255).round().permute(1, 2, 0).numpy()
@@ -314,7 +323,7 @@ def test_a_fork_with_nothing_changed_is_the_picture_itself(worker: TorchWorker, 
     wanted = recipe(sampler=label, steps=7)
     [run] = draw(worker, wanted)
     for step in (0, 1, 4, 6):
-        fork = worker.begin(wanted, (run, step))
+        fork = begin(worker, wanted, (run, step))
         assert fork.done == step
         finish(worker, fork)
         assert torch.equal(fork.latents, run.latents) and torch.equal(fork.clean, run.clean), (label, step)
@@ -390,8 +399,8 @@ def test_steps_that_were_thinned_out_are_run_again_from_the_nearest_before(worke
 
 
 def test_the_steps_of_all_runs_stay_within_what_is_held(worker: TorchWorker, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = [worker.begin(recipe(seed=seed, steps=40)) for seed in range(4)]
-    small = worker.begin(recipe(steps=3))
+    runs = [begin(worker, recipe(seed=seed, steps=40)) for seed in range(4)]
+    small = begin(worker, recipe(steps=3))
     one = small.steps
     monkeypatch.setattr(module, "STEPS_HELD", 42 * one)
     [alone] = draw(worker, recipe(steps=20))
@@ -399,7 +408,9 @@ def test_the_steps_of_all_runs_stay_within_what_is_held(worker: TorchWorker, mon
     while runs[0].done < runs[0].total:
         worker.step(runs)
         assert sum(run.steps for run in worker._runs) <= 42 * one
-        runs[0] = worker.change(runs[0], runs[0].recipe)  # which takes up the latest step
+        changed = worker.change(runs[0], runs[0].recipe)  # which takes up the latest step
+        assert isinstance(changed, TorchRun)
+        runs[0] = changed
     finish(worker, small)
     assert len(small.moments) == 4, "the runs that hold the most are thinned out"
     assert all(6 <= len(run.moments) <= 12 and {0, 40} <= run.moments.keys() for run in runs)
@@ -447,7 +458,7 @@ def test_another_sampler_and_fresh_noise_are_the_same_forked_run_again_and_on_th
 @pytest.mark.parametrize("model", ["sd", "velocity", "flux"])
 def test_another_sampler_at_the_start_is_that_sampler(worker: TorchWorker, model: str) -> None:
     plain = recipe(model, steps=4)
-    for label in worker._models.use(model).samplers:
+    for label in use(worker._models, model).samplers:
         [turned] = draw(worker, plain.turned(0, {"sampler": label}))
         [wanted] = draw(worker, replace(plain, sampler=label))
         assert torch.equal(turned.latents, wanted.latents), label
@@ -470,12 +481,12 @@ def test_a_new_sampler_is_given_as_much_noise_as_it_expects(
     clean, noise = (torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
     for before in table:
         for after in table:
-            run = worker.begin(wanted := recipe(model, sampler=before, steps=6))
+            run = begin(worker, wanted := recipe(model, sampler=before, steps=6))
             clean, noise = clean.expand(run.latents.shape), noise.expand(run.latents.shape)
             run.sampler.go_to(3)
             run.latents, run.clean = run.sampler.noised(clean, noise), clean
             run.recipe = wanted.turned(3, {"sampler": after})
-            run.remember(models.use(model))
+            run.remember(use(models, model))
             assert torch.allclose(run.sampler.noise_in(run.latents, clean), noise, atol=1e-3), (before, after)
             assert torch.allclose(run.latents, run.sampler.noised(clean, noise), atol=1e-3), (before, after)
 
@@ -485,9 +496,15 @@ def test_a_start_picture_is_encoded_once_for_all_that_begin_with_it(
 ) -> None:
     one, other = (sources.add_image(Image.effect_noise((64, 64), 90).convert("RGB")) for _ in range(2))
     [first] = draw(worker, recipe(source=one, strength=0.5, steps=4))
-    model = models.use(first.recipe.model)
-    encoded, encode = [], model._encode_pictures
-    monkeypatch.setattr(model, "_encode_pictures", lambda pictures: encoded.append(pictures) or encode(pictures))
+    model = use(models, first.recipe.model)
+    encoded: list[torch.Tensor] = []
+    encode = model._encode_pictures
+
+    def noted(pictures: torch.Tensor) -> torch.Tensor:
+        encoded.append(pictures)
+        return encode(pictures)
+
+    monkeypatch.setattr(model, "_encode_pictures", noted)
     [again] = draw(worker, recipe(source=one, strength=0.5, steps=4))
     assert not encoded and torch.equal(again.latents, first.latents)
     worker.begin(recipe(source=one, strength=0.9, seed=8))
@@ -531,7 +548,8 @@ def test_samplers_that_cannot_take_over_are_told_at_once(worker: TorchWorker) ->
     assert run.done == 2 and run.recipe == long
 
 
-def finish(worker: TorchWorker, run: TorchRun) -> TorchRun:
+def finish(worker: TorchWorker, run: DeviceRun) -> TorchRun:
     while run.done < run.total:
         worker.step([run])
+    assert isinstance(run, TorchRun)
     return run

@@ -32,7 +32,7 @@ def lora(
     file: Path, unet: Any, text_encoder: Any, kohya: bool = False, seed: int = 0, metadata: dict[str, str] | None = None
 ) -> Path:
     """A LoRA for a tiny Stable Diffusion, in diffusers' naming or in that of kohya's scripts (with an alpha)."""
-    parts = [("unet", "lora_unet", unet, "", UNET_LAYERS)]
+    parts: list[tuple[str, str, Any, str, tuple[str, ...]]] = [("unet", "lora_unet", unet, "", UNET_LAYERS)]
     parts += [("text_encoder", "lora_te", text_encoder, "text_model.", TEXT_LAYERS)]
     tensors: dict[str, torch.Tensor] = {}
     random = torch.Generator().manual_seed(seed)

@@ -164,7 +164,7 @@ def qwen_image(folder: Path) -> Path:
         ),
         "tokenizer": _tokenizer,
     }
-    schedule = {"base_shift": 0.5, "max_shift": 0.9, "max_image_seq_len": 8192, "shift_terminal": 0.02}
+    schedule: dict[str, Any] = {"base_shift": 0.5, "max_shift": 0.9, "max_image_seq_len": 8192, "shift_terminal": 0.02}
     return _save(folder, "QwenImagePipeline", parts, use_dynamic_shifting=True, **schedule)
 
 

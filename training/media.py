@@ -75,14 +75,14 @@ def middle(like: Tensor) -> tuple[Tensor, Tensor]:
     """How far each pixel is below and to the right of the middle, (h, w) each in -1..1."""
     h, w = like.shape[-2:]
     y, x = (torch.linspace(-1, 1, side, device=like.device) for side in (h, w))
-    return tuple(torch.meshgrid(y, x, indexing="ij"))  # type: ignore[return-value]
+    return tuple(torch.meshgrid(y, x, indexing="ij"))
 
 
 def rows_and_columns(like: Tensor) -> tuple[Tensor, Tensor]:
     """The row and the column of each pixel, counted from 0, (h, w) each."""
     h, w = like.shape[-2:]
     y, x = (torch.arange(side, device=like.device, dtype=torch.float32) for side in (h, w))
-    return tuple(torch.meshgrid(y, x, indexing="ij"))  # type: ignore[return-value]
+    return tuple(torch.meshgrid(y, x, indexing="ij"))
 
 
 def edges(pictures: Tensor, radius: float) -> Tensor:
@@ -106,7 +106,7 @@ class Cells(NamedTuple):
     """
 
     index: Tensor
-    count: int
+    number: int
     off: Tensor
     border: Tensor
 
@@ -142,8 +142,8 @@ def cell_means(pictures: Tensor, found: Cells) -> Tensor:
     """Each cell in the mean of its colours."""
     n, c, h, w = pictures.shape
     index = found.index[:, None].expand(n, c, -1)
-    sums = torch.zeros(n, c, found.count, device=pictures.device).scatter_add_(2, index, pictures.flatten(2))
-    counts = torch.zeros(n, 1, found.count, device=pictures.device)
+    sums = torch.zeros(n, c, found.number, device=pictures.device).scatter_add_(2, index, pictures.flatten(2))
+    counts = torch.zeros(n, 1, found.number, device=pictures.device)
     counts = counts.scatter_add_(2, found.index[:, None], torch.ones_like(pictures[:, :1]).flatten(2)).clamp(min=1)
     return (sums / counts).gather(2, index).view(n, c, h, w)
 
@@ -151,7 +151,7 @@ def cell_means(pictures: Tensor, found: Cells) -> Tensor:
 def cell_chance(like: Tensor, found: Cells, channels: int) -> Tensor:
     """Random numbers of standard deviation 1 that are the same all over a cell, (n, channels, h, w)."""
     n, _, h, w = like.shape
-    drawn = torch.randn(n, channels, found.count, device=like.device)
+    drawn = torch.randn(n, channels, found.number, device=like.device)
     return drawn.gather(2, found.index[:, None].expand(n, channels, -1)).view(n, channels, h, w)
 
 

@@ -122,7 +122,7 @@ def _rules(
         unspaced = bool(_UNSPACED.search(name))
         short = len(name) == 1 if unspaced else " " not in name
         rules.setdefault((short, unspaced, usual), []).append(name.lower())
-    made = []
+    made: list[normalizers.Normalizer] = []
     if counted:
         made.append(normalizers.Replace(Regex(rf"(?<={_any_of(counted)})s\b"), f" {MANY}"))
     for (_, unspaced, usual), names in sorted(rules.items()):

@@ -11,7 +11,7 @@ import io
 import json
 import re
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -229,7 +229,7 @@ class Live:
             ids = list(self._shown.get(owner, {}).get(place, []))
         return [job for job in map(self._find, ids) if job]
 
-    async def stream(self, owner: str) -> AsyncIterator[str]:
+    async def stream(self, owner: str) -> AsyncGenerator[str, None]:
         """Server-sent events: `jobs` once, then `job`, `shown` and what is told to all (`tell`) as things happen.
 
         `beat` where there is nothing to tell, for a script sees nothing of a stream that has died.

@@ -10,17 +10,19 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
+from studio.families.stable_diffusion import StableDiffusion
 from studio.library import metadata
 from studio.models.manager import Manager
 from tests import tiny_addons
 from tests.browser.conftest import PATIENCE, Studio
 from tests.browser.test_text_to_image import field, fill, here, sentence, start, wait_for
+from tests.inside import use
 
 
 @pytest.fixture
 def on_disk(models_folder: Path) -> Iterator[None]:
     """A LoRA and a ControlNet for the tiny model, while a test runs."""
-    model = Manager([models_folder], device="cpu", dtype="float32").use("sd")
+    model = use(Manager([models_folder], device="cpu", dtype="float32"), "sd", StableDiffusion)
     words = {"modelspec.trigger_phrase": "inkstyle"}
     tiny_addons.lora(models_folder / "loras" / "ink.safetensors", model.unet, model.text_encoder, metadata=words)
     tiny_addons.controlnet(models_folder / "controlnet" / "lines", model.unet)

@@ -56,7 +56,7 @@ def phone(browser: Browser, studio: Studio) -> Iterator[Page]:
 def box(found: Locator) -> dict[str, float]:
     measured = found.bounding_box()
     assert measured, found
-    return dict(measured)
+    return {"x": measured["x"], "y": measured["y"], "width": measured["width"], "height": measured["height"]}
 
 
 def finished(tab: Locator, count: int) -> None:
