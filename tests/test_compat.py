@@ -304,7 +304,7 @@ def test_uvicorns_connection_answers_and_says_nothing_of_websockets(caplog: pyte
     class Connection(of_uvicorn.Http):
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            assert self in self.connections and self.client[0] == "127.0.0.1"
+            assert self in self.connections and self.client and self.client[0] == "127.0.0.1"
             assert self.transport is transport and self.loop is asyncio.get_running_loop()
             happened.append("made")
 
@@ -393,7 +393,7 @@ def strangers(source: str) -> list[str]:
         elif isinstance(node, ast.Attribute) and not is_own(node.value) and node.attr not in ours:
             names = [node.attr]
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr", "setattr"):
-            names = [each.value for each in node.args[1:2] if isinstance(each, ast.Constant)]
+            names = [str(each.value) for each in node.args[1:2] if isinstance(each, ast.Constant)]
         found += [ast.unparse(node) for name in names if PRIVATE.search(name)]
     return found
 
