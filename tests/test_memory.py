@@ -395,13 +395,14 @@ def test_a_picture_that_would_not_fit_is_decoded_in_tiles_at_once(
 
 def test_a_start_picture_that_would_not_fit_is_read_in_tiles(short: tuple[TorchWorker, list[int]]) -> None:
     worker, free = short
-    name = worker._sources.add_image(Image.new("RGB", (64, 64), "teal"))
+    name, other = (worker._sources.add_image(Image.new("RGB", (64, 64), colour)) for colour in ("teal", "plum"))
     model = worker._models.use("sd")
     tiled: list[bool] = []
     model.vae.encoder.register_forward_pre_hook(lambda *_: tiled.append(model.vae.use_tiling))
     worker.begin(recipe("sd", source=name))
     free[0] = 1
-    told = worker.begin(recipe("sd", source=name))
+    assert not worker.begin(recipe("sd", source=name)).notes and len(tiled) == 1  # it is remembered, so nothing is read
+    told = worker.begin(recipe("sd", source=other))
     assert ["read in tiles" in each for each in told.notes] == [True]
     free[0] = 10**12
     assert not worker.begin(told.recipe, (told, 0)).notes

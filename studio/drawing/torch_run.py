@@ -277,9 +277,11 @@ def between(one: Tensor, other: Tensor, share: float) -> Tensor:
 
 
 def _from_noise(recipe: Recipe, model: Model, bench: Bench) -> TorchRun:
+    before = model.pictures_read
     with _reading(recipe, model, bench.needs) as note:
         run = TorchRun(model, recipe, bench.sources, bench.models)
-    run.note(note)
+    if model.pictures_read > before:
+        run.note(note)
     run.guides = tuple(bench.guide(model, recipe, control) for control in recipe.controls)
     for sentence in (*model.notes, *(guide.note for guide in run.guides)):
         run.note(sentence)

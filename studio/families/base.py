@@ -96,6 +96,8 @@ class Model(Family):
         self.scheduler_config: Mapping[str, Any] = parts["scheduler"]
         self.published_config: Mapping[str, Any] = parts.get("published", parts["scheduler"])
         self.encoded: Recent[Hashable, Prompts] = Recent(PROMPTS_HELD, lambda prompts: prompts.bytes)
+        self.pictures_read = 0
+        """How often the autoencoder has read pictures: what is remembered is not read again."""
         self._pictures: Recent[Hashable, Tensor] = Recent(PICTURES_HELD, lambda latents: latents.nbytes)
         self.loras = Loras(parts, dtype)
         self.embeddings = Embeddings(parts) if self.reads_embeddings else None
@@ -211,6 +213,7 @@ class Model(Family):
 
     def _encode_pictures(self, pictures: Tensor) -> Tensor:
         """Latents, as the sampler sees them, of pictures (n, 3, H, W) in -1..1."""
+        self.pictures_read += 1
         mean, spread = self._latent_statistics()
         return (self._vae_encode(pictures.to(self.device, self.vae.dtype)) - mean) / spread
 
