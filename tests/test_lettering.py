@@ -101,6 +101,13 @@ def as_seen(line: str) -> str:
         ("a שלום עולם b", "a םלוע םולש b"),
         ("שלום abc", "abc םולש"),
         ("שלום ab cd כן", "ןכ ab cd םולש"),
+        # Numbers are read from the left, and stand where the words around them do (UAX 9, W4, W7, N1).
+        ("guidance 4.5 · seed 1", "guidance 4.5 · seed 1"),
+        ("קטה · seed 1", "seed 1 · הטק"),
+        ("דגם 12 טוב", "בוט 12 םגד"),
+        ("a שלום 12", "a 12 םולש"),
+        ("שלום 1,5", "1,5 םולש"),
+        ("1 שלום", "םולש 1"),
     ],
 )
 def test_letters_stand_in_the_order_in_which_they_are_read(

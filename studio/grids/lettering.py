@@ -6,6 +6,7 @@ fonts of the system are looked through. What none has is named in brackets, neve
 
 import bisect
 import contextlib
+import itertools
 import os
 import re
 import struct
@@ -161,34 +162,55 @@ def _clusters(text: str) -> Iterator[str]:
 
 
 def _pieces(line: str) -> list[_Piece]:
-    """A line's letters as they stand from left to right: Unicode's bidirectional order (UAX 9), to its second level.
-
-    What has no direction of its own goes with the letters on both its sides, or with the whole line.
-    """
+    """A line's letters as they stand from left to right: Unicode's bidirectional order (UAX 9, rule L2)."""
     letters = list(_clusters(line))
-    strong = [_direction(letter) for letter in letters]
-    whole = next(filter(None, strong), "L")
-    runs: list[list[_Piece]] = []
-    before = ""
-    for index, letter in enumerate(letters):
-        direction = strong[index]
-        if not direction:
-            after = next(filter(None, strong[index:]), whole)
-            direction = after if runs and after == before else whole
+    levels = _levels([_kind(letter) for letter in letters])
+    found: list[tuple[int, _Piece]] = []
+    for letter, level in zip(letters, levels, strict=True):
         font = _font_for(letter) or _BUNDLED
-        if direction != before:
-            runs.append([])
-        if runs[-1] and runs[-1][-1].font == font:
-            font, letter = runs[-1][-1].font, runs[-1].pop().text + letter
-        runs[-1].append(_Piece(letter, font, direction == "R"))
-        before = direction
-    if whole == "R":
-        runs.reverse()
-    return [piece for run in runs for piece in (reversed(run) if run[0].backward else run)]
+        if found and found[-1][0] == level and found[-1][1].font == font:
+            letter = found.pop()[1].text + letter
+        found.append((level, _Piece(letter, font, level % 2 == 1)))
+    for least in range(max(levels, default=0), 0, -1):
+        found = _turned(found, least)
+    return [piece for _, piece in found]
 
 
-def _direction(letter: str) -> str:
-    return {"L": "L", "R": "R", "AL": "R"}.get(unicodedata.bidirectional(letter[0]), "")
+def _turned(pieces: list[tuple[int, _Piece]], least: int) -> list[tuple[int, _Piece]]:
+    """The pieces with each row of those that lie at least so deep turned round."""
+    rows = [(deep, list(row)) for deep, row in itertools.groupby(pieces, lambda each: each[0] >= least)]
+    return [each for deep, row in rows for each in (reversed(row) if deep else row)]
+
+
+def _levels(kinds: Sequence[str]) -> list[int]:
+    """How deep each letter lies (UAX 9, without embeddings): odd ones are read from right to left.
+
+    kinds: as `_kind` gives them. The first letter with a direction decides the line's.
+    """
+    whole = next((kind for kind in kinds if kind in ("L", "R")), "L")
+    resolved, strong = list(kinds), whole
+    for at, kind in enumerate(kinds):
+        if kind == "separator" and 0 < at < len(kinds) - 1 and kinds[at - 1] == kinds[at + 1] == "number":
+            resolved[at] = kind = "number"  # W4
+        if kind in ("L", "R"):
+            strong = kind
+        elif kind == "number" and strong == "L":
+            resolved[at] = "L"  # W7
+    sides = {"L": "L", "R": "R", "number": "R"}  # N1
+    before = whole
+    for at, kind in enumerate(resolved):
+        if kind in sides:
+            before = sides[kind]
+            continue
+        after = next((sides[each] for each in resolved[at:] if each in sides), whole)
+        resolved[at] = before if before == after else whole  # N2
+    return [{"L": 0 if whole == "L" else 2, "R": 1, "number": 2}[kind] for kind in resolved]
+
+
+def _kind(letter: str) -> str:
+    """ "L" or "R", "number", "separator" for what may stand within a number; empty without a direction of its own."""
+    kinds = {"L": "L", "R": "R", "AL": "R", "EN": "number", "AN": "number", "ES": "separator", "CS": "separator"}
+    return kinds.get(unicodedata.bidirectional(letter[0]), "")
 
 
 def _script(letter: str) -> str:
