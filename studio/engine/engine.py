@@ -566,12 +566,6 @@ class Engine:
         self._keeper.submit(self._keep_steps, run, picture)
         return ""
 
-    def _by_model(self, ready: list[Job]) -> tuple[list[Job], list[Job]]:
-        """The jobs whose model is loaded, and the others."""
-        loaded = self._loaded(ready)
-        warm = [job for job in ready if job.recipe.model in loaded]
-        return warm, [job for job in ready if job.recipe.model not in loaded]
-
     def _loaded(self, jobs: Iterable[Job]) -> set[str]:
         return {model for model in {job.recipe.model for job in jobs} if self._worker.loaded(model)}
 
@@ -592,7 +586,8 @@ class Engine:
     def _fetch(self) -> None:
         """Have the model read that the first job without one waits for, while the others go on with theirs."""
         with self._lock:
-            warm, cold = self._by_model(self._in_state("ready"))
+            ready = self._in_state("ready")
+            warm, cold = queue.by_model(ready, self._loaded(ready))
             if not cold:
                 self._fetching = ("", "wait")
                 return

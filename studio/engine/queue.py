@@ -48,14 +48,19 @@ def _in_order(ready: Sequence[Job], now: Situation) -> list[Job]:
     Loading will evict a model that others need. So a job whose model is not there lets those before it finish, and is
     not overtaken by those after it.
     """
-    warm = [job for job in ready if job.recipe.model in now.loaded]
-    cold = [job for job in ready if job.recipe.model not in now.loaded]
+    warm, cold = by_model(ready, now.loaded)
     if not cold:
         return warm
     first = min(cold, key=lambda job: job.number)
     if now.awaited != first.recipe.model or now.state == "wait":
         return [job for job in warm if job.number < first.number]
     return [first] if now.state == "read" else warm
+
+
+def by_model(jobs: Sequence[Job], loaded: Collection[str]) -> tuple[list[Job], list[Job]]:
+    """The jobs whose model is loaded, and the others."""
+    warm = [job for job in jobs if job.recipe.model in loaded]
+    return warm, [job for job in jobs if job.recipe.model not in loaded]
 
 
 def _at_the_ends(turn: Sequence[Job], now: Situation) -> list[Job]:
