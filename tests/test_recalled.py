@@ -185,11 +185,14 @@ def test_the_form_is_filled_in_with_all_of_it(models: Manager) -> None:
 
 def test_a_form_keeps_what_is_missing(models: Manager) -> None:
     fields = laid_out(models).form
+    own = {"clip_skip": "2", "guidance_rescale": "0.4", "variation_strength": "0.2", "variation_seed": "5"}
     values = form.restored(
-        json.dumps({"model": "gone", "vae": "kl-gone", "sampler": "Fast", "steps": "33", "width": 64})
+        json.dumps({"model": "gone", "vae": "kl-gone", "sampler": "Fast", "steps": "33", "width": 64, **own})
     )
     updates, said = brought_to(fields, models, values)
     assert said == []
+    # Whether a model that is not here makes use of them is not known.
+    assert {name: updates[fields[name]]["value"] for name in own} == own
     assert updates[fields["model"]]["value"] == "gone"
     assert updates[fields["model"]]["choices"][0] == ("gone (not here)", "gone")
     assert updates[fields["sampler"]]["value"] == "Fast" and updates[fields["steps"]] == "33"

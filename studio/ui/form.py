@@ -320,7 +320,7 @@ def for_model(entries: Sequence[Entry], model: str | None, values: dict[str, Any
     negative = {"value": values["negative_prompt"]} if "negative_prompt" in values else {}
     updates["negative_prompt"] = gr.update(visible=entry is None or _takes_negative(entry), **negative)
     depending = [field.name for field in fields.NUMBERS if field.takes]
-    idle, plain = catalog.idle(entry) if entry else {*depending} - {"guidance_end"}, Recipe()
+    idle, plain = catalog.idle(entry) if entry else set(), Recipe()
     for name in depending:
         kept = {"value": values[name]} if name in values else {}
         # What is not shown must have no effect.
