@@ -218,7 +218,7 @@ class Recipe:
 
     def sets(self, name: str) -> bool:
         """Whether this setting has another value than a recipe begins with."""
-        return bool(getattr(self, name) != getattr(type(self)(), name))
+        return bool(getattr(self, name) != self.__dataclass_fields__[name].default)
 
     def to_json(self) -> str:
         """JSON text with a version number."""

@@ -87,7 +87,7 @@ class Stock(Family):
             )
         calls.check_turns(row, recipe)
         for field in dataclasses.fields(recipe):
-            if field.name not in _KNOWN and getattr(recipe, field.name) != field.default:
+            if field.name not in _KNOWN and recipe.sets(field.name):
                 word = field.name.replace("_", " ")
                 raise RecipeError(f"{row.name} runs through its stock pipeline, which takes no {word}. Clear it.")
 
