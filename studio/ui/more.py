@@ -51,7 +51,8 @@ def connect(settings: Settings, told: gr.HTML) -> None:
         tell,
         inputs=watched,
         outputs=told,
-        trigger_mode="always_last",
+        # Of two that wait for the last change of one field, Gradio calls each because of the other, without end.
+        trigger_mode="multiple",
         **AT_ONCE,
     )
 
